@@ -1,0 +1,411 @@
+"""What upstream releases broke: one function each, which does nothing where upstream is whole.
+
+`apply()` calls them in order and may be called again. It has to run before anything imports
+`mmaction.models`, so `mmdfer/__init__.py` calls it first; a config's
+`custom_imports=dict(imports=['mmdfer'])` is early enough for MMAction2's own tools.
+
+- `require_mmcv`: without mmcv, MMAction2 ends in a bare ModuleNotFoundError.
+- `stub_missing_drn`: the wheel of mmaction2 1.2.0 lacks `mmaction.models.localizers.drn`.
+- `load_files_safely`: mmengine 0.10.7 cannot load its own checkpoints, onedl-mmengine 0.10.12
+  executes what they hold.
+- `load_urls_safely`: `load_from='https://...'` executes what the file holds, up to torch 2.15.
+- `disarm_config_text`: resume executes the config that the checkpoint holds, in both mmengines.
+- `init_cpu_ranks`: ranks want CUDA, in both mmengines; called by our tools, not by `apply`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import inspect
+import os
+import re
+import struct
+import subprocess
+import sys
+import types
+import zipfile
+from collections.abc import Callable
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, NoReturn
+
+import mmengine.runner.checkpoint as mmengine_checkpoint
+import numpy as np
+import torch
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.infer import BaseInferencer
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader, Runner
+
+from .errors import DFERError
+
+_REFUSED = 'mmdfer refuses '
+MapLocation = str | torch.device | dict | Callable | None
+
+
+class CheckpointNotFoundError(DFERError, FileNotFoundError):
+    """There is no checkpoint at that path."""
+
+
+class MissingMMCVError(DFERError, ImportError):
+    """Neither mmcv nor mmcv-lite is installed."""
+
+
+def apply() -> None:
+    """Mends what is broken in the installed releases, and nothing else.
+
+    Raises:
+        MissingMMCVError: if neither mmcv nor mmcv-lite is installed.
+    """
+    require_mmcv()
+    stub_missing_drn()
+    load_files_safely()
+    load_urls_safely()
+    disarm_config_text()
+
+
+# ---------------------------------------------------------------- packages
+
+
+def require_mmcv() -> None:
+    """Names the remedy where mmcv is missing; its version MMAction2 checks itself."""
+    if find_spec('mmcv') is None:
+        raise MissingMMCVError(
+            'mmcv is not installed: pip install "mmcv-lite>=2.1,<2.2" '
+            '(or build mmcv 2.1 yourself if you need its CUDA operators)'
+        )
+
+
+class DRN:
+    """Stands where MMAction2's temporal localizer of that name should be.
+
+    Raises:
+        ImportError: when built, since the installed wheel does not have the real one.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise ImportError(
+            'the installed mmaction2 wheel lacks mmaction.models.localizers.drn: '
+            'install MMAction2 from its source repository to use DRN'
+        )
+
+
+def stub_missing_drn() -> None:
+    """Lets `import mmaction.models` pass where the wheel lacks `localizers/drn/drn.py`.
+
+    `mmaction/models/localizers/__init__.py` imports the class `DRN` from there, and a failure
+    breaks the whole package. The folder is looked up without importing it.
+    """
+    package = find_spec('mmaction')
+    if package is None or package.submodule_search_locations is None:
+        return  # no MMAction2: its own import error says so better than we can
+    folders = [f'{root}/models/localizers' for root in package.submodule_search_locations]
+    if PathFinder.find_spec('drn', folders) is not None:
+        return
+    name = 'mmaction.models.localizers.drn'
+    parent, leaf = types.ModuleType(name), types.ModuleType(f'{name}.drn')
+    parent.__path__ = []  # a package without files
+    parent.drn, leaf.DRN = leaf, DRN
+    sys.modules.setdefault(parent.__name__, parent)
+    sys.modules.setdefault(leaf.__name__, leaf)
+
+
+# ---------------------------------------------------------------- checkpoints, unexecuted
+
+
+def _refuse(name: str) -> NoReturn:
+    raise UnpicklingError(f'{_REFUSED}{name}')
+
+
+class _History(HistoryBuffer):
+    """Restores a HistoryBuffer from numbers only, then is one.
+
+    The real `__setstate__` puts functions named by the file into a table shared by every
+    buffer; this one takes the two histories and the length.
+    """
+
+    def __setstate__(self, state: dict) -> None:
+        logs, counts = state.get('_log_history'), state.get('_count_history')
+        for numbers in (logs, counts):
+            if not isinstance(numbers, np.ndarray) or numbers.dtype.kind not in 'biuf':
+                _refuse('HistoryBuffer(of something but numbers)')
+        self.__class__ = HistoryBuffer
+        length = int(state.get('max_length', 1000000))
+        HistoryBuffer.__init__(self, logs, counts, max_length=length)
+
+
+def _statistic(owner: type, name: str) -> Callable:
+    """Stands for `builtins.getattr`, with which the file names HistoryBuffer's statistics."""
+    if owner is not _History or name not in ('mean', 'max', 'min', 'current'):
+        _refuse(f'builtins.getattr({owner!r}, {name!r})')
+    return getattr(HistoryBuffer, name)
+
+
+def _numeric_dtype(code: str, align: bool = False, copy: bool = True) -> np.dtype:
+    """Stands for `numpy.dtype`: numbers and text only, no objects and no records."""
+    dtype = np.dtype(code, align=align, copy=copy)
+    if dtype.kind not in 'biufcSU':
+        _refuse(f'numpy.dtype({code!r})')
+    return dtype
+
+
+def _checkpoint_globals() -> list[tuple[Any, str]]:
+    """What a checkpoint of mmengine may name besides torch's own, as (stand-in, name)."""
+    rebuild_array, rebuild_scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+    allowed: list[tuple[Any, str]] = [
+        (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
+        (_statistic, 'builtins.getattr'),
+        (np.ndarray, 'numpy.ndarray'),
+        (_numeric_dtype, 'numpy.dtype'),
+    ]
+    for core in ('core', '_core'):  # numpy 1 and 2; each reads files of the other
+        allowed.append((rebuild_array, f'numpy.{core}.multiarray._reconstruct'))
+        allowed.append((rebuild_scalar, f'numpy.{core}.multiarray.scalar'))
+    # Not named by a file, but the unpickler asks for the class of what it sets a state on.
+    classes = {type(np.dtype(code)) for code in '?bhilqBHILQefdgFDGSU'}
+    return allowed + [(dtype, f'numpy.dtypes.{dtype.__name__}') for dtype in classes]
+
+
+_CHECKPOINT_GLOBALS = _checkpoint_globals()
+
+# What torch's reader raises on bytes that are no checkpoint; it has no error class of its own.
+_UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    OSError,  # a file cut inside the zip's table: torch seeks to before its beginning
+    struct.error,
+)
+
+
+def load_from_local(filename: str | os.PathLike, map_location: MapLocation = None) -> dict:
+    """Loads a local checkpoint and executes nothing that stands in it.
+
+    Args:
+        filename: a file that `torch.save` or mmengine wrote, or `*.safetensors`.
+        map_location: as in `torch.load`; for safetensors a device or None.
+
+    Returns:
+        The checkpoint; its config texts are moved to `['meta']['config_text']`, see
+        `move_config_text`. Of a safetensors file: the state dict.
+
+    Raises:
+        CheckpointNotFoundError: if there is no such file.
+        DFERError: if the file is empty, truncated or no checkpoint, or if it names anything
+            but tensors, numbers, text and mmengine's log histories: one line with the file,
+            the name and the remedy.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise CheckpointNotFoundError(f'{path}: no such checkpoint; check the path')
+    if path.stat().st_size == 0:
+        raise DFERError(f'{path}: the checkpoint is empty (0 bytes); use an earlier one')
+    if path.suffix == '.safetensors':
+        return _load_safetensors(path, map_location)
+    checkpoint = _load_weights_only(path, map_location)
+    if not isinstance(checkpoint, dict):
+        kind = type(checkpoint).__name__
+        raise DFERError(f'{path}: holds a {kind}, not a checkpoint; give a dict of tensors')
+    return move_config_text(checkpoint)
+
+
+def _load_weights_only(file: Any, map_location: MapLocation = None, **_: Any) -> Any:
+    """`torch.load` that builds only what `_CHECKPOINT_GLOBALS` and torch itself allow."""
+    try:
+        with torch.serialization.safe_globals(_CHECKPOINT_GLOBALS):
+            return torch.load(file, map_location=map_location, weights_only=True)
+    except UnpicklingError as error:
+        raise DFERError(f'{file}: {_refusal(str(error))}') from None
+    except _UNREADABLE as error:
+        if isinstance(file, Path) and _starts_as_zip(file) and not zipfile.is_zipfile(file):
+            raise DFERError(
+                f'{file}: the checkpoint is truncated; copy it again or use an earlier one'
+            ) from None
+        reason = str(error).split('\n')[0]
+        raise DFERError(
+            f'{file}: cannot be read as a checkpoint ({type(error).__name__}: {reason}); '
+            'give a file that torch.save, mmengine or safetensors wrote'
+        ) from None
+
+
+def _refusal(message: str) -> str:
+    """One line for what torch says over many."""
+    named = re.search(rf'{_REFUSED}(.+)|GLOBAL (\S+)|unrecognized function (.+)', message)
+    if named is None:
+        reason = message.split('WeightsUnpickler error:')[-1].strip().split('\n')[0]
+        return (
+            f'cannot be read without executing it ({reason}); '
+            'give a file that torch.save, mmengine or safetensors wrote'
+        )
+    name = next(filter(None, named.groups()))
+    return (
+        f'refused, since it names {name} and loading that could execute code; '
+        'nothing was executed; ask its author for a file of tensors only, such as safetensors'
+    )
+
+
+def _starts_as_zip(path: Path) -> bool:
+    with path.open('rb') as file:
+        return file.read(4) == b'PK\x03\x04'
+
+
+def _load_safetensors(path: Path, map_location: MapLocation) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not isinstance(map_location, str | torch.device | None):
+        raise DFERError(f'{path}: map_location must be a device, not {map_location!r}')
+    try:
+        return load_file(path, device=str(map_location or 'cpu'))
+    except SafetensorError as error:
+        raise DFERError(
+            f'{path}: the safetensors file is damaged ({error}); copy it again'
+        ) from None
+
+
+def load_files_safely() -> None:
+    """Has mmengine, and so every stock tool, load local checkpoints with `load_from_local`.
+
+    mmengine 0.10.7 fails on what it wrote itself under torch >= 2.6. onedl-mmengine 0.10.12
+    allows plain `getattr`, through which a file reaches `eval`, and on a refusal loads again,
+    executing. A loader that somebody else registered for local paths is left in place.
+    """
+    upstream = mmengine_checkpoint.load_from_local
+    if 'safe_globals' in upstream.__code__.co_names:
+        return
+    if CheckpointLoader._schemes[''] is upstream:
+        CheckpointLoader.register_scheme('', load_from_local, force=True)
+    if hasattr(mmengine_checkpoint, '_safe_torch_load'):  # onedl: ceph, pavi, its home folder
+        mmengine_checkpoint._safe_torch_load = _load_weights_only
+
+
+def load_urls_safely() -> None:
+    """Has mmengine load downloaded checkpoints as weights only.
+
+    `torch.hub` still executes them unless told otherwise, and mmengine does not tell it.
+    """
+    upstream = mmengine_checkpoint.load_url
+    if inspect.signature(upstream).parameters['weights_only'].default:
+        return
+    safe_load = functools.partial(upstream, weights_only=True)
+
+    def load_url(url: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            with torch.serialization.safe_globals(_CHECKPOINT_GLOBALS):
+                return safe_load(url, *args, **kwargs)
+        except UnpicklingError as error:
+            raise DFERError(f'{url}: {_refusal(str(error))}') from None
+
+    load_url.__signature__ = inspect.signature(safe_load)
+    mmengine_checkpoint.load_url = load_url
+
+
+def move_config_text(checkpoint: dict) -> dict:
+    """Moves the config texts of a checkpoint to where nothing executes them.
+
+    `Runner.resume` and mmengine's inferencers hand `meta['config']`, `meta['cfg']` and
+    `message_hub['runtime_info']['cfg']` to `Config.fromstring`, which runs them as Python.
+
+    Args:
+        checkpoint: changed in place.
+
+    Returns:
+        The checkpoint. `['meta']['config_text']` holds the first text found.
+    """
+    meta, hub = checkpoint.get('meta'), checkpoint.get('message_hub')
+    info = hub.get('runtime_info') if isinstance(hub, dict) else None
+    texts = [
+        holder.pop(key)
+        for holder, key in ((meta, 'cfg'), (meta, 'config'), (info, 'cfg'))
+        if isinstance(holder, dict) and key in holder
+    ]
+    if texts:
+        if not isinstance(meta, dict):
+            meta = checkpoint['meta'] = {}
+        meta.setdefault('config_text', texts[0])
+    return checkpoint
+
+
+def disarm_config_text() -> None:
+    """Applies `move_config_text` to whatever mmengine loads, from files and elsewhere."""
+    upstream = CheckpointLoader.load_checkpoint.__func__
+    users = (Runner.resume, BaseInferencer._init_model)
+    executes = any('fromstring' in user.__code__.co_names for user in users)
+    if not executes or hasattr(upstream, '__wrapped__'):
+        return
+
+    @functools.wraps(upstream)
+    def load_checkpoint(cls: type, *args: Any, **kwargs: Any) -> Any:
+        checkpoint = upstream(cls, *args, **kwargs)
+        return move_config_text(checkpoint) if isinstance(checkpoint, dict) else checkpoint
+
+    CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
+
+
+# ---------------------------------------------------------------- ranks without CUDA
+
+# launcher -> its own names for rank and world size, as mmengine.dist.init_dist reads them
+_RANK_VARIABLES = {
+    'pytorch': ('RANK', 'WORLD_SIZE'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
+}
+
+
+def init_cpu_ranks(launcher: str) -> None:
+    """Joins the ranks over gloo where there is no accelerator; call before the Runner is built.
+
+    mmengine's `init_dist` sets a CUDA device first; the Runner skips it once ranks are joined.
+    Does nothing with an accelerator, with launcher 'none', or when ranks are joined already.
+
+    Args:
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi', as in MMAction2's tools.
+
+    Raises:
+        DFERError: if the launcher is unknown or did not set its environment variables.
+    """
+    if launcher == 'none' or get_device() not in ('cpu', 'mps') or is_distributed():
+        return
+    if launcher not in _RANK_VARIABLES:
+        raise DFERError(f'launcher {launcher!r} is unknown; use none, pytorch, slurm or mpi')
+    rank, world_size = _RANK_VARIABLES[launcher]
+    try:
+        os.environ['RANK'], os.environ['WORLD_SIZE'] = os.environ[rank], os.environ[world_size]
+        if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+            os.environ['MASTER_ADDR'] = _first_slurm_host(os.environ['SLURM_NODELIST'])
+        os.environ.setdefault('MASTER_PORT', '29500')
+        os.environ['MASTER_ADDR'] = os.environ['MASTER_ADDR']  # nobody set it: the error below
+    except KeyError as error:
+        raise DFERError(
+            f'launcher {launcher!r}: the environment variable {error.args[0]} is not set; '
+            'start the ranks with tools/dist_train.sh or tools/slurm_train.sh'
+        ) from None
+    torch.distributed.init_process_group('gloo')
+    # A gloo thread that outlives the interpreter aborts the process now and then.
+    atexit.register(_leave_ranks)
+
+
+def _leave_ranks() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _first_slurm_host(nodelist: str) -> str:
+    try:
+        hosts = subprocess.run(
+            ['scontrol', 'show', 'hostname', nodelist], capture_output=True, text=True, check=True
+        )
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        raise DFERError(
+            f'SLURM_NODELIST={nodelist!r}: scontrol does not resolve it ({error}); set MASTER_ADDR'
+        ) from None
+    return hosts.stdout.split()[0]

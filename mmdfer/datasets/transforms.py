@@ -1,0 +1,34 @@
+"""Transforms of MMAction2's pipeline that are ours."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mmaction.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class ShuffleFrames(BaseTransform):
+    """Puts the sampled frames of each clip in a random order: what does a model read of time?
+
+    The frame-order test of Align-DFER. Stands between sampling and decoding.
+
+    Args:
+        seed: Draws the orders, together with the clip's file name: each clip has its own.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Permutes ``frame_inds`` (num_clips * clip_len,) within each of the ``num_clips``."""
+        clip = zlib.crc32(Path(results['filename']).name.encode())
+        order = np.random.default_rng((self.seed, clip)).permutation(results['clip_len'])
+        frames = np.asarray(results['frame_inds']).reshape(results['num_clips'], -1)
+        results['frame_inds'] = frames[:, order].reshape(-1)
+        return results

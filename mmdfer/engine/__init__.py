@@ -1,0 +1,19 @@
+"""Hooks around mmengine's Runner; importing this room registers them."""
+
+from mmdfer.engine.amp import AutocastOptimWrapper
+from mmdfer.engine.bap import BAPHook
+from mmdfer.engine.checkpoint import AtomicCheckpointHook
+from mmdfer.engine.classes import ClassNamesHook
+from mmdfer.engine.features import EncodeOnceHook
+from mmdfer.engine.report import ReportHook
+from mmdfer.engine.show import ShowClipsHook
+
+__all__ = [
+    'AtomicCheckpointHook',
+    'AutocastOptimWrapper',
+    'BAPHook',
+    'ClassNamesHook',
+    'EncodeOnceHook',
+    'ReportHook',
+    'ShowClipsHook',
+]

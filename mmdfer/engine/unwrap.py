@@ -1,0 +1,11 @@
+"""The model itself, which the Runner may have wrapped for several ranks."""
+
+from __future__ import annotations
+
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside a DistributedDataParallel, or the model as it is."""
+    return model.module if is_model_wrapper(model) else model

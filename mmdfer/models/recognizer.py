@@ -1,0 +1,103 @@
+"""The recognizer: frames and sentences through one neck, compared by their cosine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmaction.models import BaseRecognizer
+from mmaction.registry import MODELS
+
+from mmdfer.models.clip import FrozenCLIP
+
+
+@MODELS.register_module()
+class CLIPRecognizer(BaseRecognizer):
+    """Backbone, neck and text head; the heart of every CLIP method for DFER.
+
+    ::
+
+        clip (B,3,T,H,W) ─ backbone ─► frames (B,T,D) ─ neck ─► video (B,D) ┐
+                                                                            ├ cos/τ ─► logits (B,C)
+        head.prompts (C,S,L,W) ─ backbone ─► sentences (C,S,D) ─ neck ─► classes (C,D) ┘
+
+    Args:
+        backbone: Config of a FrozenCLIP.
+        cls_head: Config of a text head, such as MATHead. ``in_channels`` and ``text_width`` are
+            the CLIP's and need not be given.
+        neck: Config of a neck, such as JAS, whose ``dims`` are the CLIP's. Without one the mean
+            is taken over frames and over sentences.
+        kwargs: As for MMAction2's BaseRecognizer. ``data_preprocessor`` defaults to
+            CLIPDataPreprocessor.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        cls_head: dict,
+        neck: dict | None = None,
+        data_preprocessor: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        preprocessor = data_preprocessor or dict(type='CLIPDataPreprocessor')
+        super().__init__(backbone, data_preprocessor=preprocessor, **kwargs)
+        clip: FrozenCLIP = self.backbone
+        if neck is not None:
+            self.neck = MODELS.build({'dims': clip.embed_dims, **neck})
+        widths = dict(in_channels=clip.embed_dims, text_width=clip.text_width)
+        self.cls_head = MODELS.build({**widths, **cls_head})
+        self.cls_head.check_context(clip)
+        self._kept: tuple[list, Tensor] | None = None  # class vectors, and what they were made of
+
+    def extract_feat(
+        self, inputs: Tensor, stage: str = 'neck', data_samples: Any = None, test_mode: bool = False
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Extracts video vectors, and with them the class vectors that the head needs.
+
+        Args:
+            inputs: (B, views, 3, T, H, W) frames, or (B, views, T, D) frame vectors.
+            stage: How far to go: 'backbone' gives frames (B * views, T, D), 'neck' video vectors
+                (B * views, D), 'head' logits (B * views, C).
+
+        Returns:
+            The features, and what the head takes beside them.
+        """
+        frames = self.backbone(inputs.flatten(0, 1))  # (B * views, T, D)
+        if stage == 'backbone':
+            return frames, {}
+        frames = F.normalize(frames, dim=-1)
+        video = self.neck(frames, data_samples)[0] if self.with_neck else frames.mean(1)
+        given = dict(classes=self.class_vectors(), logit_scale=self.backbone.logit_scale)
+        if stage == 'head':
+            return self.cls_head(video, **given), {}
+        return video, given
+
+    def class_vectors(self) -> Tensor:
+        """Encodes the head's prompts to class vectors (C, D).
+
+        They depend on no clip. Where nothing on the text side takes a gradient they are kept until
+        a tensor behind them changes: once per stage while the text side is frozen, once per run at
+        inference. Every in-place change moves a tensor's version, so none can be missed.
+        """
+        tensors = self._text_side()
+        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+            return self._encode_classes()
+        versions = [(t._version, t.data_ptr()) for t in tensors]
+        if self._kept is None or self._kept[0] != versions:
+            with torch.no_grad():
+                self._kept = versions, self._encode_classes()
+        return self._kept[1]
+
+    def _encode_classes(self) -> Tensor:
+        sentences = self.backbone.encode_prompts(*self.cls_head.prompts(self.backbone))
+        sentences = F.normalize(sentences, dim=-1)  # (C, S, D)
+        return self.neck.text(sentences) if self.with_neck else sentences.mean(1)
+
+    def _text_side(self) -> list[Tensor]:
+        """All tensors behind the class vectors that can change."""
+        clip = [p for p in self.backbone.parameters() if p.requires_grad]
+        neck = self.neck.text_side() if self.with_neck else []
+        return [*self.cls_head.parameters(), *neck, *clip]

@@ -1,0 +1,77 @@
+"""What the package is and what it needs; the settings of the tools stand in pyproject.toml."""
+
+from __future__ import annotations
+
+import runpy
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
+
+INSTALL_REQUIRES = [
+    # The oldest on which loading a checkpoint executes nothing. torchvision comes with open_clip;
+    # take both from the same index, or torchvision's operators are not found.
+    'torch>=2.6',
+    'numpy',
+    # mmcv and mmengine are not here: mmcv, mmcv-lite and forks under other names such as onedl-mmcv
+    # each bring their mmengine. Named here, pip would write over the one that a user has.
+    'mmaction2==1.2.0',  # the newest; compat.py mends what its wheel lacks
+    'importlib_metadata',  # which mmaction2 imports and does not declare
+    'open_clip_torch>=3.0',
+    'decord>=0.6',
+    # OpenCV 5 has no Haar cascades. mmaction2 asks for the one, mmcv for the other, without limit.
+    'opencv-python<5',
+    'opencv-contrib-python<5',
+    'safetensors',
+    'scikit-learn>=1.2',
+    'matplotlib>=3.6',
+    'tqdm',
+]
+EXTRAS_REQUIRE = {
+    # For who has no mmcv. MMAction2 refuses 2.2; before 0.10.7 mmengine is untested.
+    'lite': ['mmcv-lite>=2.1,<2.2', 'mmengine>=0.10.7'],
+    # ruff as in .pre-commit-config.yaml: another release formats otherwise.
+    'tests': ['pytest>=7', 'ruff==0.17.5', 'setuptools>=64', 'wheel'],
+}
+
+
+class BuildWithConfigs(build_py):
+    """Puts configs/ and tools/ into the wheel, under OpenMMLab's name for them, mmdfer/.mim/.
+
+    An editable install finds them where they are.
+    """
+
+    def run(self) -> None:
+        """Builds the package, then copies."""
+        super().run()
+        if self.editable_mode:
+            return
+        for name in ('configs', 'tools'):
+            target = Path(self.build_lib, 'mmdfer', '.mim', name)
+            shutil.rmtree(target, ignore_errors=True)  # what an earlier build left
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns('__pycache__'))
+
+
+readme = ROOT / 'README.md'
+setup(
+    name='mmdfer',
+    version=runpy.run_path(str(ROOT / 'mmdfer' / 'version.py'))['__version__'],
+    description='Dynamic facial expression recognition with a frozen CLIP, in MMAction2',
+    long_description=readme.read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    classifiers=[
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+    packages=find_packages(include=['mmdfer', 'mmdfer.*']),
+    package_data={'mmdfer.models.synth_clip': ['*.json', '*.gz', '*.safetensors']},
+    python_requires='>=3.10',
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+    cmdclass={'build_py': BuildWithConfigs},
+    zip_safe=False,
+)

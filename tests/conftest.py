@@ -1,0 +1,73 @@
+"""A small synthetic benchmark, made once per run of the tests, and the shipped config over it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+import mmdfer  # noqa: F401  registers everything
+from mmdfer.synthetic.benchmark import make_benchmark
+
+ROOT = Path(__file__).resolve().parents[1]
+NUM_TRAIN, NUM_TEST = 32, 14
+
+
+@pytest.fixture(autouse=True)
+def _scope_and_seed() -> None:
+    init_default_scope('mmaction')
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small benchmark, in ``<data_root>/synth`` as ``MMDFER_DATA`` expects it."""
+    root = tmp_path_factory.mktemp('data')
+    make_benchmark(root / 'synth', num_train=NUM_TRAIN, num_test=NUM_TEST)
+    return root
+
+
+@pytest.fixture
+def small_config(data_root: Path, tmp_path: Path) -> Callable[..., Config]:
+    """The shipped synthetic config over the small benchmark: six epochs, few sentences."""
+
+    def build(work_dir: Path = tmp_path / 'run', **options: object) -> Config:
+        config = Config.fromfile(ROOT / 'configs' / 'align_dfer_synth.py')
+        config.merge_from_dict({**small_options(data_root), 'work_dir': str(work_dir), **options})
+        return config
+
+    return build
+
+
+def small_options(data_root: Path) -> dict[str, object]:
+    """What makes the shipped config small; as ``--cfg-options`` too."""
+    sizes = dict(data_root=str(data_root / 'synth'), num_train=NUM_TRAIN, num_test=NUM_TEST)
+    return {
+        **{
+            f'{loader}_dataloader.dataset.{key}': value
+            for loader in ('train', 'val', 'test')
+            for key, value in sizes.items()
+        },
+        'train_dataloader.batch_size': 8,
+        'train_dataloader.dataset.num_views': 2,
+        'model.cls_head.num_sentences': 4,
+        'model.cls_head.num_tokens': 8,
+        'custom_hooks.0.stages.0.epochs': 2,
+        'custom_hooks.0.stages.1.epochs': 2,
+        'custom_hooks.0.stages.1.grows_at': [0, 0, 1, 1],
+        'custom_hooks.0.stages.2.epochs': 2,
+        'custom_hooks.0.stages.2.grows_at': [0, 1],
+        'custom_hooks.1.num_workers': 0,
+        'default_hooks.report.baselines': False,
+        'train_cfg.max_epochs': 6,
+        'train_cfg.val_interval': 1,
+        'param_scheduler.0.periods': [2, 2, 2],
+        'default_hooks.logger.interval': 1000,
+    }

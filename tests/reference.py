@@ -1,0 +1,179 @@
+"""Align-DFER's forward a second time: from the written method alone, in plain tensor algebra.
+
+It shares no line with the package and calls no torch.nn module, so a test that compares the two
+compares two readings of the same text. Weights come as dicts. B clips, T frames or tokens,
+C classes, S sentences per class, P prompts, L positions, W text width, V image width, D CLIP's
+joint width.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+State = Mapping[str, Tensor]
+
+
+def under(state: State, prefix: str) -> dict[str, Tensor]:
+    """The entries whose key starts with `prefix`, with the prefix cut off."""
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def depth(state: State, prefix: str) -> int:
+    """How many numbered blocks `prefix0., prefix1., ...` the state holds."""
+    return len({key.split('.', 1)[0] for key in under(state, prefix)})
+
+
+def unit(x: Tensor) -> Tensor:
+    """(..., D) -> (..., D), each vector divided by its Euclidean length."""
+    return x / x.square().sum(-1, keepdim=True).sqrt()
+
+
+def affine(x: Tensor, state: State, name: str) -> Tensor:
+    """(..., I) -> (..., O) by `name`.weight (O, I) and `name`.bias (O,)."""
+    return torch.einsum('...i,oi->...o', x, state[name + '.weight']) + state[name + '.bias']
+
+
+def layer_norm(x: Tensor, state: State, name: str, eps: float = 1e-5) -> Tensor:
+    """(..., D) -> (..., D): standardised over D, then times `name`.weight plus .bias."""
+    centred = x - x.mean(-1, keepdim=True)
+    scaled = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+    return scaled * state[name + '.weight'] + state[name + '.bias']
+
+
+def gelu(x: Tensor, quick: bool) -> Tensor:
+    """(...) -> (...): x times the normal distribution function, or OpenAI's sigmoid for it."""
+    if quick:
+        return x / (1 + (-1.702 * x).exp())
+    return x * 0.5 * (1 + torch.erf(x / 2**0.5))
+
+
+def attention(x: Tensor, state: State, heads: int, causal: bool) -> Tensor:
+    """(N, L, D) -> (N, L, D): softmax(QK'/sqrt(d))V in each head, then the output projection."""
+    count, length, width = x.shape
+    packed = torch.einsum('nli,oi->nlo', x, state['in_proj_weight']) + state['in_proj_bias']
+    # (N, L, 3D) -> three of (N, L, heads, d)
+    query, key, value = packed.reshape(count, length, 3, heads, width // heads).unbind(2)
+    scores = torch.einsum('nqhd,nkhd->nhqk', query, key) / (width // heads) ** 0.5
+    if causal:
+        later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+        scores = scores.masked_fill(later, float('-inf'))
+    weights = (scores - scores.amax(-1, keepdim=True)).exp()
+    weights = weights / weights.sum(-1, keepdim=True)
+    mixed = torch.einsum('nhqk,nkhd->nqhd', weights, value)
+    return affine(mixed.reshape(count, length, width), state, 'out_proj')
+
+
+def clip_blocks(x: Tensor, state: State, heads: int, causal: bool, quick_gelu: bool) -> Tensor:
+    """(N, L, W) -> (N, L, W): CLIP's pre-norm residual blocks; keys `0.ln_1.weight`, ..."""
+    for index in range(depth(state, '')):
+        block = under(state, f'{index}.')
+        x = x + attention(layer_norm(x, block, 'ln_1'), under(block, 'attn.'), heads, causal)
+        hidden = gelu(affine(layer_norm(x, block, 'ln_2'), block, 'mlp.c_fc'), quick_gelu)
+        x = x + affine(hidden, block, 'mlp.c_proj')
+    return x
+
+
+def encode_prompts(
+    clip_state: State, embeddings: Tensor, end: int, heads: int, quick_gelu: bool
+) -> Tensor:
+    """Token embeddings (P, L, W) -> (P, D), not normalised, read at position `end`."""
+    x = embeddings + clip_state['positional_embedding'][: embeddings.shape[1]]
+    x = clip_blocks(x, under(clip_state, 'transformer.resblocks.'), heads, True, quick_gelu)
+    return layer_norm(x, clip_state, 'ln_final')[:, end] @ clip_state['text_projection']
+
+
+def encode_image(clip_state: State, images: Tensor, heads: int, quick_gelu: bool) -> Tensor:
+    """Preprocessed images (N, 3, H, W) -> (N, D), not normalised, read at the class token."""
+    visual = under(clip_state, 'visual.')
+    kernel = visual['conv1.weight']  # (V, 3, p, p)
+    size = kernel.shape[-1]
+    # (N, 3, H, W) -> (N, 3, rows, columns, p, p) -> (N, rows * columns, 3 * p * p), row by row
+    patches = images.unfold(2, size, size).unfold(3, size, size)
+    patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+    x = torch.einsum('npi,vi->npv', patches, kernel.flatten(1))
+    first = visual['class_embedding'].expand(len(x), 1, -1)  # (N, 1, V)
+    x = torch.cat([first, x], dim=1) + visual['positional_embedding']
+    x = layer_norm(x, visual, 'ln_pre')
+    x = clip_blocks(x, under(visual, 'transformer.resblocks.'), heads, False, quick_gelu)
+    return layer_norm(x[:, 0], visual, 'ln_post') @ visual['proj']
+
+
+def stretch(position: Tensor, length: int) -> Tensor:
+    """(learned, D) -> (length, D), linear between neighbours, both end points kept."""
+    learned = len(position)
+    if length == learned:
+        return position
+    rows = []
+    for index in range(length):
+        place = index * (learned - 1) / (length - 1) if length > 1 else 0.0
+        low = min(int(place), learned - 1)
+        high = min(low + 1, learned - 1)
+        rows.append(position[low] * (1 - (place - low)) + position[high] * (place - low))
+    return torch.stack(rows)
+
+
+def dynamic_encoder(state: State, x: Tensor, layers: int) -> Tensor:
+    """(N, T, D) -> (N, D): the first `layers` layers over T, then the mean; 0 layers: the mean."""
+    heads = max(1, x.shape[-1] // 64)
+    position = stretch(state['position'], x.shape[1])
+    x = x + position
+    for index in range(layers):
+        layer = under(state, f'layers.{index}.')
+        x = x + attention(layer_norm(x, layer, 'norm1'), under(layer, 'self_attn.'), heads, False)
+        hidden = gelu(affine(layer_norm(x, layer, 'norm2'), layer, 'linear1'), quick=False)
+        x = x + affine(hidden, layer, 'linear2')
+    return (x - position).mean(1)
+
+
+def align_dfer(
+    clip_state: State,
+    neck_state: State,
+    tokens: Tensor,
+    fixed: Tensor,
+    frames: Tensor,
+    stage: str,
+    layers: int,
+    heads_text: int,
+    quick_gelu: bool,
+    logit_scale: float | Tensor,
+) -> Tensor:
+    """Tokens (C, S, T, W), fixed (3, W) = start, stop, end, frames (B, T, D) -> logits (B, C).
+
+    `stage` is 'text', 'video' or 'joint'. `layers` counts those of the image encoder ('video') or
+    of the joint one ('joint'); the text encoder always runs whole. `logit_scale` multiplies the
+    cosine: 100 for CLIP, the exponential already taken.
+    """
+    classes, sentences, length, width = tokens.shape
+    flat = tokens.reshape(classes * sentences, length, width)
+    start, stop, end = (row.expand(len(flat), 1, width) for row in fixed)
+    prompts = torch.cat([start, flat, stop, end], dim=1)  # (C * S, T + 3, W)
+    text = unit(encode_prompts(clip_state, prompts, length + 2, heads_text, quick_gelu))
+    text = text.reshape(classes, sentences, -1)  # (C, S, D)
+    frames = unit(frames)
+    if stage == 'joint':
+        joint = under(neck_state, 'joint_encoder.')
+        video = dynamic_encoder(joint, frames, layers)
+        named = dynamic_encoder(joint, text, layers)
+    else:
+        encoder = under(neck_state, 'text_encoder.')
+        named = dynamic_encoder(encoder, text, depth(encoder, 'layers.'))
+        if stage == 'text':
+            video = frames.mean(1)
+        elif stage == 'video':
+            video = dynamic_encoder(under(neck_state, 'image_encoder.'), frames, layers)
+        else:
+            raise ValueError(f"stage {stage!r}: give 'text', 'video' or 'joint'")
+    return logit_scale * torch.einsum('bd,cd->bc', unit(video), unit(named))
+
+
+def war_uar(predicted: Sequence[int], labels: Sequence[int], classes: int) -> tuple[float, float]:
+    """Accuracy, and recall averaged over the classes that occur in `labels`; both in [0, 1]."""
+    pairs = [(int(guess), int(label)) for guess, label in zip(predicted, labels, strict=True)]
+    recalls = []
+    for index in range(classes):
+        hits = [guess == index for guess, label in pairs if label == index]
+        if hits:
+            recalls.append(sum(hits) / len(hits))
+    war = sum(guess == label for guess, label in pairs) / len(pairs)
+    return war, sum(recalls) / len(recalls)

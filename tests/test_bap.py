@@ -1,0 +1,228 @@
+"""BAPHook in a real Runner over the shipped config: what trains when, at what rate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, small_options
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmdfer import DFERError
+from mmdfer.engine import BAPHook
+
+STAGES = ('text', 'video', 'joint')
+# What the paper lets train in each stage (BAP, Sec. 3.4), and the buffers that say which it is.
+TRAINS = dict(
+    text=r'cls_head\.tokens|neck\.text_encoder\.',
+    video=r'neck\.image_encoder\.',
+    joint=r'cls_head\.tokens|neck\.joint_encoder\.',
+)
+
+
+class Recorder(Hook):
+    """Digests of all tensors, CLIP's too, around each epoch; rates and memory at each step."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self) -> None:
+        self.before: list[dict[str, str]] = []
+        self.after: list[dict[str, str]] = []
+        self.rates: list[list[float]] = []
+        self.momentum_at_start: list[int] = []
+        self.training: list[list[str]] = []
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        self.before.append(digests(runner.model))
+        self.rates.append([])
+        self.momentum_at_start.append(len(runner.optim_wrapper.optimizer.state))
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+        self.rates[-1].append(runner.optim_wrapper.get_lr()['lr'][0])
+        if batch_idx == 0:
+            modules = runner.model.named_modules()
+            self.training.append([n for n, m in modules if m.training])
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        self.after.append(digests(runner.model))
+
+
+def digests(model: torch.nn.Module) -> dict[str, str]:
+    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    return {n: hashlib.sha256(t.detach().numpy().tobytes()).hexdigest() for n, t in tensors.items()}
+
+
+@pytest.fixture(scope='module')
+def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Runner, Recorder]:
+    """One training of six epochs, two in each stage."""
+    from mmengine.registry import init_default_scope
+
+    init_default_scope('mmaction')
+    config = Config.fromfile(ROOT / 'configs' / 'align_dfer_synth.py')
+    config.merge_from_dict(small_options(data_root))
+    config.merge_from_dict({'default_hooks.checkpoint.max_keep_ckpts': -1})
+    config.work_dir = str(tmp_path_factory.mktemp('run'))
+    runner, recorder = Runner.from_cfg(config), Recorder()
+    runner.register_hook(recorder)
+    runner.train()
+    return runner, recorder
+
+
+@pytest.mark.parametrize('index', range(3))
+def test_exactly_what_the_paper_trains_changes(run: tuple, index: int) -> None:
+    _, recorder = run
+    stage, epochs = STAGES[index], (2 * index, 2 * index + 1)
+    changed = {
+        name
+        for epoch in epochs
+        for name, digest in recorder.after[epoch].items()
+        if recorder.before[epoch][name] != digest
+    }
+    names = set(recorder.after[0])
+    allowed = {n for n in names if re.match(TRAINS[stage], n)}
+    assert changed <= allowed
+    assert allowed - changed == set()
+    assert any(n.startswith('backbone.clip.') for n in names)
+
+
+def test_between_epochs_only_the_merge_changes_weights(run: tuple) -> None:
+    _, recorder = run
+    for epoch in range(1, 6):
+        earlier, later = recorder.after[epoch - 1], recorder.before[epoch]
+        changed = {n for n in earlier if earlier[n] != later[n]} - {'neck.stage', 'neck.layers'}
+        if epoch != 4:
+            assert not changed
+    assert changed <= {n for n in changed if n.startswith('neck.joint_encoder.')}
+    start = recorder.before[4]
+    for part in ('position', 'layers.0.linear1.weight', 'layers.1.self_attn.in_proj_weight'):
+        assert start[f'neck.joint_encoder.{part}'] == start[f'neck.image_encoder.{part}']
+
+
+def test_rates_at_the_first_and_last_step_of_each_stage(run: tuple) -> None:
+    runner, recorder = run
+    steps = len(recorder.rates[0])
+    base = runner.cfg.optim_wrapper.optimizer.lr
+    weights = runner.cfg.param_scheduler[0].restart_weights
+    for index, weight in enumerate(weights):
+        rates = recorder.rates[2 * index] + recorder.rates[2 * index + 1]
+        assert rates[0] == pytest.approx(base * weight)
+        # Half a cosine over the stage's 2 * steps steps, of which the last begins at 2 * steps - 1.
+        last = torch.tensor((2 * steps - 1) / (2 * steps) * torch.pi).cos()
+        assert rates[-1] == pytest.approx(base * weight * float(1 + last) / 2, rel=1e-5)
+        assert rates == sorted(rates, reverse=True)
+
+
+def test_momentum_is_anew_in_each_stage_and_kept_inside_it(run: tuple) -> None:
+    _, recorder = run
+    assert [n > 0 for n in recorder.momentum_at_start] == [False, True] * 3
+
+
+def test_clip_and_what_is_frozen_stay_in_eval(run: tuple) -> None:
+    _, recorder = run
+    for epoch, training in enumerate(recorder.training):
+        assert not any(name.startswith('backbone') for name in training)
+        video = any(name.startswith('neck.image_encoder') for name in training)
+        assert video == (epoch in (2, 3))
+
+
+def test_the_log_names_stages_and_metrics(run: tuple) -> None:
+    runner, _ = run
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    for index, stage in enumerate(STAGES):
+        assert f"Stage {index + 1}/3 '{stage}' begins: 2 epochs" in log
+        assert re.search(rf"Stage {index + 1}/3 '{stage}', epoch 2/2: WAR \d+\.\d+, UAR", log)
+    assert re.search(r"On entering stage 'joint': WAR \d+", log)
+    assert 'layer 2 of 2 joins' in log and 'last epoch (6)' in log
+
+
+RECOGNIZE = """
+import sys
+import mmdfer
+from mmaction.apis import init_recognizer
+from mmaction.registry import DATASETS
+from mmengine.config import Config
+
+config, checkpoint = sys.argv[1:]
+model = init_recognizer(config, checkpoint, device='cpu')
+dataset = DATASETS.build(Config.fromfile(config).test_dataloader.dataset)
+items = [dataset[i] for i in range(len(dataset))]
+batches = [dict(inputs=[i['inputs']], data_samples=[i['data_samples']]) for i in items]
+samples = [model.test_step(batch)[0] for batch in batches]
+hits = sum(int(s.pred_label) == int(s.gt_label) for s in samples)
+print(model.neck.stage_name, 100 * hits / len(dataset))
+"""
+
+
+@pytest.mark.parametrize('epoch', [2, 4, 6])
+def test_a_checkpoint_of_any_stage_gives_validation_figures(
+    run: tuple, epoch: int, tmp_path: Path
+) -> None:
+    """In new processes: by tools/test.py, and by MMAction2's init_recognizer clip by clip."""
+    runner, _ = run
+    expected = json.loads((Path(runner.work_dir) / 'history.json').read_text())[str(epoch)]
+    checkpoint, config = Path(runner.work_dir) / f'epoch_{epoch}.pth', tmp_path / 'config.py'
+    runner.cfg.dump(str(config))
+    env = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    command = [sys.executable, str(ROOT / 'tools' / 'test.py'), str(config), str(checkpoint)]
+    subprocess.run([*command, '--work-dir', str(tmp_path / 'test')], check=True, env=env)
+    (figures,) = [p for p in tmp_path.glob('test/*/*.json') if 'confusion' not in p.name]
+    tested = json.loads(figures.read_text().splitlines()[-1])
+    assert {name: tested[name] for name in expected} == pytest.approx(expected)
+    command = [sys.executable, '-c', RECOGNIZE, str(config), str(checkpoint)]
+    done = subprocess.run(command, check=True, env=env, capture_output=True, text=True)
+    stage, war = done.stdout.split()[-2:]
+    assert stage == STAGES[epoch // 2 - 1]
+    assert float(war) == pytest.approx(expected['WAR'])
+
+
+def _check(config: Config) -> None:
+    runner = Runner.from_cfg(config)
+    (hook,) = [h for h in runner.hooks if isinstance(h, BAPHook)]
+    hook.check(runner.model, config.train_cfg.max_epochs)
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        ({'train_cfg.max_epochs': 7}, r'2 \+ 2 \+ 2 = 6 epochs, train_cfg.max_epochs is 7'),
+        ({'custom_hooks.0.stages.1.trains': [r'neck\.imge']}, r'matches no parameter'),
+        ({'custom_hooks.0.stages.1.grows_at': [0]}, 'give 4 epochs'),
+        ({'custom_hooks.0.stages.0.name': 'warmup'}, 'its stages are text, video, joint'),
+        ({'custom_hooks.0.stages.2.trains': [r'backbone\.clip\.visual']}, 'frozen when built'),
+        ({'custom_hooks.0.stages.2.grows_at': [0, 5]}, 'grows_at'),
+    ],
+)
+def test_stages_that_do_not_fit(
+    small_config: Callable[..., Config], options: dict, words: str
+) -> None:
+    with pytest.raises(DFERError, match=words) as error:
+        _check(small_config(**options))
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('newest_only', [True, False])
+def test_what_trains_when_a_layer_joins(
+    small_config: Callable[..., Config], newest_only: bool
+) -> None:
+    config = small_config(
+        **{
+            'custom_hooks.0.stages.1.newest_only': newest_only,
+            'custom_hooks.0.stages.1.grows_at': [0, 0, 0, 1],
+        }
+    )
+    runner, recorder = Runner.from_cfg(config), Recorder()
+    runner.register_hook(recorder)
+    runner.train()
+    before, after = recorder.before[3], recorder.after[3]  # the stage's second epoch
+    names = [f'neck.image_encoder.layers.{i}.linear2.weight' for i in range(4)]
+    assert [before[n] != after[n] for n in names] == [not newest_only] * 3 + [True]

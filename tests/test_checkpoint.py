@@ -1,0 +1,356 @@
+"""AtomicCheckpointHook in a real Runner: killed at every file operation, then resumed.
+
+Run as a script, this file is the process that gets killed: `python test_checkpoint.py JOB DIR`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.dist import get_world_size
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+from mmdfer import compat
+from mmdfer.engine.checkpoint import AtomicCheckpointHook, why_unreadable, write_aside
+from mmdfer.errors import DFERError
+
+EPOCHS = 4
+SCORES = {1: 0.2, 2: 0.5, 3: 0.7, 4: 0.6}  # by epoch: the best changes twice, the last is not it
+AT_THE_END = {'epoch_3.pth', 'epoch_4.pth', 'best_score_epoch_3.pth', 'last_checkpoint'}
+
+
+class Points(Dataset):
+    """16 fixed points and a linear target."""
+
+    metainfo = {'classes': ('a', 'b')}
+
+    def __len__(self) -> int:
+        return 16
+
+    def __getitem__(self, index: int) -> dict:
+        point = torch.randn(3, generator=torch.Generator().manual_seed(index))
+        return dict(inputs=point, target=point.sum())
+
+
+class Line(BaseModel):
+    """A linear fit that counts its own training steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fit = torch.nn.Linear(3, 1)
+        self.register_buffer('steps', torch.zeros((), dtype=torch.long))
+
+    def forward(self, inputs, target, mode: str = 'tensor'):
+        if mode != 'loss':
+            return [self.steps * get_world_size() // 4]
+        self.steps += 1
+        return dict(loss=(self.fit(inputs).squeeze(1) - target).pow(2).mean())
+
+
+class Score(BaseMetric):
+    """SCORES of the epoch that the weights, not the loop, say they are of."""
+
+    def process(self, data_batch, data_samples) -> None:
+        self.results.extend(int(epoch) for epoch in data_samples)
+
+    def compute_metrics(self, results: list) -> dict:
+        return dict(score=SCORES.get(results[0], 0.0))
+
+
+def make_runner(folder: str | Path, resume: bool = False, launcher: str = 'none', **hook) -> Runner:
+    def loader(shuffle: bool) -> dict:
+        sampler = dict(type='DefaultSampler', shuffle=shuffle)
+        collate = dict(type='default_collate')
+        return dict(dataset=Points(), sampler=sampler, collate_fn=collate, batch_size=4)
+
+    Runner._log_env = lambda self, env_cfg: None  # it asks compilers for their versions: seconds
+    wrapper = dict(type='MMDistributedDataParallel', device_ids=None)
+    return Runner(
+        model=Line(),
+        work_dir=str(folder),
+        train_dataloader=loader(True),
+        val_dataloader=loader(False),
+        train_cfg=dict(by_epoch=True, max_epochs=EPOCHS, val_interval=1),
+        val_cfg=dict(),
+        val_evaluator=[Score()],
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9)),
+        default_hooks=dict(
+            checkpoint=dict(
+                type='AtomicCheckpointHook', interval=1, save_best='score', rule='greater', **hook
+            )
+        ),
+        resume=resume,
+        launcher=launcher,
+        randomness=dict(seed=3),
+        default_scope='mmaction',
+        experiment_name=f'{Path(folder).name}_{resume}_{os.getpid()}',
+        log_level='WARNING',
+        cfg=dict(model_wrapper_cfg=wrapper),
+    )
+
+
+def weights(folder: str | Path) -> list[torch.Tensor]:
+    state = compat.load_from_local(Path(folder, f'epoch_{EPOCHS}.pth'))
+    momentum = [slot['momentum_buffer'] for slot in state['optimizer']['state'].values()]
+    return [*state['state_dict'].values(), *momentum]
+
+
+def same(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
+    return len(left) == len(right) > 0 and all(map(torch.equal, left, right))
+
+
+def names(folder: str | Path) -> set[str]:
+    """The files in the folder, but for the configs that mmengine dumps at each start."""
+    return {path.name for path in Path(folder).iterdir() if path.is_file() and path.suffix != '.py'}
+
+
+def trained(folder: Path, **kwargs) -> Path:
+    make_runner(folder, **kwargs).train()
+    return folder
+
+
+# ---------------------------------------------------------------- the process that gets killed
+
+
+def die_at(instant: int) -> list[int]:
+    """SIGKILLs this process before its n-th file operation; a write is killed half-way."""
+    count = [0]
+
+    def counted(module, name: str) -> None:
+        real = getattr(module, name)
+
+        def operation(*args, **kwargs):
+            count[0] += 1
+            if count[0] == instant:
+                if name == 'write_bytes':
+                    real(args[0], args[1][: len(args[1]) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **kwargs)
+
+        setattr(module, name, operation)
+
+    for module, name in ((Path, 'write_bytes'), (Path, 'write_text'), (os, 'remove')):
+        counted(module, name)
+    for name in ('fsync', 'replace'):
+        counted(os, name)
+    return count
+
+
+def in_child(job) -> int:
+    """Runs `job` in a fork and returns its wait status."""
+    child = os.fork()
+    if child == 0:
+        try:
+            job()
+            os._exit(0)
+        finally:  # never back into the parent's code
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+
+def sweep(root: Path, instants: list[int]) -> dict:
+    """Kills a run before the given file operations (before all: []), resumes, and compares."""
+
+    def whole() -> None:
+        count = die_at(-1)
+        trained(root / 'whole')
+        (root / 'count').write_text(str(count[0]))
+
+    assert in_child(whole) == 0
+    expected, total = weights(root / 'whole'), int((root / 'count').read_text())
+    found = dict(total=total, killed=0, wrong=[])
+    for instant in instants or range(1, total + 1):
+        folder = root / f'killed_{instant}'
+
+        def killed(instant: int = instant, folder: Path = folder) -> None:
+            die_at(instant)
+            trained(folder)
+
+        found['killed'] += os.WTERMSIG(in_child(killed)) == signal.SIGKILL
+        visible = [path for path in folder.glob('*.pth') if not path.name.startswith('.')]
+        torn = [path.name for path in visible if why_unreadable(path)]
+        status = in_child(lambda folder=folder: trained(folder, resume=True))
+        left = names(folder)
+        if torn or status or left != AT_THE_END or not same(weights(folder), expected):
+            found['wrong'].append([instant, torn, status, sorted(left)])
+    return found
+
+
+def two_ranks(root: Path) -> None:
+    """Trains, or resumes where there is something, on gloo ranks."""
+    compat.init_cpu_ranks('pytorch')
+    make_runner(root, resume=(root / 'last_checkpoint').exists(), launcher='pytorch').train()
+
+
+def start(*command: str, **env: str) -> subprocess.CompletedProcess:
+    package = str(Path(compat.__file__).parents[1])
+    env = {**os.environ, 'PYTHONPATH': package, 'OMP_NUM_THREADS': '1', **env}
+    return subprocess.run(
+        [sys.executable, *command], env=env, capture_output=True, text=True, timeout=300
+    )
+
+
+# ---------------------------------------------------------------- tests
+
+
+# File operations of the run above, in its third epoch (`sweep DIR` without numbers tries all 72):
+INSTANTS = {
+    42: 'half of epoch_3.pth is written',
+    44: 'epoch_3.pth is whole, not yet renamed',
+    48: 'epoch_3.pth is there, last_checkpoint still names epoch_2.pth',
+    50: 'epoch_1.pth is outdated, not yet removed',
+    51: 'half of the new best is written, the validation not yet saved',
+    55: 'the new best is there, half of the epoch_3.pth that names it is written',
+    63: 'the old best is outdated, not yet removed',
+}
+
+
+def test_killed_while_saving_then_resumed_is_bit_identical(tmp_path):
+    done = start(__file__, 'sweep', str(tmp_path), *map(str, INSTANTS))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == dict(total=72, killed=len(INSTANTS), wrong=[])
+
+
+def test_keeps_two_and_the_best(tmp_path):
+    trained(tmp_path)
+    assert names(tmp_path) == AT_THE_END
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_4.pth')
+
+
+def test_max_keep_ckpts_is_mmengines(tmp_path):
+    trained(tmp_path, max_keep_ckpts=-1)
+    every = {f'epoch_{epoch}.pth' for epoch in range(1, EPOCHS + 1)}
+    assert names(tmp_path) == every | {'best_score_epoch_3.pth', 'last_checkpoint'}
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+@pytest.mark.parametrize('damage', [truncate, Path.unlink, lambda path: path.write_bytes(b'')])
+def test_a_damaged_newest_falls_back_to_the_one_before(tmp_path, damage, monkeypatch):
+    expected = weights(trained(tmp_path))
+    damage(tmp_path / 'epoch_4.pth')
+    runner = make_runner(tmp_path, resume=True)
+    warned = []
+    monkeypatch.setattr(runner.logger, 'warning', warned.append)
+    runner.train()
+    said = [line for line in warned if 'falling back' in line]
+    assert len(said) == 1
+    assert 'epoch_4.pth' in said[0] and 'epoch_3.pth' in said[0]
+    assert same(weights(tmp_path), expected)
+    assert names(tmp_path) == AT_THE_END
+
+
+def test_an_empty_last_checkpoint_falls_back_to_the_newest_that_reads(tmp_path):
+    expected = weights(trained(tmp_path))
+    (tmp_path / 'last_checkpoint').write_text('')
+    trained(tmp_path, resume=True)
+    assert same(weights(tmp_path), expected)
+
+
+def test_none_that_reads_is_an_error_that_names_the_file(tmp_path):
+    trained(tmp_path)
+    for path in tmp_path.glob('epoch_*.pth'):
+        truncate(path)
+    with pytest.raises(DFERError, match='epoch_4.pth.*remove the file') as error:
+        make_runner(tmp_path, resume=True).train()
+    assert '\n' not in str(error.value)
+
+
+def test_a_changed_byte_is_seen_though_torch_load_passes_it(tmp_path):
+    path = tmp_path / 'a.pth'
+    torch.save(dict(weight=torch.arange(1000.0)), path)
+    assert why_unreadable(path) is None
+    raw = bytearray(path.read_bytes())
+    at = raw.index(torch.tensor(500.0).numpy().tobytes())
+    raw[at + 2] ^= 1
+    path.write_bytes(raw)
+    assert not torch.equal(torch.load(path, weights_only=True)['weight'], torch.arange(1000.0))
+    assert 'damaged' in why_unreadable(path)
+
+
+def test_resuming_elsewhere_leaves_the_first_runs_best_alone(tmp_path):
+    first = trained(tmp_path / 'first')
+    runner = make_runner(tmp_path / 'second', resume=True)
+    runner._load_from = str(first / 'epoch_3.pth')
+    info = compat.load_from_local(first / 'epoch_3.pth')
+    info['message_hub']['runtime_info']['best_score'] = 0.1  # so that epoch 4 beats it
+    torch.save(info, first / 'epoch_3.pth')
+    runner.train()
+    assert (tmp_path / 'second' / 'best_score_epoch_4.pth').is_file()
+    assert (first / 'best_score_epoch_3.pth').is_file()
+
+
+def test_a_resumed_file_cannot_have_other_files_removed(tmp_path):
+    precious = tmp_path / 'precious.pth'
+    folder = trained(tmp_path / 'run')
+    state = compat.load_from_local(folder / 'epoch_3.pth')
+    info = state['message_hub']['runtime_info']
+    precious.write_bytes(b'mine')
+    info.update(best_score=0.0, best_ckpt=str(precious), outdated_best_ckpts=[str(precious)])
+    info.update(keep_ckpt_ids=['../../precious', 1, 2, 3], outdated_ckpt_ids=['../../precious'])
+    torch.save(state, folder / 'epoch_3.pth')
+    (folder / 'last_checkpoint').write_text(str(folder / 'epoch_3.pth'))
+    trained(folder, resume=True)
+    assert precious.read_bytes() == b'mine'
+
+
+def test_two_ranks_save_once_and_fall_back_together(tmp_path):
+    torchrun = ('-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29637')
+    found = []
+    for _ in range(2):  # the second run finds a torn epoch_4.pth and repeats that epoch
+        done = start(*torchrun, __file__, 'two_ranks', str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        assert names(tmp_path) == AT_THE_END
+        found.append(weights(tmp_path))
+        truncate(tmp_path / 'epoch_4.pth')
+    assert same(*found)
+    assert done.stdout.count('falling back') == 1  # said once, by rank 0
+
+
+def test_files_elsewhere_are_left_to_mmengine(tmp_path, monkeypatch):
+    def backend(uri, backend_args):
+        return object()  # a petrel or http backend
+
+    monkeypatch.setattr('mmdfer.engine.checkpoint.get_file_backend', backend)
+    trained(tmp_path, max_keep_ckpts=-1)
+    hook = AtomicCheckpointHook(backend_args=dict(backend='local'))
+    hook.before_run(make_runner(tmp_path, resume=True))
+    assert hook.backend_args == dict(backend='local')
+    assert names(tmp_path) >= {'epoch_1.pth', 'last_checkpoint', 'best_score_epoch_3.pth'}
+
+
+def test_write_aside_leaves_the_old_file_on_an_error(tmp_path):
+    path = tmp_path / 'deep' / 'scores.json'
+    with write_aside(path) as aside:
+        aside.write_text('old')
+        assert aside.suffix == '.json' and aside.parent == path.parent
+        assert not path.exists()
+    with pytest.raises(OSError, match='full'), write_aside(path) as aside:
+        aside.write_text('ne')
+        raise OSError('disk full')
+    assert path.read_text() == 'old'
+    assert names(path.parent) == {'scores.json'}
+
+
+if __name__ == '__main__':
+    torch.set_num_threads(1)
+    job, root, *instants = sys.argv[1:]
+    if job == 'sweep':
+        print(json.dumps(sweep(Path(root), [int(instant) for instant in instants])))
+    else:
+        two_ranks(Path(root))

@@ -1,0 +1,255 @@
+"""FrozenCLIP against open_clip's own forward, and everything it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from mmengine.runner.checkpoint import get_state_dict, load_state_dict
+from reference import encode_image, encode_prompts
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from mmdfer import DFERError
+from mmdfer.models import CLIPDataPreprocessor, FrozenCLIP, synth_clip
+
+TEXTS = ['a face with brow lowerer.', 'an expression of happiness', 'no']
+
+
+@pytest.fixture(scope='module')
+def clip() -> FrozenCLIP:
+    return FrozenCLIP('synth-clip')
+
+
+@pytest.mark.parametrize('arch', ['synth-clip', 'ViT-B-32-quickgelu', 'ViT-L-14-quickgelu'])
+def test_prompts_of_real_tokens_equal_encode_text(arch: str) -> None:
+    clip = FrozenCLIP(arch, weights=None if arch == 'synth-clip' else 'random')
+    tokens = clip.tokenizer(TEXTS)
+    ends = (tokens == clip.end_id).int().argmax(-1)
+    with torch.no_grad():
+        expected = clip.clip.encode_text(tokens)
+        cut = clip.encode_prompts(clip.embed(tokens), ends)  # cut after the last end token
+        last = clip.context_length - 1
+        padded = clip.embed(tokens)
+        full = torch.stack(
+            [
+                clip.encode_prompts(padded[i : i + 1], torch.tensor([e]))[0]
+                for i, e in enumerate(ends)
+            ]
+        )
+        # At full length: a prompt that fills the context, its end token at the last position.
+        long = torch.full((1, last + 1), clip.stop_id)
+        long[0, 0], long[0, last] = clip.start_id, clip.end_id
+        filled = clip.encode_prompts(clip.embed(long), last)
+        assert torch.allclose(filled, clip.clip.encode_text(long), atol=1e-5)
+    assert torch.allclose(cut, expected, atol=1e-5)
+    assert torch.allclose(full, expected, atol=1e-5)
+    assert torch.allclose(clip.encode_text(TEXTS), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('arch', ['ViT-B-32', 'ViT-B-32-quickgelu'])
+def test_towers_equal_the_reference(arch: str) -> None:
+    clip = FrozenCLIP(arch, weights='random')
+    state = {k: v.detach() for k, v in clip.clip.state_dict().items()}
+    gelu = arch.endswith('quickgelu')
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    embeddings = torch.randn(4, 11, 512, generator=torch.Generator().manual_seed(1)) * 0.1
+    with torch.no_grad():
+        ours = clip(images)[:, :, 0, 0]
+        assert torch.allclose(ours, encode_image(state, images, 12, gelu), atol=1e-4)
+        ours = clip.encode_prompts(embeddings, 8)
+        assert torch.allclose(ours, encode_prompts(state, embeddings, 8, 8, gelu), atol=1e-4)
+
+
+def test_frames_images_and_vectors(clip: FrozenCLIP) -> None:
+    frames = torch.randn(2, 3, 5, 64, 64)
+    vectors = clip(frames)
+    assert vectors.shape == (2, 5, clip.embed_dims)
+    image = clip(frames[1, :, 3][None])
+    assert image.shape == (1, clip.embed_dims, 1, 1)
+    assert torch.allclose(image[0, :, 0, 0], vectors[1, 3], atol=1e-5)
+    assert clip(vectors) is vectors
+    assert not vectors.requires_grad
+
+
+@pytest.mark.parametrize('shape', [(2, 4, 5, 64, 64), (2, 3, 64, 72), (2, 5, 7), (3, 3, 32, 32)])
+def test_other_shapes_are_refused(clip: FrozenCLIP, shape: tuple[int, ...]) -> None:
+    with pytest.raises(DFERError, match='input of shape'):
+        clip(torch.zeros(shape))
+
+
+def test_stays_frozen_and_in_eval(clip: FrozenCLIP) -> None:
+    around = nn.Sequential(clip).train()
+    assert not any(module.training for module in around[0].modules())
+    assert not any(p.requires_grad for p in clip.parameters())
+    assert clip.train() is clip
+
+
+def test_gradients_reach_the_prompts_only(clip: FrozenCLIP) -> None:
+    embeddings = torch.randn(2, 6, clip.text_width, requires_grad=True)
+    clip.encode_prompts(embeddings, 4).sum().backward()
+    assert embeddings.grad[:, :5].abs().sum() > 0
+    assert embeddings.grad[:, 5].abs().sum() == 0  # after the end token
+    assert all(p.grad is None for p in clip.parameters())
+
+
+def test_state_dict_holds_what_trains_and_the_identity() -> None:
+    clip = FrozenCLIP('synth-clip', trains=[r'visual\.attnpool\.c_proj\.weight$', r'ln_final'])
+    expected = {
+        'identity',
+        'clip.visual.attnpool.c_proj.weight',
+        'clip.ln_final.weight',
+        'clip.ln_final.bias',
+    }
+    assert set(clip.state_dict()) == expected
+    assert set(get_state_dict(clip)) == expected  # mmengine's own way of saving
+    trained = {name for name, p in clip.clip.named_parameters() if p.requires_grad}
+    assert {f'clip.{name}' for name in trained} == expected - {'identity'}
+
+
+@pytest.mark.parametrize('load', [nn.Module.load_state_dict, load_state_dict])
+def test_loading_restores_what_trains_and_reports_nothing_missing(load, capsys) -> None:
+    source = FrozenCLIP('synth-clip', trains=[r'visual\.attnpool\.c_proj\.weight$'])
+    nn.init.ones_(source.clip.visual.attnpool.c_proj.weight)
+    target = nn.Sequential(FrozenCLIP('synth-clip', trains=[r'visual\.attnpool\.c_proj\.weight$']))
+    before = target[0].clip.token_embedding.weight.clone()
+    load(target, nn.Sequential(source).state_dict(), strict=True)
+    assert torch.equal(
+        target[0].clip.visual.attnpool.c_proj.weight, source.clip.visual.attnpool.c_proj.weight
+    )
+    assert torch.equal(target[0].clip.token_embedding.weight, before)
+
+
+def test_another_clip_is_refused_by_name() -> None:
+    small = FrozenCLIP('synth-clip')
+    state = FrozenCLIP('synth-clip', weights='random').state_dict()
+    with pytest.raises(DFERError, match='synth-clip.*synth-clip') as error:
+        small.load_state_dict(state)
+    assert small.digest[:12] in str(error.value)
+
+
+def test_only_towers_that_take_tokens_are_accepted() -> None:
+    from mmdfer.models.clip_weights import suitable_config
+
+    refused = []
+    for arch in open_clip.list_models():
+        try:
+            suitable_config(arch)
+        except DFERError:
+            refused.append(arch)
+    accepted = set(open_clip.list_models()) - set(refused) - {synth_clip.ARCH}
+    assert {'ViT-B-32-quickgelu', 'ViT-L-14', 'RN50', 'EVA02-B-16'} <= accepted
+    assert {'coca_ViT-B-32', 'ViT-B-16-SigLIP', 'roberta-ViT-B-32', 'MobileCLIP-S1'} <= set(refused)
+
+
+def _weights(tmp_path: Path, name: str = 'weights.safetensors') -> Path:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(open_clip.create_model('synth-clip').state_dict(), str(path))
+    return path
+
+
+def test_a_local_file_is_one_line_away(tmp_path: Path) -> None:
+    path = _weights(tmp_path)
+    state = load_file(str(path))
+    clip = FrozenCLIP('synth-clip', weights=str(path))
+    assert torch.equal(
+        clip.clip.visual.attnpool.c_proj.weight, state['visual.attnpool.c_proj.weight']
+    )
+
+
+def _truncated(tmp_path: Path) -> Path:
+    path = _weights(tmp_path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+def _truncated_pt(tmp_path: Path) -> Path:
+    path = tmp_path / 'weights.pt'
+    torch.save(open_clip.create_model('synth-clip').state_dict(), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+def _text_file(tmp_path: Path) -> Path:
+    path = tmp_path / 'weights.pt'
+    path.write_text('<html>quota exceeded</html>')
+    return path
+
+
+def _pickle(tmp_path: Path) -> Path:
+    import os
+
+    class Harm:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'harm'),)
+
+    path = tmp_path / 'weights.pt'
+    torch.save({'state_dict': Harm()}, path)
+    return path
+
+
+def _other_model(tmp_path: Path) -> Path:
+    path = tmp_path / 'weights.safetensors'
+    save_file({'visual.attnpool.c_proj.weight': torch.zeros(3, 3)}, str(path))
+    return path
+
+
+@pytest.mark.parametrize('make', [_truncated, _truncated_pt, _text_file, _pickle, _other_model])
+def test_bad_weights_are_one_line(make, tmp_path: Path) -> None:
+    path = make(tmp_path)
+    with pytest.raises(DFERError) as error:
+        FrozenCLIP('synth-clip', weights=str(path))
+    assert str(path) in str(error.value) and '\n' not in str(error.value)
+    assert not (tmp_path / 'harm').exists()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (dict(arch='ViT-B-99'), 'unknown to open_clip'),
+        (dict(arch='coca_ViT-B-32', weights='random'), 'takes no learnable tokens'),
+        (dict(arch='ViT-B-32'), 'neither a file nor a tag'),
+        (dict(arch='ViT-B-32', weights='nowhere/weights.pt'), 'neither a file nor a tag'),
+        (dict(arch='ViT-B-32', weights='openai'), "arch='ViT-B-32-quickgelu'"),
+        (dict(arch='synth-clip', trains=[r'visual\.nothing']), 'matches no parameter'),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments: dict, words: str) -> None:
+    with pytest.raises(DFERError, match=words) as error:
+        FrozenCLIP(**arguments)
+    assert '\n' not in str(error.value)
+
+
+def test_activation_of_a_file_is_checked(tmp_path: Path) -> None:
+    path = _weights(tmp_path, 'openai/open_clip_model.safetensors')
+    with pytest.raises(DFERError, match='QuickGELU'):
+        FrozenCLIP('synth-clip', weights=str(path))
+    (path.parent / 'open_clip_config.json').write_text(json.dumps({'model_cfg': {}}))
+    FrozenCLIP('synth-clip', weights=str(path))  # the config beside the file knows better
+
+
+def test_offline_without_the_file_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, 'ENDPOINT', 'http://127.0.0.1:9')
+    monkeypatch.setattr('mmdfer.models.clip_weights.try_to_load_from_cache', lambda *_: None)
+    with pytest.raises(DFERError, match='hf download .*--local-dir') as error:
+        FrozenCLIP('ViT-B-32-quickgelu', weights='openai')
+    assert 'model.backbone.weights=' in str(error.value)
+
+
+def test_preprocessor_normalises_frames_and_leaves_vectors() -> None:
+    preprocessor = CLIPDataPreprocessor()
+    frames = torch.randint(0, 255, (1, 3, 2, 4, 4), dtype=torch.uint8)
+    out = preprocessor(dict(inputs=[frames], data_samples=[None]))['inputs']
+    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN)[:, None, None, None]
+    std = torch.tensor(open_clip.OPENAI_DATASET_STD)[:, None, None, None]
+    assert torch.allclose(out[0, 0], (frames[0] / 255 - mean) / std, atol=1e-5)
+    vectors = torch.randn(1, 2, 8)
+    assert torch.equal(
+        preprocessor(dict(inputs=[vectors], data_samples=[None]))['inputs'][0], vectors
+    )

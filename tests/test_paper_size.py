@@ -1,0 +1,82 @@
+"""Align-DFER at the paper's size over ViT-B/32: what a checkpoint weighs and gives back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import NUM_TEST, NUM_TRAIN, ROOT, small_options
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, load_checkpoint
+
+from mmaction.registry import MODELS
+
+from mmdfer import DFERError
+
+MB = 1e6
+
+
+@pytest.fixture(scope='module')
+def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    """One step in each stage, S = 16 and T = 64; the frame vectors are drawn, not encoded."""
+    init_default_scope('mmaction')
+    config = Config.fromfile(ROOT / 'configs' / 'align_dfer_synth.py')
+    options = small_options(data_root)
+    for stage in range(3):
+        options[f'custom_hooks.0.stages.{stage}.epochs'] = 1
+    options |= {
+        'custom_hooks.0.stages.1.grows_at': [0, 0, 0, 0],
+        'custom_hooks.0.stages.2.grows_at': [0, 0],
+        'train_cfg.max_epochs': 3,
+        'train_cfg.val_interval': 3,
+        'param_scheduler.0.periods': [1, 1, 1],
+        'train_dataloader.batch_size': NUM_TRAIN,
+        'model.cls_head.num_sentences': 16,
+        'model.cls_head.num_tokens': 64,
+        'model.backbone': dict(type='FrozenCLIP', arch='ViT-B-32-quickgelu', weights='random'),
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
+        'work_dir': str(tmp_path_factory.mktemp('vit')),
+    }
+    config.merge_from_dict(options)
+    runner = Runner.from_cfg(config)
+    runner.train_dataloader.dataset.vectors = torch.randn(NUM_TRAIN, 2, 1, 16, 512)
+    runner.val_dataloader.dataset.vectors = torch.randn(NUM_TEST, 1, 1, 16, 512)
+    runner.train()
+    return runner
+
+
+def test_a_checkpoint_with_optimizer_is_under_220_mb(run: Runner) -> None:
+    sizes = [(Path(run.work_dir) / f'epoch_{e}.pth').stat().st_size / MB for e in (1, 2, 3)]
+    print(f'checkpoints after each stage: {[f"{size:.1f} MB" for size in sizes]}')
+    assert max(sizes) < 220
+    assert min(sizes) > 100  # the optimizer's momentum is in it
+
+
+def test_published_is_under_70_mb_and_predicts_the_same_bits(run: Runner) -> None:
+    trained, out = Path(run.work_dir) / 'epoch_3.pth', Path(run.work_dir) / 'published.pth'
+    command = [sys.executable, str(ROOT / 'tools' / 'publish_model.py'), str(trained), str(out)]
+    subprocess.run(command, check=True, env={'PYTHONPATH': str(ROOT), 'PATH': ''})
+    (published,) = out.parent.glob('published*.pth')
+    print(f'published: {published.stat().st_size / MB:.1f} MB')
+    assert published.stat().st_size < 70 * MB
+    inputs = torch.randn(2, 1, 16, 512)
+    init_default_scope('mmaction')
+    logits = []
+    for path in (trained, published):
+        model = MODELS.build(run.cfg.model).eval()
+        load_checkpoint(model, str(path), map_location='cpu')
+        with torch.no_grad():
+            logits.append(model(inputs, stage='head'))
+    with torch.no_grad():
+        logits.append(run.model.eval()(inputs, stage='head'))
+    assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
+
+
+def test_over_another_clip_it_refuses_by_name(run: Runner) -> None:
+    config = dict(run.cfg.model, backbone=dict(type='FrozenCLIP', arch='synth-clip'))
+    with pytest.raises(DFERError, match="'ViT-B-32-quickgelu'.*'synth-clip'"):
+        load_checkpoint(MODELS.build(config), str(Path(run.work_dir) / 'epoch_3.pth'))

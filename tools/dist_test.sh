@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Test on several ranks of this machine, or of several; on the CPU where there is no GPU.
+#     [NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500] \
+#         dist_test.sh CONFIG CHECKPOINT GPUS [FLAGS...]
+set -euo pipefail
+
+if [ $# -lt 3 ]; then
+    echo "usage: $0 CONFIG CHECKPOINT GPUS [FLAGS of test.py...]" >&2
+    exit 2
+fi
+here=$(cd -- "$(dirname -- "$0")" > /dev/null && pwd)
+export PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}"
+
+# torchrun under its module's name: that of this python, and no other environment's.
+exec python -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" \
+    --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" \
+    --nproc_per_node="$3" \
+    "$here/test.py" "$1" "$2" --launcher pytorch "${@:4}"

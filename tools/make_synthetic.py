@@ -1,0 +1,73 @@
+"""Makes the synthetic benchmark: python tools/make_synthetic.py data/synthetic
+
+Made once, then reused; interrupted, it goes on where it stopped. What it holds: docs/synthetic.md.
+"""
+
+import argparse
+import sys
+
+import cv2
+
+from mmdfer.synthetic import EXTRAS, make_benchmark, make_identities, make_specs
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description='Makes the synthetic DFER benchmark.')
+    parser.add_argument('out', nargs='?', help='folder for the videos; without it, none are made')
+    parser.add_argument('--train', type=int, default=1400, help='training clips (default 1400)')
+    parser.add_argument('--test', type=int, default=700, help='test clips (default 700)')
+    parser.add_argument('--train-identities', type=int, default=140, help='faces to train on (140)')
+    parser.add_argument('--test-identities', type=int, default=70, help='faces to test on (70)')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--size', type=int, default=112, help='side of the frames in pixels (112)')
+    parser.add_argument('--workers', type=int, help='processes (default: the CPUs, at most 8)')
+    parser.add_argument('--extras', nargs='+', choices=EXTRAS, default=[], help='also written')
+    parser.add_argument(
+        '--check-order', action='store_true', help='show what order tells, on true action units'
+    )
+    parser.add_argument('--contact-sheet', metavar='PNG', help='draw an overview')
+    args = parser.parse_args()
+    if not (args.out or args.check_order or args.contact_sheet):
+        parser.error('give OUT, --check-order or --contact-sheet')
+    return args
+
+
+def main() -> None:
+    """Makes what the command line asks for."""
+    args = parse_args()
+    people = (args.train_identities, args.test_identities)
+    specs = make_specs(args.train, args.test, *people, args.seed)
+    if args.check_order:
+        from mmdfer.synthetic.order import order_table
+
+        print(order_table(specs))
+    if args.contact_sheet:
+        from mmdfer.synthetic.sheet import contact_sheet
+
+        sheet = contact_sheet(specs, make_identities(*people, args.seed))
+        if not cv2.imwrite(args.contact_sheet, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
+            raise ValueError(f'{args.contact_sheet} cannot be written; give a .png path')
+        print(f'Contact sheet: {args.contact_sheet}')
+    if args.out:
+        root = make_benchmark(
+            args.out,
+            num_train=args.train,
+            num_test=args.test,
+            num_train_identities=people[0],
+            num_test_identities=people[1],
+            seed=args.seed,
+            size=args.size,
+            workers=args.workers,
+            extras=args.extras,
+        )
+        print(f'Synthetic benchmark: {root}')
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f'{error}')
+    except KeyboardInterrupt:
+        sys.exit('Interrupted; the same command goes on where it stopped.')

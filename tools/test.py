@@ -1,0 +1,106 @@
+"""Test a checkpoint of what a config describes.
+
+    python tools/test.py configs/align_dfer_synth.py work_dirs/align_dfer_synth/epoch_40.pth
+
+On several ranks: tools/dist_test.sh, tools/slurm_test.sh. The flags are those of MMAction2's
+test.py, and ``--shuffle-frames``. The metrics are printed, and kept as json in the work dir.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from mmengine.config import Config
+
+from mmdfer.errors import DFERError, one_line_errors
+from mmdfer.launch import add_run_flags, build_runner, check_checkpoint, read_config
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description='Test a checkpoint of what a config describes')
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('checkpoint', help='path of the checkpoint')
+    parser.add_argument('--dump', metavar='FILE.pkl', help='keep the predictions in this file')
+    parser.add_argument('--show-dir', help='folder for pictures of clips with their predictions')
+    parser.add_argument(
+        '--show', action='store_true', help='show clips with their predictions in a window'
+    )
+    parser.add_argument('--interval', type=int, default=1, help='show every n-th clip')
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='how long a window stays, in seconds'
+    )
+    parser.add_argument(
+        '--shuffle-frames',
+        action='store_true',
+        help='put the frames of each clip in a random order: what does the model read of time?',
+    )
+    add_run_flags(parser)
+    return parser.parse_args()
+
+
+def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
+    """Writes the flags into the config.
+
+    Raises:
+        DFERError: A flag does not fit the config, or the checkpoint is missing.
+    """
+    check_checkpoint(args.checkpoint)
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir is not None:
+        cfg.default_hooks.visualization = dict(
+            type='ShowClipsHook',
+            out_dir=args.show_dir,
+            show=args.show,
+            interval=args.interval,
+            wait_time=args.wait_time,
+        )
+    if args.dump is not None:
+        if not args.dump.endswith(('.pkl', '.pickle')):
+            raise DFERError(f'--dump {args.dump}: the predictions are pickled, name it *.pkl')
+        metrics = cfg.test_evaluator
+        metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+        cfg.test_evaluator = [*metrics, dict(type='DumpResults', out_file_path=args.dump)]
+    if args.shuffle_frames and shuffle_frames(cfg.test_dataloader.dataset) == 0:
+        raise DFERError(
+            f'{args.config}: --shuffle-frames found no sampler such as UniformSample in the '
+            'pipeline of test_dataloader.dataset'
+        )
+
+
+def shuffle_frames(part: Any) -> int:
+    """Puts a ShuffleFrames behind each sampler, however deep datasets and pipelines are nested.
+
+    A sampler is a transform with "Sample" in its name, as all of MMAction2's have.
+
+    Args:
+        part: A dataset's config, or a part of it; changed in place.
+
+    Returns:
+        How many samplers there are.
+    """
+    if isinstance(part, dict):
+        return sum(shuffle_frames(value) for value in part.values())
+    if not isinstance(part, list):
+        return 0
+    found = sum(shuffle_frames(value) for value in part)
+    for index in reversed(range(len(part))):  # from the end: what is inserted moves the rest
+        kind = part[index].get('type', '') if isinstance(part[index], dict) else ''
+        if 'Sample' in (kind if isinstance(kind, str) else kind.__name__):
+            part.insert(index + 1, dict(type='ShuffleFrames', seed=0))
+            found += 1
+    return found
+
+
+def main() -> None:
+    """Tests."""
+    args = parse_args()
+    with one_line_errors():
+        cfg = read_config(args)
+        apply_flags(cfg, args)
+        build_runner(cfg).test()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,119 @@
+"""Train what a config describes.
+
+    python tools/train.py configs/align_dfer_synth.py
+
+On several ranks: tools/dist_train.sh, tools/slurm_train.sh. The flags are those of MMAction2's
+train.py. A flag wins over the config, and over ``--cfg-options``.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.runner import Runner
+
+from mmdfer.engine import BAPHook
+from mmdfer.errors import DFERError, one_line_errors
+from mmdfer.launch import add_run_flags, build_runner, check_checkpoint, read_config
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description='Train what a config describes')
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from this checkpoint; without a value from the newest in the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument('--no-validate', action='store_true', help='train without validation')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the batch size, as the config says',
+    )
+    parser.add_argument('--seed', type=int, help='random seed')
+    parser.add_argument(
+        '--diff-rank-seed', action='store_true', help='give each rank a seed of its own'
+    )
+    parser.add_argument(
+        '--deterministic', action='store_true', help='allow deterministic algorithms only'
+    )
+    add_run_flags(parser)
+    return parser.parse_args()
+
+
+def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
+    """Writes the flags into the config.
+
+    Raises:
+        DFERError: A flag does not fit the config, or the checkpoint to resume from is missing.
+    """
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        use_amp(cfg)
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if cfg.get('load_from') is not None:
+        check_checkpoint(cfg.load_from)
+    if args.auto_scale_lr:
+        if cfg.get('auto_scale_lr') is None:
+            raise DFERError(
+                f'{args.config}: --auto-scale-lr needs the batch size of its learning rate: add '
+                'auto_scale_lr=dict(base_batch_size=...)'
+            )
+        cfg.auto_scale_lr.enable = True
+    # Unlike MMAction2's train.py, which drops these where the config has a `randomness`.
+    flags = dict(
+        seed=args.seed, diff_rank_seed=args.diff_rank_seed, deterministic=args.deterministic
+    )
+    given = {k: v for k, v in flags.items() if v is not None and v is not False}  # seed 0 is one
+    cfg.randomness = {**flags, **(cfg.get('randomness') or {}), **given}
+
+
+def use_amp(cfg: Config) -> None:
+    """Puts the optimizer in mixed precision: mmengine's wrapper, which wants a GPU, or ours.
+
+    Raises:
+        DFERError: The config has an optimizer wrapper of another kind.
+    """
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    name = kind if isinstance(kind, str) else kind.__name__
+    if name not in ('OptimWrapper', 'AmpOptimWrapper', 'AutocastOptimWrapper'):
+        raise DFERError(f'--amp does not know the optimizer wrapper {name}: leave the flag out')
+    if get_device() in ('cpu', 'mps'):
+        wrapper.type = 'AutocastOptimWrapper'
+        wrapper.pop('loss_scale', None)  # bf16 has the range of fp32
+    else:
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def check_stages(runner: Runner) -> None:
+    """Has BAPHook refuse stages that do not fit before the data are made or read."""
+    for hook in runner.hooks:
+        if isinstance(hook, BAPHook):
+            hook.check(runner.model, runner.cfg.train_cfg.max_epochs)
+
+
+def main() -> None:
+    """Trains."""
+    args = parse_args()
+    with one_line_errors():
+        cfg = read_config(args)
+        apply_flags(cfg, args)
+        runner = build_runner(cfg)
+        check_stages(runner)
+        runner.train()
+
+
+if __name__ == '__main__':
+    main()
