@@ -10,6 +10,7 @@
   executes what they hold.
 - `load_urls_safely`: `load_from='https://...'` executes what the file holds, up to torch 2.15.
 - `disarm_config_text`: resume executes the config that the checkpoint holds, in both mmengines.
+- `write_test_metrics_once`: every rank writes the metrics of a test to the same file at once.
 - `init_cpu_ranks`: ranks want CUDA, in both mmengines; called by our tools, not by `apply`.
 """
 
@@ -32,11 +33,13 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NoReturn
 
+import mmengine.hooks.logger_hook as mmengine_logger_hook
 import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
 import torch
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
+from mmengine.dist import is_distributed, master_only
+from mmengine.hooks import LoggerHook
 from mmengine.infer import BaseInferencer
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, Runner
@@ -66,6 +69,7 @@ def apply() -> None:
     load_files_safely()
     load_urls_safely()
     disarm_config_text()
+    write_test_metrics_once()
 
 
 # ---------------------------------------------------------------- packages
@@ -351,7 +355,20 @@ def disarm_config_text() -> None:
     CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
 
 
-# ---------------------------------------------------------------- ranks without CUDA
+# ---------------------------------------------------------------- ranks
+
+
+def write_test_metrics_once() -> None:
+    """Has the main rank alone write the metrics of a test.
+
+    mmengine's LoggerHook has each rank write them to one file, which two at once leave torn.
+    """
+    upstream = mmengine_logger_hook.dump
+    names = LoggerHook.after_test_epoch.__code__.co_names
+    if hasattr(upstream, '__wrapped__') or {'is_main_process', 'master_only'} & set(names):
+        return
+    mmengine_logger_hook.dump = master_only(upstream)
+
 
 # launcher -> its own names for rank and world size, as mmengine.dist.init_dist reads them
 _RANK_VARIABLES = {

@@ -14,6 +14,7 @@ import mmengine.runner.checkpoint as upstream
 import numpy as np
 import pytest
 import torch
+from mmengine.dist import is_main_process
 from mmengine.infer import BaseInferencer
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, Runner
@@ -374,6 +375,26 @@ def test_config_text_stays_where_upstream_does_not_execute_it(loaders, monkeypat
     wrapped = CheckpointLoader.__dict__['load_checkpoint']
     compat.disarm_config_text()
     assert CheckpointLoader.__dict__['load_checkpoint'] is wrapped
+
+
+def test_the_metrics_of_a_test_are_written_by_one_rank(monkeypatch):
+    hooks, written = compat.mmengine_logger_hook, []
+
+    def dump(*what):
+        written.append(what)
+
+    monkeypatch.setattr(hooks, 'dump', dump)
+    compat.write_test_metrics_once()
+    for rank in (1, 0):
+        monkeypatch.setattr('mmengine.dist.utils.get_rank', lambda group=None, rank=rank: rank)
+        hooks.dump({'WAR': rank}, 'metrics.json')
+    assert written == [({'WAR': 0}, 'metrics.json')]
+
+    whole = type('Whole', (), {'after_test_epoch': lambda self: is_main_process()})
+    monkeypatch.setattr(hooks, 'dump', dump)
+    monkeypatch.setattr(compat, 'LoggerHook', whole)
+    compat.write_test_metrics_once()
+    assert hooks.dump is dump
 
 
 def test_apply_twice_is_apply_once():
