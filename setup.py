@@ -28,6 +28,7 @@ INSTALL_REQUIRES = [
     'safetensors',
     'scikit-learn>=1.2',
     'matplotlib>=3.6',
+    'openpyxl',  # DFEW's votes and MAFW's tables are .xlsx
     'tqdm',
 ]
 EXTRAS_REQUIRE = {

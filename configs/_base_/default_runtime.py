@@ -19,6 +19,7 @@ default_hooks = dict(
     sync_buffers=dict(type='SyncBuffersHook'),
     class_names=dict(type='ClassNamesHook'),
     report=dict(type='ReportHook'),
+    unreadable=dict(type='UnreadableHook'),
 )
 
 # Without an accelerator our tools join the ranks over gloo, whatever the backend here.

@@ -17,6 +17,7 @@ from torch import Tensor
 from mmaction.datasets import BaseActionDataset
 from mmaction.registry import DATA_SAMPLERS
 
+from mmdfer.datasets.frames import UnreadableClipError
 from mmdfer.errors import DFERError
 
 # What decord and MMAction2's transforms raise on a file that is no whole video.
@@ -32,6 +33,9 @@ class DFERDataset(BaseActionDataset):
     frozen tower need encode each only once; without, every epoch shows a new view. In test mode
     there is view 0 alone. The epoch reaches the dataset with the index: see :class:`EpochSampler`.
 
+    A clip that cannot be read is an error in test mode, where leaving it out would change WAR's
+    denominator. In training the next clip takes its place; see ``unreadable``.
+
     A subclass gives ``METAINFO['classes']``, and ``load_data_list``, whose entries hold
     ``filename``, ``label`` and ``clip``, the clip's name within the dataset.
 
@@ -43,12 +47,22 @@ class DFERDataset(BaseActionDataset):
     Attributes:
         vectors: (clips, V, views of the test pipeline, T, D) frame vectors, once a hook has
             encoded them: the pipeline is then no longer run.
+        unreadable: (clips,) int32, shared with the workers: how many pictures of each clip that
+            were asked for could not be read, ``LOST`` where the whole clip could not.
     """
+
+    LOST = 2**31 - 1
 
     def __init__(self, *args: Any, num_views: int | None = None, seed: int = 0, **kw: Any) -> None:
         self.num_views, self.seed = num_views, seed
         self.vectors: Tensor | None = None
         super().__init__(*args, **kw)
+
+    def full_init(self) -> None:
+        """Reads the annotation, once."""
+        if not self._fully_initialized:
+            super().full_init()
+            self.unreadable = torch.zeros(len(self), dtype=torch.int32).share_memory_()
 
     def prepare_data(self, idx: int) -> dict[str, Any]:
         """Reads the view of clip ``idx`` that the epoch shows."""
@@ -64,23 +78,37 @@ class DFERDataset(BaseActionDataset):
         return (epoch + self._clip_seed(index)) % self.num_views
 
     def read_view(self, index: int, view: int) -> dict[str, Any]:
-        """Reads one view of one clip.
+        """Reads one view of one clip; in training, of the next clip where it cannot be read.
 
         Returns:
             ``inputs``, uint8 (views, 3, T, H, W) or encoded (views, T, D), and ``data_samples``.
 
         Raises:
-            DFERError: The video cannot be read, or is decoded to a wrong shape.
+            UnreadableClipError: In test mode; in training if no clip can be read.
+            DFERError: The video is decoded to a wrong shape.
         """
+        if self.test_mode:
+            return self._read_view(index, view)
+        for clip in (*range(index, len(self)), *range(index)):
+            if self.unreadable[clip] == self.LOST:
+                continue
+            try:
+                return self._read_view(clip, view)
+            except UnreadableClipError:
+                self.unreadable[clip] = self.LOST
+        raise UnreadableClipError(f'{self.ann_file}: none of its {len(self)} clips can be read')
+
+    def _read_view(self, index: int, view: int) -> dict[str, Any]:
         info = self.get_data_info(index)
         if self.vectors is not None:
             return self.pipeline.transforms[-1](dict(info, imgs=self.vectors[index, view]))
+        info['unreadable'] = unreadable = []
         try:
             with _seeded(self.seed, self._clip_seed(index), view):
                 data = self.pipeline(info)
         except UNREADABLE as error:
             reason = f'{type(error).__name__}: {str(error).strip().splitlines()[-1]}'
-            raise DFERError(
+            raise UnreadableClipError(
                 f'{info["filename"]}: cannot be read as a video ({reason}); '
                 'restore the file, or take the clip off the list'
             ) from error
@@ -89,6 +117,7 @@ class DFERDataset(BaseActionDataset):
                 f'{info["filename"]}: decoded to {tuple(data["inputs"].shape)}, not to 3 channels: '
                 'decord misreads this frame size; decode with OpenCVInit and OpenCVDecode'
             )
+        self.unreadable[index] = max(len(unreadable), int(self.unreadable[index]))
         return data
 
     def _clip_seed(self, index: int) -> int:

@@ -7,6 +7,7 @@ from mmdfer.engine.classes import ClassNamesHook
 from mmdfer.engine.features import EncodeOnceHook
 from mmdfer.engine.report import ReportHook
 from mmdfer.engine.show import ShowClipsHook
+from mmdfer.engine.unreadable import UnreadableHook
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -16,4 +17,5 @@ __all__ = [
     'EncodeOnceHook',
     'ReportHook',
     'ShowClipsHook',
+    'UnreadableHook',
 ]

@@ -98,6 +98,7 @@ class EncodeOnceHook(Hook):
             bar.update(len(frames))
         bar.close()
         encoded = _gather(torch.cat(parts), mine, len(views))
+        dist.all_reduce(dataset.unreadable, 'max')  # a clip that one rank skipped, all skip
         return encoded.unflatten(0, (len(dataset), views.num_views))
 
 
