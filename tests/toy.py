@@ -74,15 +74,23 @@ class PackToyInputs:
 class ToyClips(BaseDataset):
     """``length`` clips, by turns rising and falling; those in ``mislabelled`` are said to be not.
 
-    ``broken`` is a clip that cannot be read.
+    ``broken`` is a clip that cannot be read, in ``broken_fold`` or, without one, in every fold.
+    In ``fold`` k the clips begin with number k - 1.
     """
 
     METAINFO = dict(classes=('rising', 'falling'))
 
     def __init__(
-        self, length: int, mislabelled: tuple = (), broken: int | None = None, **kwargs: Any
+        self,
+        length: int,
+        mislabelled: tuple = (),
+        broken: int | None = None,
+        fold: int = 1,
+        broken_fold: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        self.length, self.mislabelled, self.broken = length, mislabelled, broken
+        self.length, self.mislabelled, self.fold = length, mislabelled, fold
+        self.broken = broken if broken_fold in (None, fold) else None
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -93,7 +101,7 @@ class ToyClips(BaseDataset):
                 label=(i + (i in self.mislabelled)) % 2,
                 slope=1 if i % 2 == 0 else -1,
             )
-            for i in range(self.length)
+            for i in range(self.fold - 1, self.fold - 1 + self.length)
         ]
 
     def prepare_data(self, idx: int) -> dict[str, Any]:

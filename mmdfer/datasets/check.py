@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mmdfer.datasets.dfew import DFEW, read_votes
-from mmdfer.datasets.disk import Disk, group_of, look
+from mmdfer.datasets.disk import Disk, look
 from mmdfer.datasets.ferv39k import FERV39k
 from mmdfer.datasets.frames import NO_PICTURE, folder_of_frames, list_frames, read_picture
 from mmdfer.datasets.listed import Listed, ListedDataset, read_marker
@@ -112,7 +112,7 @@ class Report:
             text.append(f'  {cells}  {row[3]}'.rstrip())
         text += [f'Problem: {problem}' for problem in self.problems]
         if self.right:
-            text.append('Verdict: as released; training on it gives right numbers.')
+            text.append('Verdict: all as it should be; training on it gives right numbers.')
         else:
             wrong = sum(line.verdict == 'WRONG' for line in self.lines)
             text.append(
@@ -296,8 +296,8 @@ def _check_media(
     except DFERError as error:
         report.add_problem(error)
         return
-    groups = sorted({group_of(f.path) for f in disk.folders if f.media == kind})
-    report.add(f'{kind}: folder', '', ', '.join(groups[:3]) + (', ...' if groups[3:] else ''))
+    folder = os.path.relpath(os.path.commonpath(paths.values()), disk.root)
+    report.add(f'{kind}: folder', '', folder)
     wanted = sorted(listed)
     jobs = [(paths.get(clip), decode) for clip in wanted]
     seen = dict(zip(wanted, _look_at_all(jobs, f'Looking at {kind}', workers)))

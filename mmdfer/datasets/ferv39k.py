@@ -21,7 +21,15 @@ from mmdfer.datasets.listed import (
     index_clips,
     lists_by_split,
 )
-from mmdfer.datasets.lists import WORDS, Reading, Row, numbers_of, word_label
+from mmdfer.datasets.lists import (
+    WORDS,
+    Reading,
+    Row,
+    check_counts,
+    count_labels,
+    numbers_of,
+    word_label,
+)
 from mmdfer.errors import DFERError
 
 # The order of DFEW, in which the papers' tables stand.
@@ -105,23 +113,27 @@ class FERV39k(ListedDataset):
             what = f'FERV39k {self.split}, {scene}'
             choose_list(disk, found.get((self.split, scene), []), what)
         read: dict[tuple[str, int], list[Listed]] = {}
-        # Apart they have no known numbers of clips; together, below, they do.
+        # Apart they have no known numbers of clips; those of all scenes together do.
         check, self.check_counts = self.check_counts, False
         for (split, _), texts in sorted(found.items()):
             if len(texts) == 1:
-                read.setdefault((split, 0), []).extend(
-                    self.read_list(disk.root / texts[0], split, 0)
-                )
+                listed = self.read_list(disk.root / texts[0], split, 0)
+                read.setdefault((split, 0), []).extend(listed)
         self.check_counts = check
         check_agreement(read)
-        return read[self.split, 0]
+        listed = read[self.split, 0]
+        if check and all((self.split, scene) in found for scene in SCENES):
+            counts = count_labels([clip.label for clip in listed], len(CLASSES))
+            where = (disk.root / found[self.split, SCENES[0]][0]).parent
+            check_counts(where, counts, self.counts[self.split], CLASSES)
+        return listed
 
     def labels_of(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
         """The word in each path, which the label beside it must confirm."""
         labels = [_path_label(path, row) for row in rows]
         numbers = numbers_of(path, rows)
         if numbers is None:
-            read = 'its word'
+            read = 'the label beside it'
             said = [word_label(path, row, CLASSES) for row in rows]
         else:
             read, said = _best_reading(path, rows, numbers, labels)

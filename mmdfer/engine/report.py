@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from mmaction.registry import HOOKS
 
 from mmdfer.datasets import DFERDataset
 from mmdfer.engine.unwrap import unwrap
+from mmdfer.errors import DFERError
 from mmdfer.evaluation.baselines import fit_probe, mean_vectors, zero_shot
-from mmdfer.evaluation.metrics import war_uar_of_labels
+from mmdfer.evaluation.folds import read_fold
+from mmdfer.evaluation.metrics import DFERMetric, war_uar_of_labels
 from mmdfer.files import write_aside
 
 Scores = dict[str, float]
+
+RECALL = 'recall/'  # how DFERMetric names each class's
 
 
 @HOOKS.register_module()
@@ -40,12 +45,17 @@ class ReportHook(Hook):
         baselines: Whether to compute these.
         prompt: The zero-shot sentence; ``{}`` is the class.
 
-    Writes ``report.json`` and, after each validation, ``history.json`` to the run's ``work_dir``.
+    Writes to the run's ``work_dir``, after each validation, ``history.json``: the metrics under the
+    epoch's number, and under ``confusion`` DFERMetric's counts (C, C), again by epoch. At the end
+    ``report.json``: the table's rows under their names, and beside them ``dataset``, ``classes``,
+    ``last`` and ``best``, which hold ``epoch``, ``WAR``, ``UAR``, ``recalls`` by class, and
+    ``confusion``. What a history does not have is null.
     """
 
     def __init__(self, baselines: bool = False, prompt: str = 'an expression of {}') -> None:
         self.baselines, self.prompt = baselines, prompt
         self.history: dict[int, Scores] = {}
+        self.confusion: dict[int, list[list[int]] | None] = {}
         self._start = 0
 
     def before_train(self, runner: Runner) -> None:
@@ -54,28 +64,79 @@ class ReportHook(Hook):
         path = Path(runner.work_dir, 'history.json')
         if runner.epoch > 0 and path.is_file():
             kept = json.loads(path.read_text())
-            self.history = {int(e): m for e, m in kept.items() if int(e) <= runner.epoch}
+            confusion = kept.pop('confusion', {})  # absent where an older version wrote the file
+            self.history = _until(runner.epoch, kept)
+            self.confusion = _until(runner.epoch, confusion)
 
     def after_val_epoch(self, runner: Runner, metrics: Scores | None = None) -> None:
         """Keeps the metrics under the epoch's number, counted from 1."""
         if runner._train_loop is None:
             return
         self.history[runner.epoch] = {k: float(v) for k, v in (metrics or {}).items()}
-        _write(Path(runner.work_dir, 'history.json'), self.history)
+        self.confusion[runner.epoch] = _confusion(runner)
+        kept = {**self.history, 'confusion': self.confusion}
+        _write(Path(runner.work_dir, 'history.json'), kept)
 
     def after_train(self, runner: Runner) -> None:
-        """Prints and saves the table, where anything was trained."""
-        if not self.history or runner.epoch == self._start or not dist.is_main_process():
+        """Prints and saves the table; where nothing was left to train, only if it is missing."""
+        if runner.val_loop is None:
             return
-        last = max(self.history)
-        best = max(self.history, key=lambda epoch: self.history[epoch]['WAR'])
-        rows = self._baselines(runner) if self.baselines else {}
+        path, idle = Path(runner.work_dir, 'report.json'), runner.epoch == self._start
+        report = not (idle and _is_of(path, runner.epoch))
+        todo = [report, report and idle and runner.epoch not in self.confusion]
+        dist.broadcast_object_list(todo)  # the other ranks may not see the main rank's disk
+        report, validate = todo
+        if validate:
+            runner.val_loop.run()
+        if report and self.history and dist.is_main_process():
+            self._report(runner, path, idle)
+
+    def _report(self, runner: Runner, path: Path, idle: bool) -> None:
+        last, best = max(self.history), self._best(runner)
+        baselines = self.baselines and not idle
+        if self.baselines and idle:
+            runner.logger.warning(
+                f'{path}: without the baselines, whose vectors are not encoded when nothing is '
+                'left to train'
+            )
+        rows = self._baselines(runner) if baselines else {}
         rows[f'last epoch ({last})'] = self.history[last]
-        rows[f'best epoch ({best}), chosen on the test set'] = self.history[best]
-        if self.baselines:
+        if best is not None:
+            rows[f'best epoch ({best}), chosen on the test set'] = self.history[best]
+        if baselines:
             rows['last epoch, frames shuffled'] = self._shuffled(runner)
-        _write(Path(runner.work_dir, 'report.json'), rows)
+        meta = getattr(runner.val_dataloader.dataset, 'metainfo', {})
+        more = dict(
+            dataset=meta.get('dataset'),
+            classes=meta.get('classes'),
+            last=self._figures(last),
+            best=None if best is None else self._figures(best),
+        )
+        _write(path, {**rows, **more})
         runner.logger.info(f'Results in {runner.work_dir}\n{_table(rows)}')
+
+    def _best(self, runner: Runner) -> int | None:
+        """The best epoch; None if the best checkpoint is of one that the history does not have."""
+        saved = Path(str(runner.message_hub.runtime_info.get('best_ckpt', ''))).name
+        named = re.fullmatch(r'best_WAR_epoch_(\d+)\.pth', saved)
+        if named and int(named[1]) not in self.history:
+            runner.logger.warning(
+                f'{saved} is of an epoch that history.json does not have: the report is without '
+                'the best epoch; tools/test.py gives its figures'
+            )
+            return None
+        return max(self.history, key=lambda epoch: self.history[epoch]['WAR'])
+
+    def _figures(self, epoch: int) -> dict[str, Any]:
+        """One validation, as report.json has it."""
+        scores = self.history[epoch]
+        return dict(
+            epoch=epoch,
+            WAR=scores['WAR'],
+            UAR=scores['UAR'],
+            recalls={k.removeprefix(RECALL): v for k, v in scores.items() if k.startswith(RECALL)},
+            confusion=self.confusion.get(epoch),
+        )
 
     def _baselines(self, runner: Runner) -> dict[str, Scores]:
         """Zero-shot and logistic regression on mean frame vectors."""
@@ -111,6 +172,27 @@ class ReportHook(Hook):
 def _column(dataset: DFERDataset, key: str) -> np.ndarray:
     """One entry of every clip's annotation."""
     return np.array([dataset.get_data_info(i)[key] for i in range(len(dataset))])
+
+
+def _until(epoch: int, kept: dict[str, Any]) -> dict[int, Any]:
+    """What a history has of the epochs up to this one."""
+    return {int(e): value for e, value in kept.items() if int(e) <= epoch}
+
+
+def _confusion(runner: Runner) -> list[list[int]] | None:
+    """DFERMetric's counts (C, C) of the validation just made; on the main rank, where they are."""
+    for metric in runner.val_evaluator.metrics:
+        if isinstance(metric, DFERMetric) and metric.confusion is not None:
+            return metric.confusion.tolist()
+    return None
+
+
+def _is_of(path: Path, epoch: int) -> bool:
+    """Whether a whole report of this epoch is there."""
+    try:
+        return read_fold(path).last.epoch == epoch
+    except DFERError:
+        return False
 
 
 def _table(rows: dict[str, Scores]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
@@ -159,12 +160,23 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
 
     Needs no display: the figure is not pyplot's.
     """
+    side = confusion_side(len(classes))
+    figure = Figure(figsize=(side, side), layout='constrained')
+    plot_confusion(figure.subplots(), confusion, classes)
+    return figure
+
+
+def confusion_side(classes: int) -> float:
+    """The side, in inches, on which a confusion matrix of so many classes can be read."""
+    return 2.5 + 0.75 * classes
+
+
+def plot_confusion(axes: Axes, confusion: np.ndarray, classes: Sequence[str]) -> None:
+    """Draws a confusion matrix (C, C) of counts as part of a figure; see :func:`draw_confusion`."""
     clips = confusion.sum(1, keepdims=True)
     shares = 100 * confusion / np.maximum(clips, 1)  # a class without a clip is a row of zeros
-    side = 2.5 + 0.75 * len(classes)
-    figure = Figure(figsize=(side, side), layout='constrained')
     display = ConfusionMatrixDisplay(shares, display_labels=classes).plot(
-        ax=figure.subplots(),
+        ax=axes,
         cmap='Blues',
         colorbar=False,
         xticks_rotation=45,
@@ -173,8 +185,7 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     for cell, share, count in zip(display.text_.flat, shares.flat, confusion.flat, strict=True):
         cell.set(text=f'{share:.0f} %\n{count}', color='white' if share > 50 else 'black')
     war, uar = war_uar(confusion)
-    display.ax_.set_title(f'WAR {war:.2f} %   UAR {uar:.2f} %   {clips.sum()} clips')
-    return figure
+    axes.set_title(f'WAR {war:.2f} %   UAR {uar:.2f} %   {clips.sum()} clips')
 
 
 def _log_folder() -> Path | None:

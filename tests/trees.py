@@ -1,0 +1,206 @@
+"""Small trees in the layouts of the licensed datasets, written out plainly, and their truth.
+
+Not by mmdfer.synthetic, whose reading of the layouts would then be tested against itself. The
+pictures are one of eight pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+DFEW = ('happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear')
+MAFW = ('anger', 'disgust', 'fear', 'happiness', 'neutral', 'sadness', 'surprise')
+MAFW += ('contempt', 'anxiety', 'helplessness', 'disappointment')
+FERV39K = ('Happy', 'Sad', 'Neutral', 'Angry', 'Surprise', 'Disgust', 'Fear')
+SCENES = tuple(
+    [
+        'Action',
+        'Argue',
+        'Business',
+        'Conflict',
+        'Contest',
+        'Crime',
+        'Crisis',
+        'DailyLife',
+        'ElegantArt',
+        'Experiment',
+        'History',
+        'Interview',
+        'Liveshow',
+        'Medicine',
+        'OfficialEvent',
+        'ScholarReport',
+        'School',
+        'Social',
+        'Speech',
+        'Talkshow',
+        'Terror',
+        'War',
+    ]
+)
+COMPOUND = ('anger_disgust', 'sadness_anxiety_helplessness', 'fear_surprise')
+
+# Clips of each class: all different, so that no two orders of the classes have the same counts.
+SIZES = (6, 7, 11, 9, 8, 5, 10, 12, 13, 14, 15)
+
+
+def _picture() -> bytes:
+    file = io.BytesIO()
+    Image.new('RGB', (8, 8), (90, 60, 40)).save(file, 'jpeg')
+    return file.getvalue()
+
+
+PICTURE = _picture()
+
+
+@dataclass
+class Tree:
+    """A tree, and its truth: (split, fold) -> clip -> label; fold 0 where there is one split."""
+
+    root: Path
+    truth: dict[tuple[str, int], dict[str, int]]
+    counts: dict[str, list[int]] = field(default_factory=dict)
+
+    def mark(self) -> None:
+        """Writes the numbers of clips that stand in for the release's."""
+        marker = dict(layout='test', note='a test', counts=self.counts)
+        (self.root / 'synthetic.json').write_text(json.dumps(marker))
+
+
+def write(path: Path, text: str | bytes, encoding: str = 'utf-8') -> None:
+    """Writes a file and its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+
+
+def pictures(folder: Path, names: list[str]) -> None:
+    """A clip of pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(PICTURE)
+
+
+def folds(labels: Mapping[str, int], rng: random.Random) -> dict[tuple[str, int], dict[str, int]]:
+    """Five folds, with each class in each test set."""
+    test: dict[str, int] = {}
+    for label in set(labels.values()):
+        clips = sorted(clip for clip, other in labels.items() if other == label)
+        rng.shuffle(clips)
+        test |= {clip: i % 5 + 1 for i, clip in enumerate(clips)}
+    return {
+        (split, fold): {
+            clip: label
+            for clip, label in labels.items()
+            if (test[clip] == fold) == (split == 'test')
+        }
+        for fold in range(1, 6)
+        for split in ('train', 'test')
+    }
+
+
+def tally(labels: Mapping[str, int], classes: int) -> list[int]:
+    """Clips of each class."""
+    return [list(labels.values()).count(label) for label in range(classes)]
+
+
+def _numbered(classes: int, rng: random.Random, first: int, last: int) -> dict[str, int]:
+    ids = rng.sample(range(first, last), sum(SIZES[:classes]))
+    labels = [label for label in range(classes) for _ in range(SIZES[label])]
+    return {f'{number:05d}': label for number, label in sorted(zip(ids, labels, strict=True))}
+
+
+def dfew(root: Path, seed: int = 0, media: bool = True) -> Tree:
+    """DFEW: official lists, counted from 1, and face frames with gaps in their numbers."""
+    rng = random.Random(seed)
+    labels = _numbered(7, rng, 1, 3200)
+    tree = Tree(root, folds(labels, rng))
+    for (split, fold), clips in tree.truth.items():
+        rows = ''.join(f'{clip},{label + 1}\n' for clip, label in clips.items())
+        path = root / 'EmoLabel_DataSplit' / f'{split}(single-labeled)' / f'set_{fold}.csv'
+        write(path, 'video_name,label\n' + rows)
+        tree.counts[f'{split}/{fold}'] = tally(clips, 7)
+    for clip in labels if media else ():
+        frames = sorted(rng.sample(range(1, 60), 3))
+        names = [f'{clip}_{frame:05d}.jpg' for frame in frames]
+        pictures(root / 'Clip' / 'clip_224x224' / clip, names)
+    tree.mark()
+    return tree
+
+
+def ferv39k(root: Path, seed: int = 0, media: bool = True) -> Tree:
+    """FERV39k: official lists without a header, and face crops."""
+    rng = random.Random(seed)
+    labels, test = {}, set()
+    for label, word in enumerate(FERV39K):
+        for i in range(44 + SIZES[label]):
+            clip = f'{SCENES[i % 22]}/{word}/{rng.randint(0, 99) * 100 + i:04d}'
+            labels[clip] = label
+            test |= {clip} if i < 22 else set()
+    tree = Tree(
+        root,
+        {
+            ('train', 0): {c: n for c, n in labels.items() if c not in test},
+            ('test', 0): {c: n for c, n in labels.items() if c in test},
+        },
+    )
+    for (split, _), clips in tree.truth.items():
+        lines = [f'{clip} {FERV39K[label]}\n' for clip, label in clips.items()]
+        write(root / '4_setups' / 'All_scenes' / f'{split}_All.csv', ''.join(lines))
+        for scene in SCENES:
+            some = ''.join(line for line in lines if line.startswith(scene))
+            write(root / '4_setups' / '22_scenes' / f'{split}_{scene}.csv', some)
+        tree.counts[split] = tally(clips, 7)
+    for clip in labels if media else ():
+        pictures(root / '2_ClipsforFaceCrop' / clip, [f'{i:02d}.jpg' for i in range(3)])
+    tree.mark()
+    return tree
+
+
+def mafw(root: Path, seed: int = 0, media: bool = True) -> Tree:
+    """MAFW: official lists, of all four kinds, and frames; the truth is of single/no_caption."""
+    rng = random.Random(seed)
+    labels = _numbered(11, rng, 19, 20098)
+    tree = Tree(root, folds(labels, rng))
+    several = {f'{20100 + i}': 11 + i % len(COMPOUND) for i in range(15)}
+    words = (*MAFW, *COMPOUND)
+    kinds = {
+        'single/no_caption': tree.truth,
+        'single/with_caption': folds({c: n for c, n in labels.items() if n != 4}, random.Random(1)),
+        'compound/no_caption': folds({**labels, **several}, random.Random(2)),
+        'compound/with_caption': folds({**labels, **several}, random.Random(3)),
+    }
+    for kind, truth in kinds.items():
+        for (split, fold), clips in truth.items():
+            rows = [f'{clip}.mp4 {words[label]}' for clip, label in clips.items()]
+            encoding = 'ascii'
+            if kind.endswith('with_caption'):
+                rows = [
+                    f'{r.replace(" ", chr(9))}\t他在说话。\tA man, {r[:5]}, talks.' for r in rows
+                ]
+                encoding = 'gb18030'
+            path = root / 'Train & Test Set' / kind / f'set_{fold}' / f'{split}.txt'
+            write(path, ''.join(f'{row}\r\n' for row in rows), encoding)
+            whole = tally(clips, 11) if kind.startswith('single') else [len(clips)]
+            tree.counts[f'{kind}/{split}/{fold}'] = whole
+    for clip in (labels | several) if media else ():
+        pictures(root / 'data' / 'frames' / clip, [f'{i:04d}.png' for i in (1, 2, 5)])
+    tree.mark()
+    return tree
+
+
+MAKERS = dict(dfew=dfew, ferv39k=ferv39k, mafw=mafw)
+
+
+def move(root: Path, old: str, new: str) -> None:
+    """Renames what lies at ``old`` below a root."""
+    target = root / new
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(root / old, target)
