@@ -20,32 +20,13 @@ DFEW = ('happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear
 MAFW = ('anger', 'disgust', 'fear', 'happiness', 'neutral', 'sadness', 'surprise')
 MAFW += ('contempt', 'anxiety', 'helplessness', 'disappointment')
 FERV39K = ('Happy', 'Sad', 'Neutral', 'Angry', 'Surprise', 'Disgust', 'Fear')
-SCENES = tuple(
-    [
-        'Action',
-        'Argue',
-        'Business',
-        'Conflict',
-        'Contest',
-        'Crime',
-        'Crisis',
-        'DailyLife',
-        'ElegantArt',
-        'Experiment',
-        'History',
-        'Interview',
-        'Liveshow',
-        'Medicine',
-        'OfficialEvent',
-        'ScholarReport',
-        'School',
-        'Social',
-        'Speech',
-        'Talkshow',
-        'Terror',
-        'War',
-    ]
+# fmt: off
+SCENES = (
+    'Action', 'Argue', 'Business', 'Conflict', 'Contest', 'Crime', 'Crisis', 'DailyLife',
+    'ElegantArt', 'Experiment', 'History', 'Interview', 'Liveshow', 'Medicine', 'OfficialEvent',
+    'ScholarReport', 'School', 'Social', 'Speech', 'Talkshow', 'Terror', 'War',
 )
+# fmt: on
 COMPOUND = ('anger_disgust', 'sadness_anxiety_helplessness', 'fear_surprise')
 
 # Clips of each class: all different, so that no two orders of the classes have the same counts.

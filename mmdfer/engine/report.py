@@ -113,7 +113,8 @@ class ReportHook(Hook):
             best=None if best is None else self._figures(best),
         )
         _write(path, {**rows, **more})
-        runner.logger.info(f'Results in {runner.work_dir}\n{_table(rows)}')
+        on = f' on {more["dataset"]}' if more['dataset'] else ''
+        runner.logger.info(f'Results{on} in {runner.work_dir}\n{_table(rows)}')
 
     def _best(self, runner: Runner) -> int | None:
         """The best epoch; None if the best checkpoint is of one that the history does not have."""
