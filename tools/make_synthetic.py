@@ -1,4 +1,7 @@
-"""Makes the synthetic benchmark: python tools/make_synthetic.py data/synthetic
+"""Makes the synthetic benchmark, or a drawn tree in the layout of a licensed dataset.
+
+    python tools/make_synthetic.py data/synth
+    python tools/make_synthetic.py --layout dfew data/drawn/DFEW --clips 140
 
 Made once, then reused; interrupted, it goes on where it stopped. What it holds: docs/synthetic.md.
 """
@@ -9,6 +12,13 @@ import sys
 import cv2
 
 from mmdfer.synthetic import EXTRAS, make_benchmark, make_identities, make_specs
+from mmdfer.synthetic.releases import MEDIA, RELEASES, make_release
+
+_MEDIA_HELP = (
+    'all frames as pictures (the default)',
+    'the folder of 16 frames each, which dfew has; can be given with --frames',
+    'videos; can be given with the others',
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,7 +37,16 @@ def parse_args() -> argparse.Namespace:
         '--check-order', action='store_true', help='show what order tells, on true action units'
     )
     parser.add_argument('--contact-sheet', metavar='PNG', help='draw an overview')
+    tree = parser.add_argument_group('a tree in the layout of a dataset, in place of the benchmark')
+    tree.add_argument('--layout', choices=RELEASES, help='of which dataset')
+    tree.add_argument('--clips', type=int, help='how many (default: as many as the release has)')
+    for kind, text in zip(MEDIA, _MEDIA_HELP, strict=True):
+        tree.add_argument(f'--{kind}', action='append_const', dest='media', const=kind, help=text)
     args = parser.parse_args()
+    if args.layout is None and (args.clips is not None or args.media):
+        parser.error('--clips, --frames, --frames16 and --videos are for a --layout')
+    if args.layout is not None and not args.out:
+        parser.error('--layout: give OUT, the folder to make it in')
     if not (args.out or args.check_order or args.contact_sheet):
         parser.error('give OUT, --check-order or --contact-sheet')
     return args
@@ -36,6 +55,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Makes what the command line asks for."""
     args = parse_args()
+    if args.layout:
+        media = args.media or ['frames']
+        options = dict(seed=args.seed, size=args.size, workers=args.workers)
+        root = make_release(args.layout, args.out, args.clips, media, **options)
+        print(f'Drawn tree in the layout of {args.layout}: {root}')
+        return
     people = (args.train_identities, args.test_identities)
     specs = make_specs(args.train, args.test, *people, args.seed)
     if args.check_order:

@@ -300,7 +300,8 @@ def _check_media(
     report.add(f'{kind}: folder', '', folder)
     wanted = sorted(listed)
     jobs = [(paths.get(clip), decode) for clip in wanted]
-    seen = dict(zip(wanted, _look_at_all(jobs, f'Looking at {kind}', workers)))
+    looked = _look_at_all(jobs, f'Looking at {kind}', workers)
+    seen = {clip: one for one, clip in zip(looked, wanted)}  # in this order: the bar is closed
     _add_clips(report, kind, seen, len(paths.keys() - listed.keys()), decode)
 
 

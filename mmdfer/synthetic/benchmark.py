@@ -192,7 +192,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _start_worker(identities: dict[str, Identity], size: int) -> None:
+def start_worker(identities: dict[str, Identity], size: int) -> None:
     """Sets a worker process up; Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
@@ -205,7 +205,7 @@ def _do_in_worker(job: _Job) -> None:
 
 
 @contextmanager
-def _one_opencv_thread() -> Iterator[None]:
+def one_opencv_thread() -> Iterator[None]:
     """Ends OpenCV's threads for a while: a process forked beside them would wait forever."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -218,13 +218,13 @@ def _one_opencv_thread() -> Iterator[None]:
 def _do_all(jobs: list[_Job], identities: dict[str, Identity], size: int, workers: int) -> None:
     """Does the jobs, on several processes if there is enough to do, with a progress bar."""
     bar = tqdm(total=len(jobs), desc='Making the synthetic benchmark', unit='file')
-    with bar, _one_opencv_thread():
+    with bar, one_opencv_thread():
         if workers <= 1 or len(jobs) < 4 * workers:
             for job in jobs:
                 _do(job, identities[job.spec.identity], size)
                 bar.update()
             return
-        pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(identities, size))
+        pool = ProcessPoolExecutor(workers, initializer=start_worker, initargs=(identities, size))
         try:
             for _ in pool.map(_do_in_worker, jobs, chunksize=4):
                 bar.update()
@@ -308,7 +308,7 @@ def _unfinished(root: Path, jobs: list[_Job], sizes: dict[str, int]) -> list[_Jo
     return [job for job in jobs if not finished(job)]
 
 
-def _default_workers() -> int:
+def default_workers() -> int:
     """The CPUs that this process may use, at most eight."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     return min(_MOST_WORKERS, cpus or 1)
@@ -377,7 +377,7 @@ def make_benchmark(
     root.mkdir(parents=True, exist_ok=True)
     _write_annotations(root, files, ours=record is not None)
     sizes = (record or {}).get('files', {})
-    count = _default_workers() if workers is None else workers
+    count = default_workers() if workers is None else workers
     _complete(root, made, _jobs(root, specs, extras), sizes, identities, count)
     return root
 

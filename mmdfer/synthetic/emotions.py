@@ -246,7 +246,7 @@ def make_specs(
             person = faces[i % people]
             name = identity_name(split, person)
             specs.append(
-                _make_clip(
+                make_clip(
                     _generator(seed, _STREAM['clip'], s, i),
                     id=f'{i + 1:05d}',
                     split=split,
@@ -263,7 +263,7 @@ def make_specs(
 # What a clip shows --------------------------------------------------------------------------------
 
 
-def _make_clip(
+def make_clip(
     rng: np.random.Generator, *, kind: str, shown: tuple[str, ...], face: Identity, **where: Any
 ) -> ClipSpec:
     """Draws the parameters of one clip."""
