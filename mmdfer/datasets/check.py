@@ -170,45 +170,41 @@ def _check_lists(
     needed: bool,
 ) -> dict[str, Listed]:
     """Compares each split and fold of one kind of list; returns its clips by name."""
-    folds = range(1, dataset.FOLDS + 1) if dataset.FOLDS else [0]
-    found: dict[str, Listed] = {}
-    readings: dict[Path, str] = {}
-    if not needed and not _lazily(dataset, disk, 'train', 1, options).find_lists(disk):
+    one = dataset(str(disk.root), pipeline=[], lazy_init=True, **options)
+    if not needed and not one.find_lists(disk):
         report.add(f'{kind}: lists', '', 'none', 'note')
-        return found
-    for fold, split in product(folds, ('train', 'test')):
-        one = _lazily(dataset, disk, split, fold or 1, options)
+        return {}
+    read = _read(report, one, disk)
+    for fold, split in product(range(1, dataset.FOLDS + 1) or [0], ('train', 'test')):
+        clips = read.get((split, fold), [])
         expected = one.counts.get(one.counts_key(split, fold))
-        clips = _read(report, one, disk)
         counts = count_labels([c.label for c in clips], len(one.metainfo['classes']))
-        counts = (sum(counts),) if expected is not None and len(expected) == 1 else counts
+        counts = (sum(counts),) if len(expected or [0]) == 1 else counts
         what = f'{kind}{f", fold {fold}" if fold else ""}, {split}'
         report.add(what, _totals(expected), _totals(counts) if clips else 'cannot be read')
-        found |= {clip.clip: clip for clip in clips}
-        readings |= one.readings
-    for reading, count in Counter(readings.values()).items():
+    for reading, count in Counter(one.readings.values()).items():
         report.add(f'{kind}: labels of {count} files', '', reading)
-    return found
+    return {clip.clip: clip for clips in read.values() for clip in clips}
 
 
-def _read(report: Report, one: ListedDataset, disk: Disk) -> list[Listed]:
-    """The clips of one label file; where it is not as released, as far as it can be read."""
+def _read(report: Report, one: ListedDataset, disk: Disk) -> dict[tuple[str, int], list[Listed]]:
+    """All lists of one kind; where they are not as released, each as far as it can be read."""
     try:
-        return one.read_lists(disk)
+        read = one.read_all(disk)
+        if not read:
+            one.read_lists(disk)  # which says what is missing
+        return read
     except DFERError as error:
         report.add_problem(error)
-    paths = one.find_lists(disk).get((one.split, one.fold if one.FOLDS else 0), [])
     one.check_counts = False
-    try:
-        return one.read_list(disk.root / paths[0], one.split, one.fold) if len(paths) == 1 else []
-    except DFERError:
-        return []  # the problem is in the report
-
-
-def _lazily(
-    dataset: type[ListedDataset], disk: Disk, split: str, fold: int, options: dict[str, Any]
-) -> ListedDataset:
-    return dataset(str(disk.root), split=split, fold=fold, pipeline=[], lazy_init=True, **options)
+    read = {}
+    for key, paths in one.find_lists(disk).items():
+        for path in paths if len(paths) == 1 else ():
+            try:
+                read[key] = one.read_list(disk.root / path, *key)
+            except DFERError as error:
+                report.add_problem(error)
+    return read
 
 
 def _totals(counts: Sequence[int] | None) -> str:
@@ -286,7 +282,7 @@ def _check_media(
     workers: int | None,
     asked: bool,
 ) -> None:
-    one = _lazily(dataset, disk, 'train', 1, dict(media=kind))
+    one = dataset(str(disk.root), media=kind, pipeline=[], lazy_init=True)
     there = any(folder.media == kind for folder in disk.folders)
     if not there and not asked:
         report.add(kind, '', 'none', 'note')

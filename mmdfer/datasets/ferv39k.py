@@ -96,22 +96,21 @@ class FERV39k(ListedDataset):
         return lists_by_split(disk, _OFFICIAL, _OTHER)
 
     def read_lists(self, disk: Disk) -> list[Listed]:
-        """The clips of the scenes asked for."""
+        """The clips of the scenes asked for; from the lists of these where there is no other."""
         if self.ann_file or self.find_lists(disk):
             listed = super().read_lists(disk)
         else:
-            listed = self._read_scene_lists(disk)
+            for scene in self.scenes:
+                texts = self._scene_lists(disk).get((self.split, scene), [])
+                choose_list(disk, texts, f'FERV39k {self.split}, {scene}')
+            listed = self.read_all(disk)[self.split, 0]
         return [clip for clip in listed if clip.clip.partition('/')[0] in self.scenes]
 
-    def _read_scene_lists(self, disk: Disk) -> list[Listed]:
-        """The clips of the lists of one scene each, for who has these alone."""
-        found: dict[tuple[str, str], list[str]] = {}
-        for text in disk.lists:
-            if (match := _SCENE_LIST.search(text)) and (scene := _SCENES.get(match[3].lower())):
-                found.setdefault((match[2].lower(), scene), []).append(text)
-        for scene in self.scenes:
-            what = f'FERV39k {self.split}, {scene}'
-            choose_list(disk, found.get((self.split, scene), []), what)
+    def read_all(self, disk: Disk) -> dict[tuple[str, int], list[Listed]]:
+        """The lists of all scenes together, or those of one each put together."""
+        if self.find_lists(disk):
+            return super().read_all(disk)
+        found = self._scene_lists(disk)
         read: dict[tuple[str, int], list[Listed]] = {}
         # Apart they have no known numbers of clips; those of all scenes together do.
         check, self.check_counts = self.check_counts, False
@@ -121,12 +120,20 @@ class FERV39k(ListedDataset):
                 read.setdefault((split, 0), []).extend(listed)
         self.check_counts = check
         check_agreement(read)
-        listed = read[self.split, 0]
-        if check and all((self.split, scene) in found for scene in SCENES):
-            counts = count_labels([clip.label for clip in listed], len(CLASSES))
-            where = (disk.root / found[self.split, SCENES[0]][0]).parent
-            check_counts(where, counts, self.counts[self.split], CLASSES)
-        return listed
+        for split, _ in read:
+            if check and all((split, scene) in found for scene in SCENES):
+                counts = count_labels([clip.label for clip in read[split, 0]], len(CLASSES))
+                where = (disk.root / found[split, SCENES[0]][0]).parent
+                check_counts(where, counts, self.counts[split], CLASSES)
+        return read
+
+    def _scene_lists(self, disk: Disk) -> dict[tuple[str, str], list[str]]:
+        """The label files of one scene each, by split and scene."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for text in disk.lists:
+            if (match := _SCENE_LIST.search(text)) and (scene := _SCENES.get(match[3].lower())):
+                found.setdefault((match[2].lower(), scene), []).append(text)
+        return found
 
     def labels_of(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
         """The word in each path, which the label beside it must confirm."""

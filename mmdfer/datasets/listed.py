@@ -159,17 +159,20 @@ class ListedDataset(DFERDataset):
             listed = self.read_list(Path(self.ann_file), self.split, self.fold)
             check_unique(listed)
             return listed
-        lists = self.find_lists(disk)
         wanted = self.split, self.fold if self.FOLDS else 0
         what = f'{type(self).__name__} {self.split}' + (f', fold {self.fold}' if self.FOLDS else '')
-        choose_list(disk, lists.get(wanted, []), what)
+        choose_list(disk, self.find_lists(disk).get(wanted, []), what)
+        return self.read_all(disk)[wanted]
+
+    def read_all(self, disk: Disk) -> dict[tuple[str, int], list[Listed]]:
+        """The clips of all splits and folds that have one label file, compared with one another."""
         read = {
             key: self.read_list(disk.root / paths[0], *key)
-            for key, paths in sorted(lists.items())
+            for key, paths in sorted(self.find_lists(disk).items())
             if len(paths) == 1 and (key[1] > 0) == (self.FOLDS > 0)
         }
         check_agreement(read)
-        return read[wanted]
+        return read
 
     def read_list(self, path: Path, split: str, fold: int) -> list[Listed]:
         """Reads one label file."""
