@@ -8,7 +8,6 @@ that a reader should find, and tells the tree from the real thing.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -113,11 +112,13 @@ class Plan:
     Attributes:
         clips: All clips.
         texts: Label files by path below the root.
+        tables: Excel files by path below the root, as rows.
         counts: Clips of each class, or one sum, by list, split and fold.
     """
 
     clips: list[Clip]
     texts: dict[str, bytes]
+    tables: dict[str, list[tuple]]
     counts: dict[str, list[int]]
 
 
@@ -171,17 +172,6 @@ def _tally(labels: Sequence[int], classes: int) -> list[int]:
     return np.bincount(labels, minlength=classes).tolist()
 
 
-def _table(rows: Sequence[Sequence[Any]], sheet: str = 'Sheet1') -> bytes:
-    """An Excel file."""
-    book = Workbook(write_only=True)
-    page = book.create_sheet(sheet)
-    for row in rows:
-        page.append(list(row))
-    file = io.BytesIO()
-    book.save(file)
-    return file.getvalue()
-
-
 def _lengths(rng: np.random.Generator, count: int, low: int, middle: int, high: int) -> list[int]:
     """Numbers of frames about ``middle``, within ``low`` and ``high``."""
     drawn = middle * np.exp(0.45 * rng.standard_normal(count))
@@ -211,12 +201,12 @@ def _plan_dfew(clips: int | None, seed: int) -> Plan:
     for number in range(1, _DFEW_IDS * total // sum(_DFEW) + 1):
         label = labels.get(f'{number:05d}')
         rows.append((*_votes(label, rng), number, 0 if label is None else label + 1))
-    texts['Annotation/annotation.xlsx'] = _table(rows)
     lengths = _lengths(rng, total, 16, 70, 120)
     for short in rng.choice(total, max(1, 14 * total // sum(_DFEW)), replace=False):
         lengths[short] = int(rng.integers(11, 16))
     shows = {name: DFEW_CLASSES[label] for name, label in labels.items()}
-    return Plan(_cast(list(labels), shows, lengths), texts, counts)
+    tables = {'Annotation/annotation.xlsx': rows}
+    return Plan(_cast(list(labels), shows, lengths), texts, tables, counts)
 
 
 def _votes(label: int | None, rng: np.random.Generator) -> list[int]:
@@ -254,7 +244,7 @@ def _plan_ferv39k(clips: int | None, seed: int) -> Plan:
     lengths = rng.integers(16, 41, len(ordered))  # a tenth of them under 16, the median 28
     lengths = np.where(rng.random(len(ordered)) < 0.1, rng.integers(8, 16, len(ordered)), lengths)
     shows = {name: DFEW_CLASSES[label] for name, label in names.items()}
-    return Plan(_cast(ordered, shows, lengths), texts, counts)
+    return Plan(_cast(ordered, shows, lengths), texts, {}, counts)
 
 
 def _plan_mafw(clips: int | None, seed: int) -> Plan:
@@ -273,7 +263,7 @@ def _plan_mafw(clips: int | None, seed: int) -> Plan:
     lengths = _lengths(rng, count, 16, 60, 120)
     for short in rng.choice(count, max(1, round(8 * share)), replace=False):
         lengths[short] = int(rng.integers(9, 16))
-    plan = Plan(_cast(names, shows, lengths), {}, {})
+    plan = Plan(_cast(names, shows, lengths), {}, {}, {})
     captions = {clip.name: _caption(clip, seed) for clip in plan.clips}
     for kind, labels in (
         ('single', {n: (label,) for n, label in single.items()}),
@@ -287,7 +277,7 @@ def _plan_mafw(clips: int | None, seed: int) -> Plan:
                 firsts = [label[0] for label in listed.values()]
                 whole = _tally(firsts, 11) if kind == 'single' else [len(listed)]
                 plan.counts[f'{kind}/{end}/{split}/{fold}'] = whole
-    plan.texts.update(_mafw_tables(single, compound, captions, rng))
+    plan.tables.update(_mafw_tables(single, compound, captions, rng))
     return plan
 
 
@@ -345,7 +335,7 @@ def _mafw_tables(
     compound: dict[str, tuple[int, ...]],
     captions: dict[str, tuple[str, str]],
     rng: np.random.Generator,
-) -> dict[str, bytes]:
+) -> dict[str, list[tuple]]:
     """The release's tables of confidences, single labels, several labels and captions."""
     confident = {n: np.round(rng.random(11) * 0.3, 4) for n in sorted({*single, *compound})}
     for name, values in confident.items():
@@ -366,7 +356,7 @@ def _mafw_tables(
             (f'{n}.mp4', *captions[n]) for n, label in single.items() if label != _NEUTRAL
         ],
     }
-    return {f'Labels/{name}.xlsx': _table(rows) for name, rows in tables.items()}
+    return {f'Labels/{name}.xlsx': rows for name, rows in tables.items()}
 
 
 # ---------------------------------------------------------------- pictures
@@ -570,6 +560,8 @@ def make_release(
     for path, content in tree.texts.items():
         with write_aside(root / path) as aside:
             aside.write_bytes(content)
+    for path, rows in tree.tables.items():
+        _write_table(root / path, rows)
     for kind in todo:
         _add_media(layout, root, tree.clips, kind, size, seed, workers or default_workers())
     shutil.rmtree(root / _POOL_FOLDER, ignore_errors=True)
@@ -578,6 +570,16 @@ def make_release(
     with write_aside(root / MARKER) as aside:
         aside.write_text(json.dumps(marker, indent=1))
     return root
+
+
+def _write_table(path: Path, rows: Sequence[tuple]) -> None:
+    """Writes an Excel file."""
+    book = Workbook(write_only=True)
+    page = book.create_sheet('Sheet1')
+    for row in rows:
+        page.append(list(row))
+    with write_aside(path) as aside:
+        book.save(aside)
 
 
 def _media_of(root: Path, made: dict[str, Any]) -> list[str]:
