@@ -35,7 +35,7 @@ EXTRAS_REQUIRE = {
     # For who has no mmcv. MMAction2 refuses 2.2; before 0.10.7 mmengine is untested.
     'lite': ['mmcv-lite>=2.1,<2.2', 'mmengine>=0.10.7'],
     # ruff as in .pre-commit-config.yaml: another release formats otherwise.
-    'tests': ['pytest>=7', 'ruff==0.17.5', 'setuptools>=64', 'wheel'],
+    'tests': ['pytest>=7', 'pytest-xdist>=3', 'ruff==0.17.5', 'setuptools>=64', 'wheel'],
 }
 
 
