@@ -1,6 +1,6 @@
 """How long it takes to build the datasets over full-size trees, and what memory they hold.
 
-    python tools/make_synthetic.py --layout dfew data/full/DFEW        # ferv39k, mafw: FERV39k, MAFW
+    python tools/make_synthetic.py --layout dfew data/full/DFEW        # and FERV39k, MAFW
     python benchmarks/datasets.py data/full
 
 Each dataset is built in a process of its own, twice: the second time the folders are in the
