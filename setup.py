@@ -22,6 +22,7 @@ INSTALL_REQUIRES = [
     'importlib_metadata',  # which mmaction2 imports and does not declare
     'open_clip_torch>=3.0',
     'decord>=0.6',
+    'filelock',  # a bank's shards are claimed by locks; torch needs it too
     # OpenCV 5 has no Haar cascades. mmaction2 asks for the one, mmcv for the other, without limit.
     'opencv-python<5',
     'opencv-contrib-python<5',

@@ -29,7 +29,7 @@ from mmdfer.engine.checkpoint import POINTER
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.evaluation.folds import PROTOCOL, Fold, read_fold, save_tables
 from mmdfer.files import write_aside
-from mmdfer.launch import add_run_flags, read_config
+from mmdfer.launch import add_bank_flag, add_run_flags, read_config
 
 TOOLS = Path(__file__).resolve().parent
 # What decides a result, and in it what does not: a fold goes on only with the settings it began
@@ -71,6 +71,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--auto-scale-lr', action='store_true', help='as for train.py')
     parser.add_argument('--seed', type=int, help='random seed')
     parser.add_argument('--deterministic', action='store_true', help='as for train.py')
+    add_bank_flag(parser)
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -153,6 +154,8 @@ def settings(cfg: Config, args: argparse.Namespace) -> dict[str, str]:
     """What decides a fold's result, by dotted key; the fold itself apart."""
     flags = {f'--{flag}': getattr(args, flag) for flag in ('amp', 'seed', 'deterministic')}
     flags['--auto-scale-lr'] = args.auto_scale_lr
+    if args.bank is not None:
+        flags['--bank'] = True  # whichever folder: a bank of other vectors is refused
     parts = {key: value for key, value in cfg.to_dict().items() if key in DECISIVE}
     return {**dict(_leaves(parts)), **{flag: repr(value) for flag, value in flags.items()}}
 
@@ -240,6 +243,8 @@ def command_of(folder: Path, cfg: Config, args: argparse.Namespace, keys: list[s
         command += [f'--{flag.replace("_", "-")}'] * getattr(args, flag)
     if args.seed is not None:
         command += ['--seed', str(args.seed)]
+    if args.bank is not None:
+        command += ['--bank'] if args.bank is True else ['--bank', args.bank]
     options = [*args.cfg_options, *(f'{key}={fold}' for key in keys)]
     return [*command, '--work-dir', str(folder), '--cfg-options', *options]
 

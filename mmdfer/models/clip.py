@@ -252,8 +252,14 @@ class CLIPDataPreprocessor(ActionDataPreprocessor):
     ) -> None:
         super().__init__(mean=mean, std=std, format_shape=format_shape, **kwargs)
 
-    def preprocess(self, inputs: list[Tensor], data_samples: list, training: bool = False) -> tuple:
-        """Stacks a batch: views (clips, 3, T, H, W) are normalised, (clips, T, D) are not."""
+    def preprocess(
+        self, inputs: list[Tensor] | Tensor, data_samples: list, training: bool = False
+    ) -> tuple:
+        """Stacks a batch: views (clips, 3, T, H, W) are normalised, (clips, T, D) are not.
+
+        Vectors may also come as one tensor (B, clips, T, D); they leave in fp32.
+        """
         if inputs[0].ndim == 3:
-            return torch.stack(list(inputs)), data_samples
+            vectors = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
+            return vectors.float(), data_samples
         return super().preprocess(inputs, data_samples, training)
