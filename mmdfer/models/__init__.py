@@ -4,5 +4,15 @@ from mmdfer.models.clip import CLIPDataPreprocessor, FrozenCLIP
 from mmdfer.models.jas import JAS
 from mmdfer.models.mat import MATHead
 from mmdfer.models.recognizer import CLIPRecognizer
+from mmdfer.models.temporal import GRUNeck, LSTMNeck, TemporalTransformer
 
-__all__ = ['JAS', 'CLIPDataPreprocessor', 'CLIPRecognizer', 'FrozenCLIP', 'MATHead']
+__all__ = [
+    'JAS',
+    'CLIPDataPreprocessor',
+    'CLIPRecognizer',
+    'FrozenCLIP',
+    'GRUNeck',
+    'LSTMNeck',
+    'MATHead',
+    'TemporalTransformer',
+]
