@@ -1,4 +1,4 @@
-"""Backbone, necks, text heads and recognizer; importing this room registers them."""
+"""Backbones, necks, text heads and recognizer; importing this room registers them."""
 
 from mmdfer.models.class_names import ClassNameHead
 from mmdfer.models.clip import CLIPDataPreprocessor, FrozenCLIP
@@ -8,10 +8,13 @@ from mmdfer.models.dfer_clip import DFERCLIPHead
 from mmdfer.models.jas import JAS
 from mmdfer.models.mat import MATHead
 from mmdfer.models.recognizer import CLIPRecognizer
+from mmdfer.models.temporal import GRUNeck, LSTMNeck, TemporalTransformer
 from mmdfer.models.text_head import TextHead
+from mmdfer.models.vgg import VGG
 
 __all__ = [
     'JAS',
+    'VGG',
     'CLIPDataPreprocessor',
     'CLIPRecognizer',
     'ClassNameHead',
@@ -19,6 +22,9 @@ __all__ = [
     'CoOpHead',
     'DFERCLIPHead',
     'FrozenCLIP',
+    'GRUNeck',
+    'LSTMNeck',
     'MATHead',
+    'TemporalTransformer',
     'TextHead',
 ]
