@@ -6,7 +6,7 @@ Another dataset's config in place of align_dfer_synth.py ablates on that one; wh
 there. The paper has such a table; its cells could not be read and none is quoted. Ours: not
 measured.
 
-Ours: as many epochs as BAP's stages have together, and one cosine.
+Our choice: as many epochs as BAP's stages have together, and one cosine.
 """
 
 _base_ = ['../align_dfer_synth.py']

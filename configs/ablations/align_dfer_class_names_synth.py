@@ -6,7 +6,7 @@ Another dataset's config in place of align_dfer_synth.py ablates on that one; wh
 there. The paper has such a table; its cells could not be read and none is quoted. Ours: not
 measured.
 
-Ours: the sentence; the one of a class passes through the encoders as sixteen would.
+Our choice: the sentence; the one of a class passes through the encoders as sixteen would.
 """
 
 _base_ = ['../align_dfer_synth.py']

@@ -6,7 +6,7 @@ Another dataset's config in place of align_dfer_synth.py ablates on that one; wh
 there. The paper has such a table; its cells could not be read and none is quoted. Ours: not
 measured.
 
-Ours: in the joint stage, whose one encoder serves both sides, sentences pass through it as ever.
+Our choice: in the joint stage, whose one encoder serves both sides, sentences pass through it.
 """
 
 _base_ = ['../align_dfer_synth.py']
