@@ -1,8 +1,20 @@
 """Backbone, neck, text head and recognizer; importing this room registers them."""
 
 from mmdfer.models.clip import CLIPDataPreprocessor, FrozenCLIP
+from mmdfer.models.former_dfer import FormerDFER
 from mmdfer.models.jas import JAS
+from mmdfer.models.m3dfel import M3DFEL
 from mmdfer.models.mat import MATHead
+from mmdfer.models.p3d import P3D
 from mmdfer.models.recognizer import CLIPRecognizer
 
-__all__ = ['JAS', 'CLIPDataPreprocessor', 'CLIPRecognizer', 'FrozenCLIP', 'MATHead']
+__all__ = [
+    'JAS',
+    'M3DFEL',
+    'P3D',
+    'CLIPDataPreprocessor',
+    'CLIPRecognizer',
+    'FormerDFER',
+    'FrozenCLIP',
+    'MATHead',
+]
