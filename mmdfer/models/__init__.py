@@ -1,7 +1,9 @@
 """Backbone, neck, text head and recognizer; importing this room registers them."""
 
 from mmdfer.models.clip import CLIPDataPreprocessor, FrozenCLIP
+from mmdfer.models.expression_clustered import ExpressionClusteredLoss, ExpressionClusteredNeck
 from mmdfer.models.former_dfer import FormerDFER
+from mmdfer.models.intensity import IntensityAwareLoss
 from mmdfer.models.jas import JAS
 from mmdfer.models.m3dfel import M3DFEL
 from mmdfer.models.mat import MATHead
@@ -14,7 +16,10 @@ __all__ = [
     'P3D',
     'CLIPDataPreprocessor',
     'CLIPRecognizer',
+    'ExpressionClusteredLoss',
+    'ExpressionClusteredNeck',
     'FormerDFER',
     'FrozenCLIP',
+    'IntensityAwareLoss',
     'MATHead',
 ]
