@@ -9,6 +9,8 @@ from mmdfer.models.m3dfel import M3DFEL
 from mmdfer.models.mat import MATHead
 from mmdfer.models.p3d import P3D
 from mmdfer.models.recognizer import CLIPRecognizer
+from mmdfer.models.temporal import GRUNeck, LSTMNeck, TemporalTransformer
+from mmdfer.models.vgg import VGG
 
 __all__ = [
     'JAS',
@@ -22,4 +24,8 @@ __all__ = [
     'FrozenCLIP',
     'IntensityAwareLoss',
     'MATHead',
+    'VGG',
+    'GRUNeck',
+    'LSTMNeck',
+    'TemporalTransformer',
 ]
