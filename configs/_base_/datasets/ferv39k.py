@@ -11,6 +11,9 @@ central in testing; four views of each training clip, each encoded once.
 """
 
 data_root = '{{$MMDFER_DATA:data}}/FERV39k'
+# For the heads that write the names; in the order of the dataset's labels.
+classes = ['happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear']
+num_classes = 7
 
 train_pipeline = [
     dict(type='ClipInit'),

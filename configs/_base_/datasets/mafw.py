@@ -12,6 +12,14 @@ central in testing; four views of each training clip, each encoded once.
 """
 
 data_root = '{{$MMDFER_DATA:data}}/MAFW'
+# For the heads that write the names; in the order of the dataset's labels.
+# fmt: off
+classes = [
+    'anger', 'disgust', 'fear', 'happiness', 'neutral', 'sadness', 'surprise', 'contempt',
+    'anxiety', 'helplessness', 'disappointment',
+]
+# fmt: on
+num_classes = 11
 
 train_pipeline = [
     dict(type='ClipInit'),
