@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -187,16 +188,35 @@ def finished(folder: Path, last_epoch: int | None = None, fold: int = 1) -> Fold
 # ------------------------------------------------------------------ running
 
 
-def run_command(command: list[str]) -> int:
-    """Runs a command to its end and returns its exit status; ends it if we are interrupted."""
-    # Ctrl-C reaches both: this process answers, and ends the child, which says nothing.
-    child = subprocess.Popen(command, preexec_fn=_ignore_ctrl_c if os.name == 'posix' else None)
-    try:
-        return child.wait()
-    finally:
-        if child.poll() is None:
-            child.terminate()
-            child.wait()
+def resume_flag(cfg: Config, folder: Path) -> list[str]:
+    """``--resume``, for train.py, where it may stand.
+
+    With nothing to resume from it would only take the config's ``load_from`` away.
+    """
+    return ['--resume'] if cfg.get('load_from') is None or begun(folder) else []
+
+
+def run_command(command: list[str], log: Path | None = None) -> int:
+    """Runs a command to its end and returns its exit status; ends it if we are interrupted.
+
+    Args:
+        command: Program and arguments.
+        log: The file for all that it prints; None lets it print here.
+    """
+    with nullcontext() if log is None else log.open('wb') as out:
+        # Ctrl-C reaches both: this process answers, and ends the child, which says nothing.
+        child = subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=None if out is None else subprocess.STDOUT,
+            preexec_fn=_ignore_ctrl_c if os.name == 'posix' else None,
+        )
+        try:
+            return child.wait()
+        finally:
+            if child.poll() is None:
+                child.terminate()
+                child.wait()
 
 
 def _ignore_ctrl_c() -> None:

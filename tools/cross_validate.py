@@ -24,7 +24,6 @@ from mmengine.config import Config
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.evaluation.folds import PROTOCOL, Fold, save_tables
 from mmdfer.runs import (
-    begun,
     check_reports,
     check_settings,
     decisive_settings,
@@ -32,6 +31,7 @@ from mmdfer.runs import (
     fold_keys,
     keep_settings,
     read_as_train,
+    resume_flag,
     run_command,
 )
 
@@ -130,9 +130,7 @@ def command_of(folder: Path, cfg: Config, args: argparse.Namespace, keys: list[s
             command = ['env', f'GPUS={args.gpus}', f'GPUS_PER_NODE={per_node}', *command]
     else:
         command = [sys.executable, str(TOOLS / 'train.py'), args.config]
-    # With nothing to resume from, --resume would only take the config's load_from away.
-    if cfg.get('load_from') is None or begun(folder):
-        command.append('--resume')
+    command += resume_flag(cfg, folder)
     for flag in ('amp', 'auto_scale_lr', 'deterministic'):
         command += [f'--{flag.replace("_", "-")}'] * getattr(args, flag)
     if args.seed is not None:
