@@ -232,7 +232,7 @@ def _cost() -> Columns:
         'GFLOPs per clip': of('clip_flops', 1e9, 2),
         'GFLOPs once, class vectors': of('once_flops', 1e9, 2),
         'training time': lambda row: _time(row.seconds()),
-        'feature bank, shared': lambda row: _time(row.bank_seconds),
+        'filling the feature bank': lambda row: _time(row.bank_seconds),
         'clips/s': of('clips_per_second', 1, 1),
     }
 
