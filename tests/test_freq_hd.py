@@ -129,6 +129,9 @@ def test_it_picks_the_stretch_that_moves(first: int, tmp_path: Path) -> None:
         assert abs(found[0] - first) <= 3
         keys = ('clip_len', 'num_clips', 'frame_interval')
         assert [results[key] for key in keys] == [16, 1, 1]
+    weights = FreqHD(16).weigh(frames[..., 0])  # of windows of 4 frames, 13 in each run of 16
+    runs = [weights[start : start + 13].sum() for start in range(FRAMES - 16 + 1)]
+    assert folder['frame_inds'][0] == np.argmax(runs)
     shown = np.stack(ClipDecode()(folder)['imgs'])
     np.testing.assert_array_equal(shown, frames[folder['frame_inds']])
     assert np.stack(ClipDecode()(video)['imgs']).shape == shown.shape  # the reader is still there
