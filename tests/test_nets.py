@@ -203,6 +203,17 @@ def test_dmin_lies_between_two_layer_norms() -> None:
         torch.testing.assert_close(norm(x), F.layer_norm(x, shape), rtol=1e-5, atol=1e-5)
 
 
+def test_dmin_equals_its_sums_written_out() -> None:
+    norm = stirred(DMIN(7))
+    norm.mean_weight.data, norm.var_weight.data = (
+        torch.tensor([1.0, 0.2]),
+        torch.tensor([-0.4, 0.9]),
+    )
+    bags = torch.randn(5, 4, 7) * torch.rand(5, 4, 1) + 2 * torch.randn(5, 4, 1)
+    by_hand = torch.stack([dmin_by_hand(bag, norm.state_dict()) for bag in bags])
+    torch.testing.assert_close(norm(bags), by_hand)
+
+
 def test_m3dfel_reads_consecutive_frames_as_instances() -> None:
     net = stirred(M3DFEL(instances=3, instance_length=4))
     clips = torch.randn(2, 3, 12, 16, 16)
