@@ -264,7 +264,6 @@ def test_the_neck_over_frame_vectors_and_sentences() -> None:
         assert neck.text_side() == []
 
 
-@pytest.mark.xfail(strict=True, reason='CLIPRecognizer drops what a neck adds to the loss')
 def test_the_neck_in_a_clip_recognizer() -> None:
     config = dict(
         type='CLIPRecognizer',

@@ -84,7 +84,7 @@ def test_p3d_has_a_resnet50s_parameters_and_those_of_its_temporal_convolutions()
 
 
 def test_p3d_has_the_published_98_megabytes() -> None:
-    """The paper's size of P3D ResNet on UCF101, of 101 classes (its Table 1)."""
+    """The paper's size of P3D ResNet on UCF101, of 101 classes."""
     model = build('p3d', **{'cls_head.num_classes': 101})
     size = sum(tensor.numel() * 4 for tensor in model.state_dict().values())
     assert size / 2**20 == pytest.approx(98, rel=0.03)

@@ -17,7 +17,7 @@ from mmdfer.errors import DFERError
 
 @MODELS.register_module()
 class ExpressionClusteredLoss(BaseWeightedLoss):
-    """The expression-clustered loss of EC-STFL (Jiang et al., ACM MM 2020, Sec. 4).
+    """The expression-clustered loss of EC-STFL (Jiang et al., ACM MM 2020).
 
     With d the L1 distance of two features of a batch of N, and each clip of its own class too::
 

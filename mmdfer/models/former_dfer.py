@@ -21,10 +21,10 @@ STRIDE = 16  # of the fourth convolution block, where the spatial transformer st
 class FormerDFER(BaseModule):
     """Former-DFER (Zhao and Liu, ACM MM 2021): a backbone for Recognizer3D, 18 M parameters.
 
-    The convolutional spatial transformer (CS-Former, Sec. 3.2) is five convolution blocks, those of
+    The convolutional spatial transformer (CS-Former) is five convolution blocks, those of
     a ResNet-18, with spatial encoders between the fourth and the fifth, over the 7 x 7 places of
-    256 channels. It makes a vector of 512 of each frame. The temporal transformer (T-Former,
-    Sec. 3.3) reads these frames behind a class token, whose output is the clip's vector.
+    256 channels. It makes a vector of 512 of each frame. The temporal transformer (T-Former)
+    reads these frames behind a class token, whose output is the clip's vector.
 
     From the paper: the parts, 512 wide, 8 heads, 3 temporal encoders, 16 frames at 112. From the
     authors' code: 1 spatial encoder, pre-norm, MLP 2x, no dropout, position embeddings drawn from

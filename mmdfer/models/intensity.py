@@ -15,7 +15,7 @@ from mmdfer.errors import DFERError
 
 @MODELS.register_module()
 class IntensityAwareLoss(CrossEntropyLoss):
-    """Cross-entropy, and the intensity-aware loss (IAL; Li et al., AAAI 2023, Sec. 3.3).
+    """Cross-entropy, and the intensity-aware loss (IAL; Li et al., AAAI 2023).
 
     The intensity-aware loss is the cross-entropy over two classes alone, the true one and the one
     that has the largest logit among the others::

@@ -20,7 +20,7 @@ KINETICS = 'https://download.pytorch.org/models/r3d_18-b3b3357e.pth'  # torchvis
 
 
 class DMIN(nn.Module):
-    """Dynamic multi-instance normalisation (M3DFEL, Sec. 3.3.2) over (N, instances, C).
+    """Dynamic multi-instance normalisation (M3DFEL) over (N, instances, C).
 
     Mean and variance are mixtures of those of each instance and those of the whole bag; the shares,
     one pair for the means and one for the variances, are learned and start equal.
@@ -51,7 +51,7 @@ class DMIN(nn.Module):
 
 
 class DLIAM(nn.Module):
-    """Dynamic long-term instance aggregation (M3DFEL, Sec. 3.3): a bag becomes one vector.
+    """Dynamic long-term instance aggregation (M3DFEL): a bag becomes one vector.
 
     A BiLSTM relates the instances in their order. Multi-head self-attention over its outputs,
     normalised by DMIN, gates these outputs; a convolution with the instances as channels sums them

@@ -34,7 +34,7 @@ def conv(
 
 
 class P3DBlock(nn.Module):
-    """A bottleneck block (P3D, Sec. 3.2) with S = 1 x 3 x 3 and T = 3 x 1 x 1 in its middle.
+    """A bottleneck block (P3D) with S = 1 x 3 x 3 and T = 3 x 1 x 1 in its middle.
 
     A is T(S(x)), B is S(x) + T(x), C is S(x) + T(S(x)); ``2D`` is S(x) alone.
 
@@ -64,7 +64,7 @@ class P3DBlock(nn.Module):
         return self.relu(self.expand(self.middle(self.reduce(x))) + self.shortcut(x))
 
     def middle(self, x: Tensor) -> Tensor:
-        """The paper's Fig. 3: (N, width, T, h, w) -> the same."""
+        """Convolves in space and time, (N, width, T, h, w) -> the same."""
         spatial = self.spatial(x)
         if self.kind == '2D':
             return spatial
@@ -77,7 +77,7 @@ class P3DBlock(nn.Module):
 class P3D(BaseModule):
     """Pseudo-3D ResNet (Qiu, Yao and Mei, ICCV 2017): a backbone for Recognizer3D.
 
-    The blocks of res2 to res4 are P3D-A, P3D-B, P3D-C, P3D-A, ... through all stages (Sec. 3.3);
+    The blocks of res2 to res4 are P3D-A, P3D-B, P3D-C, P3D-A, ... through all stages;
     res5 is two-dimensional. Time is halved after the stem, res2, res3 and res4, so that 16 frames
     become one.
 

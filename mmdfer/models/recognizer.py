@@ -80,9 +80,11 @@ class CLIPRecognizer(BaseRecognizer):
         if stage == 'backbone':
             return frames, {}
         frames = F.normalize(frames, dim=-1)
-        video = self.neck(frames, data_samples)[0] if self.with_neck else frames.mean(1)
+        video, loss_aux = frames.mean(1), {}
+        if self.with_neck:
+            video, loss_aux = self.neck(frames, data_samples)
         classes = self._classes_for(video) if self.cls_head.conditioned else self.class_vectors()
-        given = dict(classes=classes, logit_scale=self.backbone.logit_scale)
+        given = dict(classes=classes, logit_scale=self.backbone.logit_scale, loss_aux=loss_aux)
         if stage == 'head':
             return self.cls_head(video, **given), {}
         return video, given
