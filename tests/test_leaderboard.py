@@ -66,7 +66,7 @@ def test_the_tables_hold_the_means_and_deviations_worked_by_hand(tmp_path: Path)
     assert '| 85.00 ± 4.00 | 77.00 ± 2.50 | 70.84 / 57.56 |' in markdown
     assert '| worse | 2 | 74.00 ± 2.83 |' in markdown
     assert '| better | 90.00 | 60.00 |' in markdown  # recalls of 17, 18, 19 of 20 and 3 of 5
-    assert '| better | 1.50 | 2.00 | 3.00 | 4.00 | 0:01:01 | 0:01:30 | 12.3 |' in markdown
+    assert '| better | 1.500 | 2.00 | 3.00 | 4.00 | 0:01:01 | 0:01:30 | 12.3 |' in markdown
     assert '| worse | - | - | - | - | 0:01:00 | - | - |' in markdown  # 60.5 to the even second
     # sqrt(0.84 * 0.16 / 25)
     assert "with 25 of them the first row's WAR has a standard error of 7.33" in text

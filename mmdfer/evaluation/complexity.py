@@ -137,4 +137,5 @@ def machine() -> str:
     info = Path('/proc/cpuinfo')  # Linux; elsewhere the architecture has to do
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]
-    return f'{(names or [platform.machine()])[0]}, {torch.get_num_threads()} threads'
+    threads = torch.get_num_threads()
+    return f'{(names or [platform.machine()])[0]}, {threads} thread{"s" * (threads > 1)}'
