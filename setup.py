@@ -29,6 +29,7 @@ INSTALL_REQUIRES = [
     'safetensors',
     'scikit-learn>=1.2',
     'matplotlib>=3.6',
+    'pyyaml',
     'openpyxl',  # DFEW's votes and MAFW's tables are .xlsx
     'tqdm',
 ]
@@ -41,7 +42,7 @@ EXTRAS_REQUIRE = {
 
 
 class BuildWithConfigs(build_py):
-    """Puts configs/ and tools/ into the wheel, under OpenMMLab's name for them, mmdfer/.mim/.
+    """Puts configs/, tools/ and model-index.yml into the wheel, in OpenMMLab's mmdfer/.mim/.
 
     An editable install finds them where they are.
     """
@@ -55,6 +56,7 @@ class BuildWithConfigs(build_py):
             target = Path(self.build_lib, 'mmdfer', '.mim', name)
             shutil.rmtree(target, ignore_errors=True)  # what an earlier build left
             shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns('__pycache__'))
+        shutil.copy(ROOT / 'model-index.yml', Path(self.build_lib, 'mmdfer', '.mim'))
 
 
 readme = ROOT / 'README.md'

@@ -107,8 +107,15 @@ class StepError(Exception):
     """A part of a run ended otherwise than it should."""
 
     def __init__(self, name: str, folder: Path, why: str) -> None:
-        super().__init__(f'{name}: {why}, see {folder / name}.log')
+        super().__init__(f'{name}: {why}{_last_line(folder / name)}, see {folder / name}.log')
         self.command = kept(name, folder)['command']
+
+
+def _last_line(path: Path) -> str:
+    """What a step said last, which is why it failed; '' where it said nothing."""
+    log = path.with_suffix('.log')
+    said = log.read_text(errors='replace').split('\n') if log.is_file() else []
+    return next((f' ({line.strip()})' for line in reversed(said) if line.strip()), '')
 
 
 def parse_args() -> argparse.Namespace:
@@ -219,7 +226,8 @@ def do(job: Job, options: Sequence[str]) -> None:
     tail = ['--cfg-options', *options] if options else []
     bank = ['--bank'] * entry.bank  # one for all configs whose vectors are the same
     if bank and not done('extract', entry.folder):
-        step('extract', entry.folder, ['extract_features.py', config, *bank, *tail])
+        flags = ['--work-dir', str(entry.folder / 'extract')]
+        step('extract', entry.folder, ['extract_features.py', config, *bank, *flags, *tail])
     if finished(folder, entry.epochs) is None:
         keep_settings(folder, settings(job))
         flags = ['--seed', str(job.seed), *resume_flag(entry.cfg, folder)]
@@ -273,25 +281,34 @@ def done(name: str, folder: Path) -> bool:
 
 def run_all(jobs: Sequence[Job], options: Sequence[str]) -> dict[Job, StepError]:
     """Runs what is not done, a line for each; returns those that failed."""
-    start, failed, spent = time.monotonic(), {}, {}
+    start, failed = time.monotonic(), {}
     for number, job in enumerate(jobs, 1):
         print(f'[{number}/{len(jobs)}] {job}: {job.folder}', end=' ', flush=True)
-        begin = time.monotonic()
         try:
             do(job, options)
         except StepError as error:
             failed[job] = error
-        spent.setdefault(job.entry.method.name, []).append(time.monotonic() - begin)
         how = f'failed ({failed[job]})' if job in failed else _war(job)
-        elapsed, left = time.monotonic() - start, time_left(jobs[number:], spent)
-        print(f'{how}; {_time(elapsed)} elapsed, about {_time(left)} left', flush=True)
+        elapsed, left = time.monotonic() - start, time_left(jobs, number)
+        print(f'{how}; {_time(elapsed)} elapsed, {left} left', flush=True)
     return failed
 
 
-def time_left(jobs: Sequence[Job], spent: dict[str, list[float]]) -> float:
-    """Seconds that jobs will take, as those of their methods did; of others, the mean of all."""
-    known = [seconds for times in spent.values() for seconds in times]
-    return sum(mean(spent.get(job.entry.method.name, known)) for job in jobs)
+def time_left(jobs: Sequence[Job], number: int) -> str:
+    """How long the jobs from a number on will take, as the other seeds of their methods did.
+
+    Of a method without a seed that is done, the mean of all that are.
+    """
+    taken: dict[Entry, list[float]] = {}
+    for job in jobs:
+        if finished(job.folder, job.entry.epochs) is not None:
+            parts = (kept(name, job.folder).get('seconds', 0) for name in ('train', 'shuffled'))
+            taken.setdefault(job.entry, []).append(sum(parts))
+    todo = [job for job in jobs[number:] if finished(job.folder, job.entry.epochs) is None]
+    if todo and not taken:
+        return 'unknown'
+    every = [seconds for times in taken.values() for seconds in times]
+    return f'about {_time(sum(mean(taken.get(job.entry, every)) for job in todo))}'
 
 
 def _war(job: Job) -> str:

@@ -227,7 +227,7 @@ def _cost() -> Columns:
         )
 
     return {
-        'trained parameters, M': of('trained', 1e6, 2),
+        'trained parameters, M': of('trained', 1e6, 3),
         'all parameters, M': of('parameters', 1e6, 2),
         'GFLOPs per clip': of('clip_flops', 1e9, 2),
         'GFLOPs once, class vectors': of('once_flops', 1e9, 2),
