@@ -1,0 +1,180 @@
+"""The fast towers against open_clip's own modules: outputs, gradients, and when they step aside."""
+
+from __future__ import annotations
+
+import copy
+
+import open_clip
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmdfer.models import FrozenCLIP, packed, towers
+
+ARCHS = ['ViT-B-32-quickgelu', 'ViT-L-14-quickgelu', 'ViT-B-32', 'synth-clip']
+BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
+@pytest.fixture(scope='module', params=ARCHS)
+def clip(request: pytest.FixtureRequest) -> FrozenCLIP:
+    clip = FrozenCLIP(request.param, weights=None if request.param == 'synth-clip' else 'random')
+    _stir(clip.clip)
+    return clip
+
+
+@pytest.fixture(scope='module')
+def small() -> FrozenCLIP:
+    return FrozenCLIP('ViT-B-32-quickgelu', weights='random')
+
+
+def _stir(model: nn.Module) -> None:
+    """Random biases and LayerNorms: fresh ones are zero and one, and would hide an error."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.weight.uniform_(0.5, 1.5, generator=generator)
+            bias = getattr(module, 'in_proj_bias', getattr(module, 'bias', None))
+            if isinstance(module, nn.LayerNorm | nn.Linear | nn.MultiheadAttention):
+                bias.normal_(std=0.1, generator=generator)
+
+
+def _open_clip_text(clip: FrozenCLIP, embeddings: Tensor, ends: Tensor) -> Tensor:
+    """open_clip's own text modules at full length: (P, L, W), (P,) -> (P, D)."""
+    model, length = clip.clip, embeddings.shape[1]
+    x = embeddings + model.positional_embedding[:length]
+    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
+    return x[torch.arange(len(x)), ends] @ model.text_projection
+
+
+def _error(ours: Tensor, theirs: Tensor) -> float:
+    """The largest difference, in units of the largest value."""
+    return float((ours.float() - theirs).abs().max() / theirs.abs().max())
+
+
+def _in(dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+@pytest.mark.parametrize('dtype', BOUNDS)
+def test_images_equal_open_clip(clip: FrozenCLIP, dtype: torch.dtype) -> None:
+    images = torch.randn(3, 3, clip.image_size, clip.image_size)
+    with torch.no_grad():
+        expected = clip.clip.encode_image(images)
+        with _in(dtype):
+            ours = clip.encode_images(images)
+    assert ours.dtype == dtype
+    assert _error(ours, expected) < BOUNDS[dtype]
+    assert clip._image_tower.applies == (clip.arch != 'synth-clip')
+
+
+@pytest.mark.parametrize('dtype', BOUNDS)
+def test_prompts_and_their_gradients_equal_open_clip(clip: FrozenCLIP, dtype: torch.dtype) -> None:
+    embeddings = torch.randn(4, 12, clip.text_width) * 0.1
+    ends, weights = torch.tensor([11, 7, 11, 4]), torch.randn(4, clip.embed_dims)
+    results = []
+    for encode in (
+        lambda x: _open_clip_text(clip, x, ends),
+        lambda x: clip.encode_prompts(x, ends),
+    ):
+        leaf = embeddings.clone().requires_grad_()
+        with _in(dtype if results else torch.float32):
+            out = encode(leaf)
+        (out.float() * weights).sum().backward()
+        results.append((out.detach(), leaf.grad))
+    assert results[1][0].dtype == dtype
+    for theirs, ours in zip(*results):
+        assert _error(ours, theirs) < BOUNDS[dtype]
+    assert clip._text_tower.applies
+    with torch.no_grad(), _in(dtype):
+        assert _error(clip.encode_prompts(embeddings, ends), results[0][0]) < BOUNDS[dtype]
+
+
+@pytest.mark.parametrize('dtype', BOUNDS)
+@pytest.mark.parametrize('recompute', [False, True])
+def test_passes_of_few_rows_change_no_bit(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, recompute: bool
+) -> None:
+    clip = FrozenCLIP('synth-clip')
+    embeddings, grads = torch.randn(2, 3, 9, clip.text_width) * 0.1, []
+    for rows, again in ((20, False), (20, recompute)):
+        monkeypatch.setitem(towers.ROWS_PER_PASS, 'cpu', rows)
+        clip.recompute = again
+        leaf = embeddings.clone().requires_grad_()
+        with _in(dtype):
+            out = clip.encode_prompts(leaf, 8)
+        out.float().square().sum().backward()
+        grads.append((out.detach(), leaf.grad))
+    assert all(torch.equal(a, b) for a, b in zip(*grads))
+    monkeypatch.setitem(towers.ROWS_PER_PASS, 'cpu', 1900)
+    with torch.no_grad(), _in(dtype):
+        assert _error(clip.encode_prompts(embeddings, 8), grads[0][0].float()) < BOUNDS[dtype]
+
+
+def test_packed_products_equal_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, bias = torch.randn(48, 32), torch.randn(48)
+    results = []
+    for amd in (False, True):
+        monkeypatch.setattr(packed, '_is_amd', lambda amd=amd: amd)
+        assert packed.packs(weight) == amd
+        x = torch.randn(5, 7, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        out = packed.frozen_linear(weight, bias, gradient=True)(x)
+        out.square().sum().backward()
+        with torch.no_grad():
+            one_way = packed.frozen_linear(weight, bias, gradient=False)(x)
+        results.append((out.detach(), x.grad, one_way))
+    for plain, ours in zip(*results):
+        assert _error(ours, plain) < 1e-6
+
+
+def test_a_changed_weight_is_seen(small: FrozenCLIP) -> None:
+    images = torch.randn(2, 3, 224, 224)
+    embeddings = torch.randn(2, 5, small.text_width) * 0.1
+    clip = copy.deepcopy(small)
+    before = clip.encode_images(images), clip.encode_prompts(embeddings, 4)
+    assert torch.equal(clip.encode_images(images), before[0])
+    with torch.no_grad():
+        clip.clip.visual.transformer.resblocks[11].ln_1.weight.mul_(2)
+        clip.clip.text_projection.mul_(2)
+        assert _error(clip.encode_images(images), clip.clip.encode_image(images)) < 1e-5
+        assert _error(clip.encode_prompts(embeddings, 4), 2 * before[1]) < 1e-5
+    assert _error(clip.encode_images(images), before[0]) > 1e-3
+    assert torch.equal(small.encode_images(images), before[0])  # a copy shares nothing
+
+
+def test_what_is_trained_or_watched_takes_open_clips_way(small: FrozenCLIP) -> None:
+    clip = copy.deepcopy(small)
+    images = torch.randn(1, 3, 224, 224)
+    seen: list[str] = []
+    block = clip.clip.visual.transformer.resblocks[0]
+    hook = block.register_forward_hook(lambda *_: seen.append('block'))
+    clip.encode_images(images)
+    assert seen == ['block']
+    hook.remove()
+    block.ln_1.weight.requires_grad_()
+    clip.encode_images(images).sum().backward()
+    assert block.ln_1.weight.grad.abs().sum() > 0
+    assert clip._text_tower.applies
+    text = clip.clip.transformer.resblocks[3].mlp.c_fc.weight.requires_grad_()
+    clip.encode_prompts(torch.randn(1, 5, clip.text_width), 4).sum().backward()
+    assert text.grad.abs().sum() > 0
+
+
+def test_derived_weights_are_neither_saved_nor_copied(small: FrozenCLIP) -> None:
+    small.encode_images(torch.randn(1, 3, 224, 224))
+    assert set(small.state_dict()) == {'identity'}
+    assert small._image_tower._derived and not copy.deepcopy(small)._image_tower._derived
+
+
+def test_inference_mode_leaves_weights_that_training_can_use() -> None:
+    clip = FrozenCLIP('synth-clip')
+    embeddings = torch.randn(2, 5, clip.text_width, requires_grad=True)
+    with torch.inference_mode():
+        clip.encode_prompts(embeddings, 4)
+    clip.encode_prompts(embeddings, 4).sum().backward()
+    assert embeddings.grad.abs().sum() > 0
+
+
+def test_every_open_clip_tower_is_taken_or_left_to_open_clip() -> None:
+    known = open_clip.model_configs if hasattr(open_clip, 'model_configs') else None
+    assert known is None or known
