@@ -38,7 +38,7 @@ from mmdfer.synthetic import make_benchmark
 from mmdfer.synthetic.releases import make_release
 
 ROOT = Path(__file__).resolve().parents[1]
-CLASSES, FRAMES = 7, 16
+SENTENCES, TOKENS, FRAMES = 16, 64, 16
 # DFEW: clips of a fold's training and test set and of all folds; epochs; views of a clip.
 TRAIN, TEST, CLIPS, VIEWS = 9356, 2341, 11697, 8
 SCHEDULE = Config.fromfile(ROOT / 'configs' / '_base_' / 'schedules' / 'bap_100e.py')
@@ -62,8 +62,8 @@ class Settings:
         return 2 if self.small else 64
 
     @property
-    def sentences(self) -> int:
-        return 2 if self.small else 16
+    def classes(self) -> int:
+        return 2 if self.small else 7
 
     @property
     def clips(self) -> int:
@@ -142,9 +142,9 @@ def precision(s: Settings, bf16: bool) -> torch.autocast:
 def build_ours(s: Settings) -> CLIPRecognizer:
     """The model of the paper's size over ViT-B/32 with random weights."""
     torch.manual_seed(0)
-    head = dict(type='MATHead', num_classes=CLASSES, num_sentences=s.sentences, num_tokens=64)
+    head = dict(type='MATHead', num_classes=s.classes, num_sentences=SENTENCES, num_tokens=TOKENS)
     backbone = dict(type='FrozenCLIP', arch='ViT-B-32-quickgelu', weights='random')
-    neck = dict(type='JAS', num_sentences=s.sentences)
+    neck = dict(type='JAS', num_sentences=SENTENCES)
     model = MODELS.build(dict(type='CLIPRecognizer', backbone=backbone, neck=neck, cls_head=head))
     for name, parameter in model.neck.named_parameters():
         if name.endswith(('out_proj.weight', 'linear2.weight')):  # zero where training begins
@@ -156,7 +156,7 @@ def build_plain(s: Settings, model: CLIPRecognizer, images: Tensor) -> plain.Pla
     """The plain model with ours' weights and the best image batch."""
     clip = model.backbone
     fixed = clip.start_id, clip.stop_id, clip.end_id
-    other = plain.PlainAlignDFER(copy.deepcopy(clip.clip), fixed, CLASSES, s.sentences)
+    other = plain.PlainAlignDFER(copy.deepcopy(clip.clip), fixed, s.classes)
     with torch.no_grad():
         other.tokens.copy_(model.cls_head.tokens)
         for name in ('text_encoder', 'image_encoder', 'joint_encoder'):
@@ -224,8 +224,9 @@ class OurStep:
         config = copy.deepcopy(SCHEDULE.optim_wrapper)
         config['type'] = 'AutocastOptimWrapper' if bf16 else 'OptimWrapper'
         self.wrapper = build_optim_wrapper(model, config)
-        samples = [ActionDataSample().set_gt_label(i % CLASSES) for i in range(len(vectors))]
-        self.batch = dict(inputs=list(vectors[:, None]), data_samples=samples)
+        classes = model.cls_head.num_classes
+        samples = [ActionDataSample().set_gt_label(i % classes) for i in range(len(vectors))]
+        self.batch = dict(inputs=vectors[:, None], data_samples=samples)
 
     def __call__(self) -> dict[str, Tensor]:
         return self.model.train_step(self.batch, self.wrapper)
@@ -265,7 +266,7 @@ def measure_stage(
     vectors: dict[str, Tensor],
 ) -> tuple[Figures, Figures]:
     """Seconds of fp32, bf16 and plain, and the losses of the first step."""
-    labels = torch.arange(len(frames), device=s.device) % CLASSES
+    labels = torch.arange(len(frames), device=s.device) % s.classes
     sgd, start = plain.optimizer(other, stage), copy.deepcopy(model.state_dict())
     tokens = copy.deepcopy(other.state_dict())
     runs = {
@@ -339,7 +340,7 @@ def text(s: Settings) -> tuple[Rows, Figures]:
     attention's two products over all L x L pairs, thrice (once forward, twice backward).
     """
     clip, rows, figures = build_ours(s).backbone, [], {}
-    prompts, length, width = CLASSES * s.sentences, 67, clip.text_width
+    prompts, length, width = s.classes * SENTENCES, TOKENS + 3, clip.text_width
     layers = len(clip.clip.transformer.resblocks)
     flop = prompts * length * layers * (48 * width**2 + 12 * length * width)
     embeddings = torch.randn(prompts, length, width, device=s.device, requires_grad=True)
@@ -361,13 +362,13 @@ def text(s: Settings) -> tuple[Rows, Figures]:
     return rows, figures
 
 
-def extract(model: CLIPRecognizer, loader: DataLoader) -> None:
+def extract(model: CLIPRecognizer, loader: DataLoader, bank: str | None = None) -> None:
     """Has the loader read vectors in place of frames, as before training."""
     loops = dict(train_loop=SimpleNamespace(dataloader=loader), val_loop=None)
     logger = logging.getLogger('benchmark')
     runner = SimpleNamespace(epoch=0, max_epochs=1, model=model, logger=logger, **loops)
     model.requires_grad_(False)
-    EncodeOnceHook().before_train(runner)
+    EncodeOnceHook(bank).before_train(runner)
 
 
 def drawn_loader(s: Settings, root: Path, media: str) -> DataLoader:
@@ -392,7 +393,8 @@ def extraction(s: Settings) -> tuple[Rows, Figures]:
                     tower = len(alone) / in_turn(s, it=lambda x=alone: model.backbone(x))['it']
                     if name == 'fp32':
                         figures[f'decode {media}'] = count / timed(s, lambda x=loader: list(x))
-                    rate = count / timed(s, lambda x=loader: extract(model, x))
+                    bank = f'{folder}/bank/{media}/{name}'
+                    rate = count / timed(s, lambda x=loader, b=bank: extract(model, x, b))
                 figures |= {f'{media} {name}': rate, f'tower {name}': tower}
                 title = f'extraction from {media}, {name}, against the tower'
                 ratio = rate / tower
@@ -408,9 +410,7 @@ class NamedClips(DFERDataset):
     METAINFO = dict(classes=tuple('abcdefg'))
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        return [
-            dict(filename=f'{i}', clip=f'{i}', label=i % CLASSES) for i in range(int(self.ann_file))
-        ]
+        return [dict(filename=f'{i}', clip=f'{i}', label=i % 7) for i in range(int(self.ann_file))]
 
 
 def loading(s: Settings) -> tuple[Rows, Figures]:
@@ -475,7 +475,7 @@ def checkpoint(s: Settings) -> tuple[Rows, Figures]:
 
 
 def startup(s: Settings) -> tuple[Rows, Figures]:
-    """From the command to the first step of training, on a small synthetic set already encoded."""
+    """From the command to the first step of training, on a synthetic set already in a bank."""
     with tempfile.TemporaryDirectory() as folder:
         clips = (64, 28) if s.quick or s.small else (1400, 700)
         make_benchmark(Path(folder, 'synth'), num_train=clips[0], num_test=clips[1])
@@ -490,6 +490,7 @@ def first_step(folder: str, options: list[str]) -> float:
     """Seconds until tools/train.py logs its first step; the run is then ended."""
     command = [sys.executable, str(ROOT / 'tools' / 'train.py')]
     command += [str(ROOT / 'configs' / 'align_dfer_synth.py'), '--work-dir', f'{folder}/run']
+    command += ['--bank', f'{folder}/bank']
     command += ['--cfg-options', 'default_hooks.logger.interval=1', *options]
     start = time.perf_counter()
     output = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')

@@ -10,9 +10,7 @@ From the paper: the parts, S = 16, T = 64, the stages and what each trains, SGD 
 batch 64. Ours: the rates, the epochs, weight decay, and all that configs/_base_ says is ours.
 """
 
-_base_ = ['_base_/default_runtime.py']
-
-data_root = '{{$MMDFER_DATA:data}}/synth'
+_base_ = ['_base_/datasets/synth.py', '_base_/default_runtime.py']
 
 model = dict(
     type='CLIPRecognizer',
@@ -20,54 +18,6 @@ model = dict(
     neck=dict(type='JAS', num_frames=16, num_sentences=16),
     cls_head=dict(type='MATHead', num_classes=7, num_sentences=16, num_tokens=64),
 )
-
-# Views: 16 frames, one of each segment; a crop of 64 from 69, the paper's 112 from 120.
-train_pipeline = [
-    dict(type='DecordInit'),
-    dict(type='UniformSample', clip_len=16),
-    dict(type='DecordDecode'),
-    dict(type='Resize', scale=(-1, 69)),
-    dict(type='RandomCrop', size=64),
-    dict(type='Flip', flip_ratio=0.5),
-    dict(type='FormatShape', input_format='NCTHW'),
-    dict(type='PackActionInputs'),
-]
-test_pipeline = [
-    dict(type='DecordInit'),
-    dict(type='UniformSample', clip_len=16, test_mode=True),
-    dict(type='DecordDecode'),
-    dict(type='Resize', scale=(-1, 69)),
-    dict(type='CenterCrop', crop_size=64),
-    dict(type='FormatShape', input_format='NCTHW'),
-    dict(type='PackActionInputs'),
-]
-train_dataloader = dict(
-    batch_size=64,
-    num_workers=0,  # training reads vectors; the frames are decoded by EncodeOnceHook's workers
-    sampler=dict(type='EpochSampler', shuffle=True),
-    dataset=dict(
-        type='SynthDFER',
-        data_root=data_root,
-        split='train',
-        num_views=4,
-        pipeline=train_pipeline,
-    ),
-)
-val_dataloader = dict(
-    batch_size=64,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='SynthDFER',
-        data_root=data_root,
-        split='test',
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
-test_dataloader = val_dataloader
-val_evaluator = dict(type='DFERMetric')
-test_evaluator = val_evaluator
 
 # BAP: three stages in one Runner, the rates restarted at each.
 epochs = dict(text=5, video=24, joint=12)

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmaction.registry import MODELS
 
 from mmdfer.errors import DFERError
+from mmdfer.models.temporal import TemporalNeck, stretch_positions
 
 
 class DynamicEncoder(nn.Module):
@@ -35,18 +34,11 @@ class DynamicEncoder(nn.Module):
 
     def forward(self, x: Tensor, layers: int) -> Tensor:
         """Encodes (N, T, D) to (N, D) with the first ``layers`` layers."""
-        position = self._positions(x.shape[1])  # (T, D)
+        position = stretch_positions(self.position, x.shape[1])  # (T, D)
         h = x + position
         for layer in self.layers[:layers]:
             h = layer(h)
         return (h - position).mean(1)
-
-    def _positions(self, length: int) -> Tensor:
-        if length == len(self.position):
-            return self.position
-        return F.interpolate(self.position.T[None], size=length, mode='linear', align_corners=True)[
-            0
-        ].T
 
 
 def _layer(dims: int) -> nn.TransformerEncoderLayer:
@@ -67,7 +59,7 @@ def _layer(dims: int) -> nn.TransformerEncoderLayer:
 
 
 @MODELS.register_module()
-class JAS(BaseModule):
+class JAS(TemporalNeck):
     """Joint dynamic Alignment Synchronizer: time becomes one vector, sentences become one class.
 
     Three encoders (Align-DFER, Sec. 3.2 and 3.3). Which one is at work is the stage of training,
@@ -81,14 +73,11 @@ class JAS(BaseModule):
     joint     joint encoder                  the same joint encoder
     ========  =============================  =======================
 
-    As the neck of MMAction2's own recognizers it has no text side, pools space and maps C to D:
-    under Recognizer2D it takes the list of (N, C, T, h, w), under Recognizer3D a map
-    (N, C, T, h, w) or a tuple of them, and returns (N, D, 1, 1, 1).
+    As the neck of MMAction2's own recognizers it has no text side; see TemporalNeck.
 
     Args:
         dims: D, the width of the vectors.
-        in_channels: C, the channels of the feature maps of another backbone. None for CLIP's
-            vectors, which are of width D already.
+        in_channels: As in TemporalNeck.
         num_frames: Positions learned for frames, and in the joint encoder for sentences too.
         num_sentences: Positions learned by the text dynamic encoder.
         image_layers: Depth of the image dynamic encoder.
@@ -119,37 +108,25 @@ class JAS(BaseModule):
         in_index: int = -1,
         init_cfg: Any = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__(dims, in_channels, in_index, init_cfg)
         if shared_layers > min(image_layers, joint_layers):
             raise DFERError(
                 f'JAS: shared_layers={shared_layers} exceeds image_layers={image_layers} or '
                 f'joint_layers={joint_layers}'
             )
-        self.shared_layers, self.in_index = shared_layers, in_index
+        self.shared_layers = shared_layers
         self.image_encoder = DynamicEncoder(dims, image_layers, num_frames)
         self.text_encoder = DynamicEncoder(dims, text_layers, num_sentences)
         self.joint_encoder = DynamicEncoder(dims, joint_layers, num_frames)
-        if in_channels is not None:
-            self.projection = nn.Linear(in_channels, dims)
         self.register_buffer('stage', torch.tensor(self.STAGES.index('joint')))
         self.register_buffer('layers', torch.tensor(joint_layers))
 
-    def forward(
-        self, x: Tensor | Sequence[Tensor], data_samples: Any = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Makes one vector of each clip's frames.
-
-        Args:
-            x: (N, T, D) frame vectors; or (N, C, T, h, w), alone or one of several.
-            data_samples: Unused; MMAction2 passes it to every neck.
-
-        Returns:
-            (N, D), or (N, D, 1, 1, 1) for feature maps, and a dict of auxiliary losses (none).
-        """
-        if isinstance(x, Tensor) and x.ndim == 3:
-            return self._encode_frames(x), {}
-        frames = self._frames_of_map(x)  # (N, T, D)
-        return self._encode_frames(frames)[:, :, None, None, None], {}
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        """(N, T, D) -> (N, D), as the stage has it."""
+        if self.stage_name == 'text':
+            return frames.mean(1)
+        encoder = self.image_encoder if self.stage_name == 'video' else self.joint_encoder
+        return encoder(frames, int(self.layers))
 
     def text(self, sentences: Tensor) -> Tensor:
         """Makes one vector of each class's sentences, (C, S, D) -> (C, D)."""
@@ -161,26 +138,6 @@ class JAS(BaseModule):
         """The tensors that :meth:`text` reads in the present stage."""
         encoder = self.joint_encoder if self.stage_name == 'joint' else self.text_encoder
         return [*encoder.parameters(), self.stage, self.layers]
-
-    def _encode_frames(self, frames: Tensor) -> Tensor:
-        """(N, T, D) -> (N, D), as the stage has it."""
-        if self.stage_name == 'text':
-            return frames.mean(1)
-        encoder = self.image_encoder if self.stage_name == 'video' else self.joint_encoder
-        return encoder(frames, int(self.layers))
-
-    def _frames_of_map(self, x: Tensor | Sequence[Tensor]) -> Tensor:
-        """(N, C, T, h, w), alone or one of several, -> (N, T, D)."""
-        feature = x if isinstance(x, Tensor) else x[self.in_index]
-        if feature.ndim != 5:
-            raise DFERError(
-                f'JAS: feature maps of shape {tuple(feature.shape)}, not (N, C, T, h, w). Under '
-                'Recognizer2D the backbone needs two or more out_indices, for instance '
-                'out_indices=(2, 3): MMAction2 slices a single map wrongly'
-            )
-        if not hasattr(self, 'projection'):
-            raise DFERError(f'JAS: set in_channels={feature.shape[1]}, the channels of the maps')
-        return self.projection(feature.mean((3, 4)).transpose(1, 2))  # (N, T, C) -> (N, T, D)
 
     # ----------------------------------------------------------------- stages
 

@@ -81,7 +81,8 @@ class CLIPRecognizer(BaseRecognizer):
             return frames, {}
         frames = F.normalize(frames, dim=-1)
         video = self.neck(frames, data_samples)[0] if self.with_neck else frames.mean(1)
-        given = dict(classes=self.class_vectors(), logit_scale=self.backbone.logit_scale)
+        classes = self._classes_for(video) if self.cls_head.conditioned else self.class_vectors()
+        given = dict(classes=classes, logit_scale=self.backbone.logit_scale)
         if stage == 'head':
             return self.cls_head(video, **given), {}
         return video, given
@@ -124,10 +125,21 @@ class CLIPRecognizer(BaseRecognizer):
     def _encode_classes(self, encode: Callable[[Tensor, int | Tensor], Tensor]) -> Tensor:
         sentences = encode(*self.cls_head.prompts(self.backbone))
         sentences = F.normalize(sentences, dim=-1)  # (C, S, D)
+        return self._to_classes(sentences)
+
+    def _classes_for(self, video: Tensor) -> Tensor:
+        """Class vectors of each clip's own, (B, D) -> (B, C, D), where prompts depend on it."""
+        sentences = F.normalize(self.cls_head.encode(self.backbone, video), dim=-1)  # (B, C, S, D)
+        return self._to_classes(sentences.flatten(0, 1)).unflatten(0, sentences.shape[:2])
+
+    def _to_classes(self, sentences: Tensor) -> Tensor:
+        """(C, S, D) -> (C, D)."""
         return self.neck.text(sentences) if self.with_neck else sentences.mean(1)
 
     def _text_side(self) -> list[Tensor]:
         """All tensors behind the class vectors that can change."""
-        clip = [p for p in self.backbone.parameters() if p.requires_grad]
+        towers = self.backbone.clip.named_parameters()
+        clip = [p for n, p in towers if p.requires_grad and not n.startswith('visual.')]
         neck = self.neck.text_side() if self.with_neck else []
-        return [*self.cls_head.parameters(), *neck, *clip]
+        # Of a head without parameters the logit scale alone tells that the model has moved.
+        return [*self.cls_head.parameters(), *neck, *clip, self.backbone.clip.logit_scale]

@@ -1,0 +1,11 @@
+"""FERV39k for the nets, at 112, as Recognizer3D takes it: a new view of a clip in every epoch."""
+
+_base_ = ['ferv39k.py', '../views/faces_112.py']
+
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=8,
+    dataset=dict(num_views=None, pipeline={{_base_.train_view}}),
+)
+val_dataloader = dict(batch_size=32, num_workers=8, dataset=dict(pipeline={{_base_.test_view}}))
+test_dataloader = val_dataloader

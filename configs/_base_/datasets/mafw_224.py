@@ -1,0 +1,11 @@
+"""MAFW for the nets that take 224: a new view of each clip in every epoch."""
+
+_base_ = ['mafw.py']
+
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=8,
+    dataset=dict(num_views=None),
+)
+val_dataloader = dict(batch_size=8, num_workers=8)
+test_dataloader = val_dataloader

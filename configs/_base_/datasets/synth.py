@@ -1,0 +1,61 @@
+"""The synthetic benchmark: where it lies or is made, its views and its loaders.
+
+``split='fit'`` and ``split='heldout'`` are the training set in two parts of different people, to
+tune on (``docs/synthetic.md``).
+
+Ours, all of it: the frames, one of each segment, random in training and central in testing; four
+views of each training clip, each encoded once; batch 64, as Align-DFER has it.
+"""
+
+data_root = '{{$MMDFER_DATA:data}}/synth'
+# For the heads that write the names; in the order of the dataset's labels.
+classes = ['happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear']
+num_classes = 7
+
+# Views: 16 frames, one of each segment; a crop of 64 from 69, the paper's 112 from 120.
+train_pipeline = [
+    dict(type='DecordInit'),
+    dict(type='UniformSample', clip_len=16),
+    dict(type='DecordDecode'),
+    dict(type='Resize', scale=(-1, 69)),
+    dict(type='RandomCrop', size=64),
+    dict(type='Flip', flip_ratio=0.5),
+    dict(type='FormatShape', input_format='NCTHW'),
+    dict(type='PackActionInputs'),
+]
+test_pipeline = [
+    dict(type='DecordInit'),
+    dict(type='UniformSample', clip_len=16, test_mode=True),
+    dict(type='DecordDecode'),
+    dict(type='Resize', scale=(-1, 69)),
+    dict(type='CenterCrop', crop_size=64),
+    dict(type='FormatShape', input_format='NCTHW'),
+    dict(type='PackActionInputs'),
+]
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=0,  # training reads vectors; the frames are decoded by EncodeOnceHook's workers
+    sampler=dict(type='EpochSampler', shuffle=True),
+    dataset=dict(
+        type='SynthDFER',
+        data_root=data_root,
+        split='train',
+        num_views=4,
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=64,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='SynthDFER',
+        data_root=data_root,
+        split='test',
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='DFERMetric')
+test_evaluator = val_evaluator

@@ -1,0 +1,31 @@
+"""TimeSformer (Bertasius et al., ICML 2021) from MMAction2: ViT-B/16, time and space by turns.
+
+``weights`` are MMAction2's of Kinetics-400, 8 frames: their eight time positions do not fit our 16
+and start at zero instead.
+"""
+
+weights = 'https://download.openmmlab.com/mmaction/v1.0/recognition/timesformer/timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb/timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb_20220815-a4d0d01f.pth'  # noqa: E501
+
+model = dict(
+    type='Recognizer3D',
+    backbone=dict(
+        type='TimeSformer',
+        pretrained=None,
+        num_frames=16,
+        img_size=224,
+        patch_size=16,
+        embed_dims=768,
+        in_channels=3,
+        dropout_ratio=0.0,
+        transformer_layers=None,
+        attention_type='divided_space_time',
+        norm_cfg=dict(type='LN', eps=1e-6),
+    ),
+    cls_head=dict(type='TimeSformerHead', num_classes=7, in_channels=768, average_clips='prob'),
+    data_preprocessor=dict(
+        type='ActionDataPreprocessor',
+        mean=[127.5, 127.5, 127.5],
+        std=[127.5, 127.5, 127.5],
+        format_shape='NCTHW',
+    ),
+)

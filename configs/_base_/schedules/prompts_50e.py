@@ -1,0 +1,22 @@
+"""Prompts alone, in 50 epochs: SGD and a cosine, the frames encoded once.
+
+From the papers of CoOp and CoCoOp: SGD at 2e-3 with a cosine. Ours: 50 epochs, momentum, weight
+decay, no warm-up; batch 64 (in the dataset's file).
+"""
+
+custom_hooks = [dict(type='EncodeOnceHook')]
+max_epochs = 50
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=2e-3, momentum=0.9, weight_decay=5e-4))
+param_scheduler = [
+    dict(
+        type='CosineAnnealingLR',
+        T_max=max_epochs,
+        eta_min=0,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    )
+]

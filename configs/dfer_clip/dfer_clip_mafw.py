@@ -1,0 +1,25 @@
+"""DFER-CLIP on MAFW, over CLIP ViT-B/32.
+
+    python tools/cross_validate.py configs/dfer_clip/dfer_clip_mafw.py
+
+The paper's figures on MAFW, WAR / UAR in %: 52.55 / 39.89, the mean of five folds.
+Ours: not measured, since nobody here holds the data.
+
+One fold is never a result. ``tools/train.py`` runs fold 1.
+
+The files under _base_ say what is the paper's and what is ours.
+"""
+
+_base_ = [
+    '../_base_/models/dfer_clip.py',
+    '../_base_/datasets/mafw.py',
+    '../_base_/schedules/dfer_clip_50e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(cls_head=dict(classes={{_base_.classes}}))
+
+# The tower trains: a new view in each epoch, and nothing is encoded beforehand.
+train_dataloader = dict(batch_size=48, num_workers=4, dataset=dict(num_views=None))
+val_dataloader = dict(num_workers=4)
+test_dataloader = val_dataloader
