@@ -177,7 +177,8 @@ class DFERDataset(BaseActionDataset):
         """
         clips = [self._standing_in(index) for index, _ in shown]
         rows = torch.tensor(clips) if self.rows is None else self.rows[clips]
-        vectors = self.vectors[rows, [view for _, view in shown]]  # (B, views, T, D)
+        places = rows * self.vectors.shape[1] + torch.tensor([view for _, view in shown])
+        vectors = self.vectors.flatten(0, 1).index_select(0, places)  # (B, views, T, D)
         for transform in self.pipeline.transforms:
             if isinstance(transform, ShuffleFrames):
                 vectors = torch.stack(
@@ -201,9 +202,9 @@ class DFERDataset(BaseActionDataset):
 
     def _standing_in(self, index: int) -> int:
         """The clip itself; in training the next one that is not lost."""
-        if self.test_mode:
-            return index
         lost = self.unreadable.numpy()
+        if self.test_mode or lost[index] != self.LOST:
+            return index
         for clip in chain(range(index, len(self)), range(index)):
             if lost[clip] != self.LOST:
                 return clip
