@@ -37,3 +37,8 @@ class VGG(mmcv.cnn.VGG):
     def init_weights(self) -> None:
         """Loads the checkpoint, or draws the weights where there is none."""
         super().init_weights(self.pretrained)
+
+    def train(self, mode: bool = True) -> VGG:
+        """As mmcv's, which returns nothing where torch's returns the module."""
+        super().train(mode)
+        return self

@@ -1,0 +1,18 @@
+"""Former-DFER on FERV39k.
+
+    python tools/train.py configs/former_dfer/former_dfer_ferv39k.py
+
+Published figures on FERV39k: none that we quote.
+Ours: not measured, since nobody here holds the data.
+
+The files under _base_ say what is the papers' and what is ours.
+"""
+
+_base_ = [
+    '../_base_/models/former_dfer.py',
+    '../_base_/datasets/ferv39k_112.py',
+    '../_base_/schedules/sgd_100e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(cls_head=dict(num_classes={{_base_.num_classes}}))

@@ -1,0 +1,20 @@
+"""M3DFEL on MAFW.
+
+    python tools/cross_validate.py configs/m3dfel/m3dfel_mafw.py
+
+Published figures on MAFW: none that we quote.
+Ours: not measured, since nobody here holds the data.
+
+One fold is never a result. ``tools/train.py`` runs fold 1.
+
+The files under _base_ say what is the papers' and what is ours.
+"""
+
+_base_ = [
+    '../_base_/models/m3dfel.py',
+    '../_base_/datasets/mafw_112.py',
+    '../_base_/schedules/adamw_50e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(cls_head=dict(num_classes={{_base_.num_classes}}))

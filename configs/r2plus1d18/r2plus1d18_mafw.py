@@ -1,0 +1,20 @@
+"""R(2+1)D-18 on MAFW.
+
+    python tools/cross_validate.py configs/r2plus1d18/r2plus1d18_mafw.py
+
+Published figures on MAFW: none that we quote.
+Ours: not measured, since nobody here holds the data.
+
+One fold is never a result. ``tools/train.py`` runs fold 1.
+
+The files under _base_ say what is the papers' and what is ours.
+"""
+
+_base_ = [
+    '../_base_/models/r2plus1d18.py',
+    '../_base_/datasets/mafw_112.py',
+    '../_base_/schedules/sgd_100e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(cls_head=dict(num_classes={{_base_.num_classes}}))

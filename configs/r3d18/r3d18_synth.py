@@ -1,0 +1,14 @@
+"""3D ResNet18 on the synthetic benchmark, at 64 pixels, from nothing.
+
+    python tools/train.py configs/r3d18/r3d18_synth.py
+
+The net is that of the other datasets; the budget is the small one that all nets have here.
+Synthetic figures say nothing about the real datasets.
+"""
+
+_base_ = [
+    '../_base_/models/r3d18.py',
+    '../_base_/datasets/synth_64.py',
+    '../_base_/schedules/synth_small.py',
+    '../_base_/default_runtime.py',
+]

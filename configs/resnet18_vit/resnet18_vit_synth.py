@@ -1,0 +1,14 @@
+"""ResNet18-ViT on the synthetic benchmark, at 64 pixels, from nothing.
+
+    python tools/train.py configs/resnet18_vit/resnet18_vit_synth.py
+
+The net is that of the other datasets; the budget is the small one that all nets have here.
+Synthetic figures say nothing about the real datasets.
+"""
+
+_base_ = [
+    '../_base_/models/resnet18_vit.py',
+    '../_base_/datasets/synth_64_2d.py',
+    '../_base_/schedules/synth_small.py',
+    '../_base_/default_runtime.py',
+]

@@ -1,0 +1,138 @@
+"""EC-STFL's loss: features of one expression together, of different ones apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmaction.models.losses import BaseWeightedLoss
+from mmaction.registry import MODELS
+
+from mmdfer.errors import DFERError
+
+
+@MODELS.register_module()
+class ExpressionClusteredLoss(BaseWeightedLoss):
+    """The expression-clustered loss of EC-STFL (Jiang et al., ACM MM 2020, Sec. 4).
+
+    With d the L1 distance of two features of a batch of N, and each clip of its own class too::
+
+        near_i = mean of d_ij over the clips j of i's class
+        far_i  = sum of 1 / d_ij over the n_i clips j of other classes / (n_i + 1)
+        L      = sum of near_i * far_i over i / N^2
+
+    As a product of distances and their inverses it does not depend on the features' scale.
+
+    From the paper: the two terms, within a batch. From the authors' code: L1, the product,
+    the divisors. On several ranks each has its own batch.
+
+    Args:
+        loss_weight: 10 in the authors' code.
+        eps: Added to d before it is inverted.
+    """
+
+    def __init__(self, loss_weight: float = 10.0, eps: float = 1e-6) -> None:
+        super().__init__(loss_weight)
+        self.eps = eps
+
+    def _forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Features (N, C) of classes (N,) -> the loss, without ``loss_weight``."""
+        distance = torch.cdist(features, features, p=1)  # (N, N)
+        same = labels[:, None] == labels
+        near = (distance * same).sum(1) / same.sum(1)
+        far = ((~same) / (distance + self.eps)).sum(1) / ((~same).sum(1) + 1)
+        return (near * far).sum() / len(features) ** 2
+
+
+@MODELS.register_module()
+class ExpressionClusteredNeck(BaseModule):
+    """A neck that pools features and adds ExpressionClusteredLoss to the head's loss.
+
+    For any recognizer that passes the neck's loss on, as MMAction2's do; the head sees the very
+    vectors that are clustered. Another neck may stand inside, whose vectors these then are.
+
+    Args:
+        loss: Config of the loss.
+        neck: Config of the neck inside; None takes the mean over time and space.
+        dims: The width of the vectors, handed to the neck inside; CLIPRecognizer gives it.
+        in_index: Which of several feature maps is read.
+        init_cfg: As for mmengine's BaseModule.
+    """
+
+    def __init__(
+        self,
+        loss: dict | None = None,
+        neck: dict | None = None,
+        dims: int | None = None,
+        in_index: int = -1,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.in_index = in_index
+        self.loss = MODELS.build(loss or dict(type='ExpressionClusteredLoss'))
+        self.neck = None
+        if neck is not None:
+            self.neck = MODELS.build(neck if dims is None else {'dims': dims, **neck})
+
+    def forward(
+        self, x: Tensor | Sequence[Tensor], data_samples: Any = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Makes one vector of each clip; in training adds the loss.
+
+        Args:
+            x: (N, T, D) frame vectors, (N, C) clip vectors, or (N, C, T, h, w), alone or one of
+                several.
+            data_samples: With the labels, in training; several views of a clip share one.
+
+        Returns:
+            (N, D), or (N, C, 1, 1, 1) for feature maps, and ``loss_ec``.
+
+        Raises:
+            DFERError: Feature maps of an unusable shape, or soft labels.
+        """
+        if self.neck is None:
+            vectors, losses = self._pool(x), {}
+        else:
+            vectors, losses = self.neck(x, data_samples=data_samples)
+        if data_samples is not None:
+            flat = vectors.flatten(1)
+            losses = {**losses, 'loss_ec': self.loss(flat, _labels(data_samples, flat))}
+        return vectors, losses
+
+    def text(self, sentences: Tensor) -> Tensor:
+        """Makes one vector of each class's sentences, (C, S, D) -> (C, D)."""
+        return sentences.mean(1) if self.neck is None else self.neck.text(sentences)
+
+    def text_side(self) -> list[Tensor]:
+        """The tensors that :meth:`text` reads."""
+        return [] if self.neck is None else self.neck.text_side()
+
+    def _pool(self, x: Tensor | Sequence[Tensor]) -> Tensor:
+        feature = x if isinstance(x, Tensor) else x[self.in_index]
+        if feature.ndim == 5:
+            return feature.mean((2, 3, 4), keepdim=True)
+        if feature.ndim == 3:
+            return feature.mean(1)
+        if feature.ndim == 2:
+            return feature
+        raise DFERError(
+            f'ExpressionClusteredNeck: features of shape {tuple(feature.shape)}. Under '
+            'Recognizer2D the backbone needs two or more out_indices, for instance '
+            'out_indices=(2, 3): MMAction2 slices a single map wrongly'
+        )
+
+
+def _labels(data_samples: Sequence[Any], features: Tensor) -> Tensor:
+    """(N,): a clip's class for each of its views."""
+    labels = torch.stack([sample.gt_label for sample in data_samples])  # (clips, 1)
+    if labels.shape[1:] != (1,):
+        raise DFERError(
+            f'ExpressionClusteredLoss: labels of shape {tuple(labels.shape)}; it wants one class a '
+            'clip: mix no clips'
+        )
+    views = len(features) // len(labels)
+    return labels[:, 0].to(features.device).repeat_interleave(views)
