@@ -67,21 +67,12 @@ def sentences(clip: FrozenCLIP, prompts: Tensor, ends: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------ parity
 
 
-@pytest.mark.parametrize('arch', ['synth-clip', 'ViT-B-32-quickgelu'])
-def test_zero_shot_equals_plain_open_clip(arch: str) -> None:
-    weights = None if arch == 'synth-clip' else 'random'
+def test_zero_shot_equals_plain_open_clip() -> None:
     templates = ['an expression of {}', 'this face, in truth, shows {}']
-    model = MODELS.build(
-        dict(
-            type='CLIPRecognizer',
-            backbone=dict(type='FrozenCLIP', arch=arch, weights=weights),
-            cls_head=dict(type='ClassNameHead', classes=MAFW, templates=templates),
-        )
-    ).eval()
+    model = recognizer(dict(type='ClassNameHead', templates=templates))
     plain = model.backbone.clip  # open_clip's own model, called as open_clip's users do
-    tokenizer = synth_clip.tokenizer() if weights is None else open_clip.get_tokenizer(arch)
-    size = model.backbone.image_size
-    clips = torch.randn(2, 3, 4, size, size)
+    tokenizer = synth_clip.tokenizer()
+    clips = torch.randn(2, 3, 4, 64, 64)
     with torch.no_grad():
         texts = [unit(plain.encode_text(tokenizer([t.format(c) for c in MAFW]))) for t in templates]
         images = plain.encode_image(clips.transpose(1, 2).flatten(0, 1)).view(2, 4, -1)

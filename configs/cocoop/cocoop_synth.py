@@ -20,7 +20,7 @@ model = dict(
     cls_head=dict(classes={{_base_.classes}}),
 )
 
-max_epochs = 20
+max_epochs = 10
 train_cfg = dict(max_epochs=max_epochs, val_interval=2)
 param_scheduler = [
     dict(
