@@ -138,8 +138,9 @@ class TextHead(BaseHead):
         # Under autocast too: in bfloat16 a cosine times 100 is off by up to 0.2, and MMAction2
         # passes the logits to numpy, which knows no bfloat16.
         with torch.autocast(x.device.type, enabled=False):
-            x, classes = (v.to(torch.promote_types(v.dtype, torch.float32)) for v in (x, classes))
-            x, classes = scale * F.normalize(x, dim=-1), F.normalize(classes, dim=-1)
+            dtype = torch.promote_types(torch.promote_types(x.dtype, classes.dtype), torch.float32)
+            x, classes = (F.normalize(v.to(dtype), dim=-1) for v in (x, classes))
+            x = scale * x
             if classes.ndim == 3:
                 return torch.einsum('nd,ncd->nc', x, classes)
             return x @ classes.T
