@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
-import open_clip
 import pytest
 import torch
+from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
 from mmdfer.models import FrozenCLIP, packed, towers
+from mmdfer.models.towers import ImageTower
 
 ARCHS = ['ViT-B-32-quickgelu', 'ViT-L-14-quickgelu', 'ViT-B-32', 'synth-clip']
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -73,13 +75,10 @@ def test_prompts_and_their_gradients_equal_open_clip(clip: FrozenCLIP, dtype: to
     embeddings = torch.randn(4, 12, clip.text_width) * 0.1
     ends, weights = torch.tensor([11, 7, 11, 4]), torch.randn(4, clip.embed_dims)
     results = []
-    for encode in (
-        lambda x: _open_clip_text(clip, x, ends),
-        lambda x: clip.encode_prompts(x, ends),
-    ):
+    for encode in (partial(_open_clip_text, clip), clip.encode_prompts):
         leaf = embeddings.clone().requires_grad_()
         with _in(dtype if results else torch.float32):
-            out = encode(leaf)
+            out = encode(leaf, ends)
         (out.float() * weights).sum().backward()
         results.append((out.detach(), leaf.grad))
     assert results[1][0].dtype == dtype
@@ -175,6 +174,38 @@ def test_inference_mode_leaves_weights_that_training_can_use() -> None:
     assert embeddings.grad.abs().sum() > 0
 
 
-def test_every_open_clip_tower_is_taken_or_left_to_open_clip() -> None:
-    known = open_clip.model_configs if hasattr(open_clip, 'model_configs') else None
-    assert known is None or known
+@pytest.mark.parametrize(
+    ('options', 'fast'),
+    [
+        (dict(), True),
+        (dict(act_layer=QuickGELU), True),
+        (dict(final_ln_after_pool=True), True),
+        (dict(patch_dropout=0.5), True),  # in eval it drops nothing
+        (dict(pool_type='avg'), False),
+        (dict(attentional_pool=True), False),
+        (dict(ls_init_value=0.1), False),
+        (dict(no_ln_pre=True), False),
+        (dict(qk_norm=True), False),
+    ],
+)
+def test_the_image_tower_knows_what_it_can_do(options: dict, fast: bool) -> None:
+    sizes = dict(image_size=32, patch_size=8, width=64, layers=2, heads=2, mlp_ratio=2)
+    visual = VisionTransformer(**sizes, output_dim=16, **options).eval().requires_grad_(False)
+    _stir(visual)
+    tower = ImageTower(visual)
+    assert tower.applies == fast
+    if fast:
+        images = torch.randn(3, 3, 32, 32)
+        assert _error(tower(images), visual(images)) < 1e-5
+
+
+def test_adapters_take_open_clips_way() -> None:
+    sizes = dict(image_size=32, patch_size=8, width=64, layers=2, heads=2, mlp_ratio=2)
+    visual = VisionTransformer(**sizes, output_dim=16).eval().requires_grad_(False)
+    tower, mlp = ImageTower(visual), visual.transformer.resblocks[1].mlp
+    mlp.c_proj = nn.Sequential(mlp.c_proj, nn.Tanh())
+    assert not tower.applies
+    mlp.c_proj = mlp.c_proj[0]
+    assert tower.applies
+    visual.class_embedding.requires_grad_()
+    assert not tower.applies

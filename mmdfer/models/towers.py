@@ -31,6 +31,8 @@ from mmdfer.models.packed import Linear, frozen_linear
 ROWS_PER_PASS = {'cpu': 1900}
 ROWS_PER_PASS_ELSEWHERE = 64 * 1024
 
+_KNOWN_MLPS = [[nn.Linear, activation, nn.Linear] for activation in (QuickGELU, nn.GELU)]
+
 
 class Block(NamedTuple):
     """One transformer block's derived weights."""
@@ -61,7 +63,7 @@ class FrozenTower:
         transformer: open_clip's.
         norm: The LayerNorm after it.
         projection: (W, D), what follows; a linear layer; or None.
-        more: The tower's other modules.
+        watched: The modules whose hooks and trained parameters rule the fast path out.
         gradient: Whether gradients run back through the tower.
     """
 
@@ -70,12 +72,11 @@ class FrozenTower:
         transformer: nn.Module,
         norm: nn.Module,
         projection: Tensor | nn.Linear | None,
-        more: tuple[nn.Module, ...] = (),
+        watched: tuple[nn.Module, ...],
         gradient: bool = False,
     ) -> None:
         self.transformer, self.norm, self.projection = transformer, norm, projection
-        self.gradient = gradient
-        self._parts = (transformer, norm, *more)
+        self.watched, self.gradient = watched, gradient
         self._derived: dict[torch.dtype, tuple[list, Weights]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -85,7 +86,7 @@ class FrozenTower:
     @property
     def applies(self) -> bool:
         """Whether the tower is frozen, made of the parts known here, and watched by no hook."""
-        modules = [module for part in self._parts for module in part.modules()]
+        modules = [module for part in self.watched for module in part.modules()]
         return (
             type(self.transformer) is Transformer
             and all(map(_is_known, self.transformer.resblocks))
@@ -112,7 +113,7 @@ class FrozenTower:
         return self.norm.weight.dtype
 
     def _tensors(self) -> list[Tensor]:
-        tensors = [tensor for part in self._parts for tensor in part.parameters()]
+        tensors = [tensor for part in self.watched for tensor in part.parameters()]
         if isinstance(self.projection, nn.Linear):
             return [*tensors, *self.projection.parameters()]
         return tensors if self.projection is None else [*tensors, self.projection]
@@ -163,9 +164,7 @@ class ImageTower(FrozenTower):
     def __init__(self, visual: nn.Module) -> None:
         self.visual = visual
         if self._is_known():
-            super().__init__(
-                visual.transformer, visual.ln_post, visual.proj, (visual.conv1, visual.ln_pre)
-            )
+            super().__init__(visual.transformer, visual.ln_post, visual.proj, (visual,))
 
     @property
     def applies(self) -> bool:
@@ -220,7 +219,8 @@ class TextTower(FrozenTower):
     """
 
     def __init__(self, text: nn.Module) -> None:
-        super().__init__(text.transformer, text.ln_final, text.text_projection, gradient=True)
+        watched = (text.transformer, text.ln_final)
+        super().__init__(text.transformer, text.ln_final, text.text_projection, watched, True)
 
     def __call__(self, x: Tensor, ends: Tensor, recompute: bool = False) -> Tensor:
         """Encodes sentences, some at a time.
@@ -360,14 +360,13 @@ def _per_pass(length: int, device: torch.device) -> int:
 
 
 def _is_known(block: nn.Module) -> bool:
-    """Whether a block is open_clip's common one, without LayerScale and cross attention."""
+    """Whether a block is open_clip's common one: no LayerScale, cross attention or adapter."""
     return (
         type(block) is ResidualAttentionBlock
-        and type(block.attn) is nn.MultiheadAttention
-        and type(block.mlp.gelu) in (QuickGELU, nn.GELU)
+        and set(dict(block.named_children())) == {'ln_1', 'attn', 'ls_1', 'ln_2', 'mlp', 'ls_2'}
+        and [type(part) for part in (block.ls_1, block.ls_2)] == [nn.Identity] * 2
         and isinstance(block.ln_1, nn.LayerNorm)
         and isinstance(block.ln_2, nn.LayerNorm)
-        and isinstance(block.ls_1, nn.Identity)
-        and isinstance(block.ls_2, nn.Identity)
-        and not hasattr(block, 'ln_1_kv')
+        and type(block.attn) is nn.MultiheadAttention
+        and [type(part) for part in block.mlp] in _KNOWN_MLPS
     )
