@@ -5,8 +5,8 @@
 
 The V views of each training clip and the test view of each test clip, as the config's pipelines
 show them; of a dataset with folds, both of every clip, so that all folds read the same bank.
-Interrupted, the same command goes on where it stopped; several at once, or several ranks, share the
-work. A shard that is damaged is encoded anew.
+Interrupted, the same command goes on where it stopped; several at once, or several ranks (torchrun
+and ``--launcher pytorch``), share the work. A shard that is damaged is encoded anew.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ def main() -> None:
         use_bank(cfg, args.bank or True)
         runner = build_runner(cfg)
         (hook,) = [hook for hook in runner.hooks if isinstance(hook, EncodeOnceHook)]
-        hook.serve(runner, (runner.train_loop, runner.val_loop, runner.test_loop))
+        loops = [runner.train_loop, runner.val_loop]
+        if cfg.get('test_dataloader') != cfg.get('val_dataloader'):
+            loops.append(runner.test_loop)
+        hook.serve(runner, loops)
 
 
 if __name__ == '__main__':

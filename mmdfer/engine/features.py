@@ -190,9 +190,8 @@ def encode_to_bank(encoder: Encoder, views: Views, bank: Bank, name: str) -> Non
             for batch in encoder.run(views, claimed()):
                 got.append(batch)
                 bar.update(len(batch[0]) / views.num_views)
-                if sum(len(keys) for keys, *_ in got) == views.num_views * len(
-                    bank.shards[claims[0]]
-                ):
+                whole = len(bank.shards[claims[0]]) * views.num_views
+                if sum(len(keys) for keys, *_ in got) == whole:
                     _write(bank, claims.popleft(), views, got)
                     got = []
                     bar.n = len(views.clips) - bank.clips_missing()  # others' too
@@ -279,8 +278,9 @@ def folder_of(bank: str | bool, settings: dict[str, Any], kind: str) -> Path:
 
 def clips_of(dataset: DFERDataset, others: Sequence[DFERDataset]) -> dict[str, Clip]:
     """The clips of a dataset; of one with folds those of the others too, for its other folds."""
+    alike = [other for other in others if dataset.FOLDS and other.source == dataset.source]
     found: dict[str, Clip] = {}
-    for owner in [dataset, *(others if dataset.FOLDS else ())]:
+    for owner in [dataset, *alike]:
         for index, name in enumerate(owner.clip_names()):
             found.setdefault(name, (owner, index))
     return found
@@ -330,8 +330,14 @@ class EncodeOnceHook(Hook):
                 'EncodeOnceHook: backbone.trains unfreezes the image tower, whose vectors then '
                 'change: take the hook off custom_hooks, or set backbone.trains=()'
             )
-        loaders = [getattr(loop, 'dataloader', None) for loop in loops]
-        loaders = [loader for loader in loaders if isinstance(_dataset(loader), DFERDataset)]
+        loaders = [loop.dataloader for loop in loops if hasattr(loop, 'dataloader')]
+        others = [loader for loader in loaders if not isinstance(loader.dataset, DFERDataset)]
+        if others and self.bank is not None:
+            raise DFERError(
+                f'--bank: a loader reads a {type(others[0].dataset).__name__}, and banks are of '
+                "mmdfer's datasets, unwrapped: leave the flag out"
+            )
+        loaders = [loader for loader in loaders if loader not in others]
         datasets = [loader.dataset for loader in loaders]
         encoder = Encoder(model, self.batch_size, self.num_workers)
         for loader in loaders:
@@ -371,6 +377,12 @@ class EncodeOnceHook(Hook):
         dist.barrier()
         encode_to_bank(encoder, views, bank, kind)
         dist.barrier()
+        lost = [clip for clip, n in bank.unreadable.items() if n == DFERDataset.LOST]
+        if lost:
+            logger.warning(
+                f'{folder}: {len(lost)} clips could not be read when it was encoded, {lost[0]} the '
+                'first; once they are restored, delete it to have them too'
+            )
         logger.info(f'{kind} vectors of {len(bank.rows)} clips in {folder}')
         return bank
 
@@ -383,16 +395,12 @@ def stack_vectors(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     )
 
 
-def _dataset(loader: DataLoader | None) -> Dataset | None:
-    return getattr(loader, 'dataset', None)
-
-
 def _check_test(dataset: DFERDataset) -> None:
     """Refuses vectors of a test clip that could not be read when its training views were."""
     lost = (dataset.unreadable == dataset.LOST).nonzero().flatten().tolist()
     if lost and dataset.test_mode:
         name = dataset.get_data_info(lost[0])['filename']
         raise UnreadableClipError(
-            f'{name}: could not be read when the bank was made; restore the file and delete the '
-            "shards' records in the bank's folder that name the clip"
+            f'{name}: could not be read when the bank was encoded; restore the file and delete '
+            'the bank'
         )
