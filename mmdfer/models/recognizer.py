@@ -71,7 +71,7 @@ class CLIPRecognizer(BaseRecognizer):
         frames = F.normalize(frames, dim=-1)
         video = self.neck(frames, data_samples)[0] if self.with_neck else frames.mean(1)
         classes = self._classes_for(video) if self.cls_head.conditioned else self.class_vectors()
-        given = dict(classes=classes, logit_scale=self.backbone.logit_scale)
+        given = dict(classes=classes, logit_scale=torch.tensor(self.backbone.logit_scale))
         if stage == 'head':
             return self.cls_head(video, **given), {}
         return video, given
