@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -120,26 +121,11 @@ class M3DFEL(BaseModule):
         """Reads R3D-18's weights where a path is given.
 
         Raises:
-            DFERError: There is no such file, or it holds other weights.
+            DFERError: There is no such file, or it holds something else.
         """
         super().init_weights()
-        if self.pretrained is None:
-            return
-        if not os.path.isfile(self.pretrained):
-            raise DFERError(
-                f'M3DFEL: pretrained={self.pretrained!r} is not a file; fetch {KINETICS}, '
-                'or give None to train from scratch'
-            )
-        state = torch.load(self.pretrained, map_location='cpu', weights_only=True)
-        state = {name: value for name, value in state.items() if not name.startswith('fc.')}
-        try:
-            self.r3d.load_state_dict(state)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip()
-            raise DFERError(
-                f"{self.pretrained}: not the weights of torchvision's r3d_18 ({reason}); "
-                f'fetch {KINETICS}'
-            ) from error
+        if self.pretrained is not None:
+            load_r3d(self.r3d, self.pretrained)
 
     def forward(self, x: Tensor) -> Tensor:
         """Makes one vector of each clip.
@@ -162,3 +148,24 @@ class M3DFEL(BaseModule):
         x = x.unflatten(2, (self.instances, self.instance_length))  # (N, 3, instances, t, H, W)
         features = self.r3d(x.transpose(1, 2).flatten(0, 1))  # (N * instances, 512)
         return self.dliam(features.view(len(x), self.instances, -1))[:, :, None, None, None]
+
+
+def load_r3d(r3d: nn.Module, path: str) -> None:
+    """Loads torchvision's file of an R3D-18 but for its classifier; executes nothing from it.
+
+    Raises:
+        DFERError: There is no such file, or it holds something else.
+    """
+    if not os.path.isfile(path):
+        raise DFERError(
+            f'M3DFEL: pretrained={path!r} is not a file; fetch {KINETICS}, or give None to train '
+            'from scratch'
+        )
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+        r3d.load_state_dict({k: v for k, v in state.items() if not k.startswith('fc.')})
+    except (UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError) as error:
+        reason = ' '.join(str(error).split())[:160]
+        raise DFERError(
+            f"{path}: not the weights of torchvision's r3d_18 ({reason}); fetch {KINETICS}"
+        ) from error
