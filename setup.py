@@ -22,6 +22,7 @@ INSTALL_REQUIRES = [
     'importlib_metadata',  # which mmaction2 imports and does not declare
     'open_clip_torch>=3.0',
     'decord>=0.6',
+    'filelock',  # a bank's shards are claimed by locks; torch needs it too
     # OpenCV 5 has no Haar cascades. mmaction2 asks for the one, mmcv for the other, without limit.
     'opencv-python<5',
     'opencv-contrib-python<5',
@@ -35,7 +36,7 @@ EXTRAS_REQUIRE = {
     # For who has no mmcv. MMAction2 refuses 2.2; before 0.10.7 mmengine is untested.
     'lite': ['mmcv-lite>=2.1,<2.2', 'mmengine>=0.10.7'],
     # ruff as in .pre-commit-config.yaml: another release formats otherwise.
-    'tests': ['pytest>=7', 'ruff==0.17.5', 'setuptools>=64', 'wheel'],
+    'tests': ['pytest>=7', 'pytest-xdist>=3', 'ruff==0.17.5', 'setuptools>=64', 'wheel'],
 }
 
 

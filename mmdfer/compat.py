@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import inspect
 import os
 import re
@@ -413,6 +414,7 @@ def init_cpu_ranks(launcher: str) -> None:
 
 def _leave_ranks() -> None:
     if torch.distributed.is_initialized():
+        gc.collect()  # a DistributedDataParallel in a cycle would keep the group, and its threads
         torch.distributed.destroy_process_group()
 
 

@@ -37,6 +37,33 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_bank_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--bank``, which :func:`use_bank` writes into the config."""
+    parser.add_argument(
+        '--bank',
+        nargs='?',
+        const=True,
+        metavar='DIR',
+        help='read frame vectors from the feature bank in this folder, encoded first where it is '
+        'missing; without a value from work_dirs/banks/<dataset>-<arch>-<train or test>-<key>, '
+        'the key made of all that the vectors depend on',
+    )
+
+
+def use_bank(cfg: Config, bank: str | bool | None) -> None:
+    """Has EncodeOnceHook, added where the config has none, keep its vectors in a bank."""
+    if bank is None:
+        return
+    hooks = list(cfg.get('custom_hooks') or [])
+    if not any(_encodes_once(hook) for hook in hooks):
+        hooks.append(dict(type='EncodeOnceHook'))
+    cfg.custom_hooks = [dict(h, bank=bank) if _encodes_once(h) else h for h in hooks]
+
+
+def _encodes_once(hook: dict) -> bool:
+    return getattr(hook['type'], '__name__', hook['type']) == 'EncodeOnceHook'
+
+
 def read_config(args: argparse.Namespace) -> Config:
     """Reads the config and applies the common flags; the tool's own come after and win.
 

@@ -20,6 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 NUM_TRAIN, NUM_TEST = 32, 14
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests measured, whichever process ran them."""
+    for report in terminalreporter.getreports('passed'):
+        for name, value in report.user_properties if report.when == 'call' else ():
+            terminalreporter.write_line(f'{name}: {value}')
+
+
 @pytest.fixture(autouse=True)
 def _scope_and_seed() -> None:
     init_default_scope('mmaction')

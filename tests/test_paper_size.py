@@ -49,19 +49,19 @@ def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runner:
     return runner
 
 
-def test_a_checkpoint_with_optimizer_is_under_220_mb(run: Runner) -> None:
+def test_a_checkpoint_with_optimizer_is_under_220_mb(run: Runner, record_property) -> None:
     sizes = [(Path(run.work_dir) / f'epoch_{e}.pth').stat().st_size / MB for e in (1, 2, 3)]
-    print(f'checkpoints after each stage: {[f"{size:.1f} MB" for size in sizes]}')
+    record_property('checkpoint after each stage, MB', [round(size, 1) for size in sizes])
     assert max(sizes) < 220
     assert min(sizes) > 100  # the optimizer's momentum is in it
 
 
-def test_published_is_under_70_mb_and_predicts_the_same_bits(run: Runner) -> None:
+def test_published_is_under_70_mb_and_predicts_the_same_bits(run: Runner, record_property) -> None:
     trained, out = Path(run.work_dir) / 'epoch_3.pth', Path(run.work_dir) / 'published.pth'
     command = [sys.executable, str(ROOT / 'tools' / 'publish_model.py'), str(trained), str(out)]
     subprocess.run(command, check=True, env={'PYTHONPATH': str(ROOT), 'PATH': ''})
     (published,) = out.parent.glob('published*.pth')
-    print(f'published: {published.stat().st_size / MB:.1f} MB')
+    record_property('published, MB', round(published.stat().st_size / MB, 1))
     assert published.stat().st_size < 70 * MB
     inputs = torch.randn(2, 1, 16, 512)
     init_default_scope('mmaction')

@@ -179,7 +179,7 @@ def test_stock_tools_train_resume_and_test(whole: Path, data_root: Path, tmp_pat
 
 
 def test_two_ranks_equal_one_with_the_same_global_batch(
-    whole: Path, data_root: Path, tmp_path: Path
+    whole: Path, data_root: Path, tmp_path: Path, record_property
 ) -> None:
     config = tmp_path / 'two_ranks.py'
     config.write_text(
@@ -208,7 +208,9 @@ def test_two_ranks_equal_one_with_the_same_global_batch(
     size = torch.stack([one[name].norm() for name in learned]).norm()
     relative = torch.stack(list(errors.values())).norm() / size
     worst = max((float(errors[name] / one[name].norm()), name) for name in learned)
-    print(f'two ranks against one: {relative:.1e} relative, worst tensor {worst[0]:.1e} {worst[1]}')
+    record_property(
+        'two ranks against one', f'{relative:.1e} relative, worst tensor {worst[0]:.1e} {worst[1]}'
+    )
     assert relative < 1e-5
     assert worst[0] < 1e-4  # a bias that has hardly left zero
     ours = json.loads((whole / 'history.json').read_text())

@@ -140,7 +140,7 @@ def ferv39k(root: Path, seed: int = 0, media: bool = True) -> Tree:
             write(root / '4_setups' / '22_scenes' / f'{split}_{scene}.csv', some)
         tree.counts[split] = tally(clips, 7)
     for clip in labels if media else ():
-        pictures(root / '2_ClipsforFaceCrop' / clip, [f'{i:02d}.jpg' for i in range(3)])
+        pictures(root / '2_ClipsforFaceCrop' / clip, ['00.jpg', '01.jpg'])
     tree.mark()
     return tree
 

@@ -14,7 +14,14 @@ from typing import Any
 from mmengine.config import Config
 
 from mmdfer.errors import DFERError, one_line_errors
-from mmdfer.launch import add_run_flags, build_runner, check_checkpoint, read_config
+from mmdfer.launch import (
+    add_bank_flag,
+    add_run_flags,
+    build_runner,
+    check_checkpoint,
+    read_config,
+    use_bank,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,6 +43,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='put the frames of each clip in a random order: what does the model read of time?',
     )
+    add_bank_flag(parser)
     add_run_flags(parser)
     return parser.parse_args()
 
@@ -48,6 +56,7 @@ def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
     """
     check_checkpoint(args.checkpoint)
     cfg.load_from = args.checkpoint
+    use_bank(cfg, args.bank)
     if args.show or args.show_dir is not None:
         cfg.default_hooks.visualization = dict(
             type='ShowClipsHook',

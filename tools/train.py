@@ -16,7 +16,14 @@ from mmengine.runner import Runner
 
 from mmdfer.engine import BAPHook
 from mmdfer.errors import DFERError, one_line_errors
-from mmdfer.launch import add_run_flags, build_runner, check_checkpoint, read_config
+from mmdfer.launch import (
+    add_bank_flag,
+    add_run_flags,
+    build_runner,
+    check_checkpoint,
+    read_config,
+    use_bank,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,6 +51,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--deterministic', action='store_true', help='allow deterministic algorithms only'
     )
+    add_bank_flag(parser)
     add_run_flags(parser)
     return parser.parse_args()
 
@@ -54,6 +62,7 @@ def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
     Raises:
         DFERError: A flag does not fit the config, or the checkpoint to resume from is missing.
     """
+    use_bank(cfg, args.bank)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:

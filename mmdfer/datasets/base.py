@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from itertools import chain
+from typing import Any, ClassVar
 
 import decord
 import numpy as np
@@ -16,8 +17,10 @@ from torch import Tensor
 
 from mmaction.datasets import BaseActionDataset
 from mmaction.registry import DATA_SAMPLERS
+from mmaction.structures import ActionDataSample
 
 from mmdfer.datasets.frames import UnreadableClipError
+from mmdfer.datasets.transforms import ShuffleFrames
 from mmdfer.errors import DFERError
 
 # What decord and MMAction2's transforms raise on a file that is no whole video.
@@ -40,23 +43,39 @@ class DFERDataset(BaseActionDataset):
     ``filename``, ``label`` and ``clip``, the clip's name within the dataset.
 
     Args:
+        ann_file: As for MMAction2's BaseActionDataset.
+        pipeline: As there.
         num_views: V. None for a new view in each epoch.
         seed: Of the views.
-        kwargs: As for MMAction2's BaseActionDataset.
+        args, kwargs: As for BaseActionDataset.
 
     Attributes:
-        vectors: (clips, V, views of the test pipeline, T, D) frame vectors, once a hook has
-            encoded them: the pipeline is then no longer run.
+        vectors: (rows, V, views of the test pipeline, T, D) frame vectors, once a hook has encoded
+            them: the pipeline is then no longer run, but for its ShuffleFrames.
+        rows: (clips,) the row of each clip in ``vectors``; None where these are in order.
         unreadable: (clips,) int32, shared with the workers: how many pictures of each clip that
             were asked for could not be read, ``LOST`` where the whole clip could not.
     """
 
     LOST = 2**31 - 1
+    #: Folds of the dataset, whose clips are trained on in one and tested on in another; or 0.
+    FOLDS: ClassVar[int] = 0
 
-    def __init__(self, *args: Any, num_views: int | None = None, seed: int = 0, **kw: Any) -> None:
-        self.num_views, self.seed = num_views, seed
+    def __init__(
+        self,
+        ann_file: str,
+        pipeline: Sequence[Any],
+        *args: Any,
+        num_views: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        self.num_views, self.seed, self.pipeline_config = num_views, seed, list(pipeline)
         self.vectors: Tensor | None = None
-        super().__init__(*args, **kw)
+        self.rows: Tensor | None = None
+        self._seeds: dict[int, int] = {}
+        self._samples: dict[int, ActionDataSample] = {}
+        super().__init__(ann_file, pipeline, *args, **kwargs)
 
     def full_init(self) -> None:
         """Reads the annotation, once."""
@@ -64,10 +83,16 @@ class DFERDataset(BaseActionDataset):
             super().full_init()
             self.unreadable = torch.zeros(len(self), dtype=torch.int32).share_memory_()
 
-    def prepare_data(self, idx: int) -> dict[str, Any]:
-        """Reads the view of clip ``idx`` that the epoch shows."""
-        index, epoch = int(idx), getattr(idx, 'epoch', 0)
-        return self.read_view(index, self.view_at(index, epoch))
+    @property
+    def source(self) -> dict[str, Any]:
+        """What tells this dataset's clips from others of the same names; JSON values."""
+        return dict(dataset=self.metainfo.get('dataset', type(self).__name__))
+
+    def clip_names(self) -> list[str]:
+        """The name of each clip within the dataset."""
+        return [self.get_data_info(index)['clip'] for index in range(len(self))]
+
+    # ------------------------------------------------------------------ views
 
     def view_at(self, index: int, epoch: int) -> int:
         """The number of the view that ``epoch`` shows of clip ``index``."""
@@ -76,6 +101,16 @@ class DFERDataset(BaseActionDataset):
         if self.num_views is None:
             return epoch
         return (epoch + self._clip_seed(index)) % self.num_views
+
+    def prepare_data(self, idx: int) -> dict[str, Any]:
+        """Reads the view of clip ``idx`` that the epoch shows."""
+        return self.read_view(int(idx), self._view_of(idx))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Reads a batch, which torch's DataLoader asks for whole: vectors in one gather."""
+        if self.vectors is None:
+            return [self[index] for index in indices]
+        return self._read_vectors([(int(index), self._view_of(index)) for index in indices])
 
     def read_view(self, index: int, view: int) -> dict[str, Any]:
         """Reads one view of one clip; in training, of the next clip where it cannot be read.
@@ -87,25 +122,41 @@ class DFERDataset(BaseActionDataset):
             UnreadableClipError: In test mode; in training if no clip can be read.
             DFERError: The video is decoded to a wrong shape.
         """
-        if self.test_mode:
-            return self._read_view(index, view)
-        for clip in (*range(index, len(self)), *range(index)):
-            if self.unreadable[clip] == self.LOST:
-                continue
-            try:
-                return self._read_view(clip, view)
-            except UnreadableClipError:
-                self.unreadable[clip] = self.LOST
-        raise UnreadableClipError(f'{self.ann_file}: none of its {len(self)} clips can be read')
-
-    def _read_view(self, index: int, view: int) -> dict[str, Any]:
-        info = self.get_data_info(index)
         if self.vectors is not None:
-            return self.pipeline.transforms[-1](dict(info, imgs=self.vectors[index, view]))
+            return self._read_vectors([(index, view)])[0]
+        while True:
+            clip = self._standing_in(index)
+            try:
+                data, unreadable = self.read_frames(self.get_data_info(clip), view)
+            except UnreadableClipError:
+                if self.test_mode:
+                    raise
+                self.unreadable[clip] = self.LOST
+                continue
+            self.unreadable[clip] = max(unreadable, int(self.unreadable[clip]))
+            return data
+
+    def read_frames(
+        self, info: dict[str, Any], view: int, pipeline: Callable | None = None
+    ) -> tuple[dict[str, Any], int]:
+        """Runs the pipeline, or another, for one view of a clip.
+
+        Args:
+            info: An entry of the annotation, this dataset's or another's.
+            view: The view's number.
+            pipeline: In place of the dataset's own.
+
+        Returns:
+            As :meth:`read_view`, and how many pictures could not be read.
+
+        Raises:
+            UnreadableClipError: The clip cannot be read.
+            DFERError: The video is decoded to a wrong shape.
+        """
         info['unreadable'] = unreadable = []
         try:
-            with _seeded(self.seed, self._clip_seed(index), view):
-                data = self.pipeline(info)
+            with _seeded(self.seed, _seed_of(info), view):
+                data = (pipeline or self.pipeline)(info)
         except UNREADABLE as error:
             reason = f'{type(error).__name__}: {str(error).strip().splitlines()[-1]}'
             raise UnreadableClipError(
@@ -117,11 +168,58 @@ class DFERDataset(BaseActionDataset):
                 f'{info["filename"]}: decoded to {tuple(data["inputs"].shape)}, not to 3 channels: '
                 'decord misreads this frame size; decode with OpenCVInit and OpenCVDecode'
             )
-        self.unreadable[index] = max(len(unreadable), int(self.unreadable[index]))
-        return data
+        return data, len(unreadable)
+
+    def _read_vectors(self, shown: list[tuple[int, int]]) -> list[dict[str, Any]]:
+        """The items of a batch of (clip, view): one gather, and samples that are packed once.
+
+        The samples are the same objects each time: the model's preprocessor copies them.
+        """
+        clips = [self._standing_in(index) for index, _ in shown]
+        rows = torch.tensor(clips) if self.rows is None else self.rows[clips]
+        vectors = self.vectors[rows, [view for _, view in shown]]  # (B, views, T, D)
+        for transform in self.pipeline.transforms:
+            if isinstance(transform, ShuffleFrames):
+                vectors = torch.stack(
+                    [
+                        v[:, transform.order(self.get_data_info(clip)['filename'], v.shape[1])]
+                        for v, clip in zip(vectors, clips, strict=True)
+                    ]
+                )
+        return [
+            dict(inputs=v, data_samples=self._sample(clip))
+            for v, clip in zip(vectors.unbind(), clips, strict=True)
+        ]
+
+    def _sample(self, index: int) -> ActionDataSample:
+        if index not in self._samples:
+            packed = self.pipeline.transforms[-1](
+                dict(self.get_data_info(index), imgs=torch.empty(0))
+            )
+            self._samples[index] = packed['data_samples']
+        return self._samples[index]
+
+    def _standing_in(self, index: int) -> int:
+        """The clip itself; in training the next one that is not lost."""
+        if self.test_mode:
+            return index
+        lost = self.unreadable.numpy()
+        for clip in chain(range(index, len(self)), range(index)):
+            if lost[clip] != self.LOST:
+                return clip
+        raise UnreadableClipError(f'{self.ann_file}: none of its {len(self)} clips can be read')
+
+    def _view_of(self, index: int) -> int:
+        return self.view_at(int(index), getattr(index, 'epoch', 0))
 
     def _clip_seed(self, index: int) -> int:
-        return zlib.crc32(self.get_data_info(index)['clip'].encode())
+        if index not in self._seeds:
+            self._seeds[index] = _seed_of(self.get_data_info(index))
+        return self._seeds[index]
+
+
+def _seed_of(info: dict[str, Any]) -> int:
+    return zlib.crc32(info['clip'].encode())
 
 
 @contextmanager

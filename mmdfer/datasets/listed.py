@@ -140,6 +140,11 @@ class ListedDataset(DFERDataset):
 
     # ------------------------------------------------------------ reading
 
+    @property
+    def source(self) -> dict[str, Any]:
+        """The dataset, and as what its clips lie."""
+        return {**super().source, 'media': self.media}
+
     def load_data_list(self) -> list[dict[str, Any]]:
         """Reads the labels, finds the clips, and puts the two together."""
         disk = look(self.data_root or '.')

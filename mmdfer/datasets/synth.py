@@ -12,7 +12,7 @@ from mmaction.registry import DATASETS
 
 from mmdfer.datasets.base import DFERDataset
 from mmdfer.errors import DFERError
-from mmdfer.synthetic.benchmark import make_benchmark
+from mmdfer.synthetic.benchmark import GENERATOR, make_benchmark
 from mmdfer.synthetic.emotions import CLASSES
 
 SPLITS = ('train', 'test', 'fit', 'heldout')
@@ -53,7 +53,13 @@ class SynthDFER(DFERDataset):
         if dist.is_main_process():
             make_benchmark(data_root, num_train=num_train, num_test=num_test, seed=make_seed)
         dist.barrier()
+        self._made = dict(num_train=num_train, num_test=num_test, make_seed=make_seed)
         super().__init__(ann_file=str(Path(data_root) / f'{split}.txt'), **kwargs)
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The arguments of the benchmark: others draw other clips under the same names."""
+        return {**super().source, **self._made, 'generator': GENERATOR}
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Reads the lines ``videos/train/00001.mp4 4`` of a split."""

@@ -27,8 +27,12 @@ class ShuffleFrames(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Permutes ``frame_inds`` (num_clips * clip_len,) within each of the ``num_clips``."""
-        clip = zlib.crc32(Path(results['filename']).name.encode())
-        order = np.random.default_rng((self.seed, clip)).permutation(results['clip_len'])
+        order = self.order(results['filename'], results['clip_len'])
         frames = np.asarray(results['frame_inds']).reshape(results['num_clips'], -1)
         results['frame_inds'] = frames[:, order].reshape(-1)
         return results
+
+    def order(self, filename: str, length: int) -> np.ndarray:
+        """The order (length,) in which a clip's frames are put; also that of their vectors."""
+        clip = zlib.crc32(Path(filename).name.encode())
+        return np.random.default_rng((self.seed, clip)).permutation(length)

@@ -1,5 +1,6 @@
 """Hooks around mmengine's Runner; importing this room registers them."""
 
+from mmdfer.engine.accumulation import AccumulationHook
 from mmdfer.engine.amp import AutocastOptimWrapper
 from mmdfer.engine.bap import BAPHook
 from mmdfer.engine.checkpoint import AtomicCheckpointHook
@@ -10,6 +11,7 @@ from mmdfer.engine.show import ShowClipsHook
 from mmdfer.engine.unreadable import UnreadableHook
 
 __all__ = [
+    'AccumulationHook',
     'AtomicCheckpointHook',
     'AutocastOptimWrapper',
     'BAPHook',

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine import dist
-from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmaction.registry import HOOKS
 
 from mmdfer.datasets import DFERDataset
+from mmdfer.datasets.transforms import ShuffleFrames
+from mmdfer.engine.features import stack_vectors
 from mmdfer.engine.unwrap import unwrap
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.baselines import fit_probe, mean_vectors, zero_shot
@@ -143,11 +145,9 @@ class ReportHook(Hook):
         """Zero-shot and logistic regression on mean frame vectors."""
         model = unwrap(runner.model)
         train, test = runner.train_dataloader.dataset, runner.val_dataloader.dataset
-        vectors, truth = mean_vectors(test.vectors), _column(test, 'label')
+        vectors, truth = _means(test), _column(test, 'label')
         guess = zero_shot(model.backbone, vectors, test.metainfo['classes'], self.prompt)
-        probe = fit_probe(
-            mean_vectors(train.vectors), _column(train, 'label'), _column(train, 'identity')
-        )
+        probe = fit_probe(_means(train), _column(train, 'label'), _column(train, 'identity'))
         return {
             'CLIP zero-shot, mean frame vector': war_uar_of_labels(guess, truth),
             'logistic regression, mean frame vector': war_uar_of_labels(
@@ -156,18 +156,23 @@ class ReportHook(Hook):
         }
 
     def _shuffled(self, runner: Runner) -> Scores:
-        """The last epoch's scores with each clip's frames in an order of its own."""
+        """The last epoch's scores, as ``tools/test.py --shuffle-frames`` gives them."""
         dataset = runner.val_dataloader.dataset
-        ordered, rng = dataset.vectors, np.random.default_rng(0)
-        dataset.vectors = torch.stack([v[..., rng.permutation(v.shape[-2]), :] for v in ordered])
+        dataset.pipeline.transforms.insert(0, ShuffleFrames(seed=0))
         # All clips on this rank: the run's own loader has its share of them only.
-        loader = DataLoader(dataset, runner.val_dataloader.batch_size, collate_fn=pseudo_collate)
+        loader = DataLoader(dataset, runner.val_dataloader.batch_size, collate_fn=stack_vectors)
         model = unwrap(runner.model).eval()
         with torch.no_grad():
             batches = [model.val_step(batch) for batch in loader]
-        dataset.vectors = ordered
+        del dataset.pipeline.transforms[0]
         predicted = np.array([int(sample.pred_label) for batch in batches for sample in batch])
         return war_uar_of_labels(predicted, _column(dataset, 'label'))
+
+
+def _means(dataset: DFERDataset) -> Tensor:
+    """The mean vector (clips, D) of each clip, over views and frames; in portions, for a bank."""
+    rows = torch.arange(len(dataset)) if dataset.rows is None else dataset.rows
+    return torch.cat([mean_vectors(dataset.vectors[part].float()) for part in rows.split(256)])
 
 
 def _column(dataset: DFERDataset, key: str) -> np.ndarray:

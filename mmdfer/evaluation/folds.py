@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.metrics import confusion_side, plot_confusion, recalls, war_uar
-from mmdfer.files import write_aside
+from mmdfer.evaluation.tables import markdown, mean_deviation, plain, save
 
 PROTOCOL = (1, 2, 3, 4, 5)  # DFEW and MAFW alike; the published figure is the mean over these
 TABLE_WIDTH = 13  # inches, in the picture
@@ -127,7 +127,7 @@ def mean_std(folds: Sequence[Fold], which: str, figure: str) -> tuple[float | No
     if any(score is None for score in scores):
         return None, None
     values = [getattr(score, figure) for score in scores]
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return mean_deviation(values)
 
 
 def table(folds: Sequence[Fold]) -> list[Row]:
@@ -158,9 +158,9 @@ def mean_label(folds: Sequence[Fold]) -> str:
 
 def synthetic_note(dataset: str | None) -> str:
     """What has to stand on every table of figures that are not of the dataset itself; or ``''``."""
-    if dataset is None or 'synthetic' not in dataset.lower():
+    if dataset is None or 'synth' not in dataset.lower():
         return ''
-    rest = re.sub(r'(?i)synthetic( tree like)?|[()\[\]]', ' ', dataset)
+    rest = re.sub(r'(?i)synth(etic)?( tree like)?|[()\[\]]', ' ', dataset)
     name = ' '.join(rest.split()).strip(' ,:;_-')
     return f'synthetic data: not results on {name or "any real dataset"}'
 
@@ -191,12 +191,7 @@ def save_tables(folds: Sequence[Fold], name: str, folder: str | Path) -> str:
         csv=as_csv(folds),
         json=json.dumps(as_numbers(folds, name), indent=1),
     )
-    path = Path(folder, 'cross_validation.png')
-    for suffix, content in texts.items():
-        with write_aside(path.with_suffix(f'.{suffix}')) as aside:
-            aside.write_text(content + '\n' * (suffix != 'csv'), encoding='utf-8', newline='')
-    with write_aside(path) as aside:
-        draw(folds, head).savefig(aside, dpi=100)
+    save(Path(folder, 'cross_validation'), texts, draw(folds, head))
     return text
 
 
@@ -220,10 +215,7 @@ def _cells(row: Row) -> list[str]:
 
 def as_text(folds: Sequence[Fold], head: Sequence[str]) -> str:
     """The table for a terminal."""
-    rows = [['', *COLUMNS], *map(_cells, table(folds))]
-    width = max(len(row[0]) for row in rows)
-    lines = [f'{name:{width}}' + ''.join(f'{c:>12}' for c in cells) for name, *cells in rows]
-    return '\n'.join([*head, *(line.rstrip() for line in lines)])
+    return '\n'.join([*head, plain([['', *COLUMNS], *map(_cells, table(folds))])])
 
 
 def as_markdown(folds: Sequence[Fold], head: Sequence[str]) -> str:
@@ -231,8 +223,7 @@ def as_markdown(folds: Sequence[Fold], head: Sequence[str]) -> str:
     rows = [_cells(row) for row in table(folds)]
     mean = rows[len(folds)]
     mean[:] = [f'**{cell}**' if cell else '' for cell in mean]
-    lines = [['', *COLUMNS], ['---', *['---:'] * len(COLUMNS)], *rows]
-    return '\n\n'.join(head) + '\n\n' + '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+    return '\n\n'.join([*head, markdown([['', *COLUMNS], *rows])])
 
 
 def as_csv(folds: Sequence[Fold]) -> str:

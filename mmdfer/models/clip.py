@@ -18,8 +18,9 @@ from mmdfer.errors import DFERError
 from mmdfer.models import synth_clip
 from mmdfer.models.clip_weights import build_clip, digest, suitable_config
 from mmdfer.models.identity import from_tensor, to_tensor
+from mmdfer.models.towers import ImageTower, TextTower
 
-IMAGES_PER_PASS = 256  # bounds the memory of one pass through the frozen image tower
+IMAGES_PER_PASS = 64  # bounds the memory of one pass through open_clip's image tower
 
 
 @MODELS.register_module()
@@ -38,6 +39,8 @@ class FrozenCLIP(BaseModule):
             this package ships, which exist for ``'synth-clip'`` alone.
         trains: Regexes over the names of CLIP's parameters (``visual.*``, ``transformer.*``, ...):
             what some stage may train, and hence what is optimised and saved.
+        recompute: Whether the text tower's activations are computed again in the backward pass and
+            not kept: a third more time, a small part of the memory.
 
     Attributes:
         embed_dims: D, CLIP's joint width.
@@ -55,10 +58,11 @@ class FrozenCLIP(BaseModule):
         arch: str,
         weights: str | None = None,
         trains: Sequence[str] = (),
+        recompute: bool = False,
         init_cfg: Any = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.arch = arch
+        self.arch, self.recompute = arch, recompute
         config = suitable_config(arch)
         self.clip = build_clip(arch, config, weights)
         self.tokenizer = (
@@ -71,6 +75,7 @@ class FrozenCLIP(BaseModule):
         image_size = self.clip.visual.image_size
         self.image_size: int = image_size[0] if isinstance(image_size, tuple) else image_size
         self.digest = digest(self.clip)
+        self._image_tower, self._text_tower = ImageTower(self.clip.visual), TextTower(text)
         self._freeze(trains)
         self.register_state_dict_post_hook(FrozenCLIP._leave_out_frozen)
         self.register_load_state_dict_pre_hook(FrozenCLIP._put_back_frozen)
@@ -111,6 +116,8 @@ class FrozenCLIP(BaseModule):
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Encodes images (N, 3, H, W) to (N, D); without gradient where the tower is frozen."""
+        if self._image_tower.applies:
+            return self._image_tower(images)
         trained = any(p.requires_grad for p in self.clip.visual.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
             passes = images.split(IMAGES_PER_PASS)
@@ -144,6 +151,8 @@ class FrozenCLIP(BaseModule):
         length = int(ends.max()) + 1
         x = embeddings.reshape(-1, embeddings.shape[-2], width)[:, :length]  # (P, L, W)
         x = x + text.positional_embedding[:length]
+        if self._text_tower.applies:
+            return self._text_tower(x, ends, self.recompute).reshape(*shape, -1)
         x = text.ln_final(text.transformer(x, attn_mask=text.attn_mask[:length, :length]))
         x = x[torch.arange(len(x), device=x.device), ends]  # (P, W), at each end token
         projection = text.text_projection
@@ -253,8 +262,14 @@ class CLIPDataPreprocessor(ActionDataPreprocessor):
     ) -> None:
         super().__init__(mean=mean, std=std, format_shape=format_shape, **kwargs)
 
-    def preprocess(self, inputs: list[Tensor], data_samples: list, training: bool = False) -> tuple:
-        """Stacks a batch: views (clips, 3, T, H, W) are normalised, (clips, T, D) are not."""
+    def preprocess(
+        self, inputs: list[Tensor] | Tensor, data_samples: list, training: bool = False
+    ) -> tuple:
+        """Stacks a batch: views (clips, 3, T, H, W) are normalised, (clips, T, D) are not.
+
+        Vectors may also come as one tensor (B, clips, T, D); they leave in fp32.
+        """
         if inputs[0].ndim == 3:
-            return torch.stack(list(inputs)), data_samples
+            vectors = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
+            return vectors.float(), data_samples
         return super().preprocess(inputs, data_samples, training)

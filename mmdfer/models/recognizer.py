@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine import dist
 from torch import Tensor
 
 from mmaction.models import BaseRecognizer
 from mmaction.registry import MODELS
 
 from mmdfer.models.clip import FrozenCLIP
+from mmdfer.models.sharded import encode_sharded
 
 
 @MODELS.register_module()
@@ -32,6 +36,10 @@ class CLIPRecognizer(BaseRecognizer):
             is taken over frames and over sentences.
         kwargs: As for MMAction2's BaseRecognizer. ``data_preprocessor`` defaults to
             CLIPDataPreprocessor.
+
+    Attributes:
+        last_of_step: Whether the next forward in training is the last before the optimizer's step.
+            AccumulationHook sets it where a step takes several batches.
     """
 
     def __init__(
@@ -50,7 +58,10 @@ class CLIPRecognizer(BaseRecognizer):
         widths = dict(in_channels=clip.embed_dims, text_width=clip.text_width)
         self.cls_head = MODELS.build({**widths, **cls_head})
         self.cls_head.check_context(clip)
-        self._kept: tuple[list, Tensor] | None = None  # class vectors, and what they were made of
+        self.last_of_step = True
+        # Class vectors, and the state of what they were made of: without gradient, and with.
+        self._kept: tuple[list, Tensor] | None = None
+        self._open: tuple[list, Tensor, Tensor] | None = None
 
     def extract_feat(
         self, inputs: Tensor, stage: str = 'neck', data_samples: Any = None, test_mode: bool = False
@@ -84,16 +95,35 @@ class CLIPRecognizer(BaseRecognizer):
         inference. Every in-place change moves a tensor's version, so none can be missed.
         """
         tensors = self._text_side()
+        state = [(t._version, t.data_ptr(), t.requires_grad) for t in tensors]
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            return self._encode_classes()
-        versions = [(t._version, t.data_ptr()) for t in tensors]
-        if self._kept is None or self._kept[0] != versions:
+            return self._class_vectors_of_step(state)
+        if self._kept is None or self._kept[0] != state:
             with torch.no_grad():
-                self._kept = versions, self._encode_classes()
+                self._kept = state, self._encode_classes(self.backbone.encode_prompts)
         return self._kept[1]
 
-    def _encode_classes(self) -> Tensor:
-        sentences = self.backbone.encode_prompts(*self.cls_head.prompts(self.backbone))
+    def _class_vectors_of_step(self, state: list) -> Tensor:
+        """Passes through the text side once in an optimizer step, forward and backward.
+
+        The step's first batch builds the graph. All batches but the last get a leaf in its place,
+        which collects their gradients; the last adds them to its own on the way back.
+        """
+        if self._open is None or self._open[0] != state:
+            shared = self.training and dist.get_world_size() > 1
+            encode = self.backbone.encode_prompts
+            classes = self._encode_classes(partial(encode_sharded, encode) if shared else encode)
+            self._open = state, classes, classes.detach().requires_grad_()
+        _, classes, leaf = self._open
+        if not self.last_of_step:
+            return leaf
+        self._open = None
+        if leaf.grad is not None:
+            classes.register_hook(leaf.grad.add)
+        return classes
+
+    def _encode_classes(self, encode: Callable[[Tensor, int | Tensor], Tensor]) -> Tensor:
+        sentences = encode(*self.cls_head.prompts(self.backbone))
         sentences = F.normalize(sentences, dim=-1)  # (C, S, D)
         return self._to_classes(sentences)
 

@@ -7,7 +7,7 @@ scenes.
 
 From the paper: faces of 112 cut from 120 with scale jitter, 16 frames, batch 64. Ours: the same
 ratio at 224, what CLIP's towers take; the frames, one of each segment, random in training and
-central in testing; four views of each training clip, each encoded once.
+central in testing; eight views of each training clip, each encoded once.
 """
 
 data_root = '{{$MMDFER_DATA:data}}/FERV39k'
@@ -50,7 +50,7 @@ train_dataloader = dict(
         data_root=data_root,
         split='train',
         media='frames',
-        num_views=4,
+        num_views=8,
         pipeline=train_pipeline,
     ),
 )

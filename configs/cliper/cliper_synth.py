@@ -1,0 +1,48 @@
+"""CLIPER on the synthetic benchmark, over the small CLIP that ships with the package.
+
+    python tools/train.py configs/cliper/cliper_synth.py
+
+The image tower trains in the second step, so that every frame is decoded and encoded anew.
+
+Synthetic figures say nothing about the real datasets. Ours: the CLIP, the epochs, the
+rates; and what the files under _base_ call ours.
+"""
+
+_base_ = [
+    '../_base_/models/cliper.py',
+    '../_base_/datasets/synth.py',
+    '../_base_/schedules/cliper_50e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    backbone=dict(arch='synth-clip', weights=None),
+    cls_head=dict(num_classes={{_base_.num_classes}}),
+)
+
+# The tower trains: a new view in each epoch, and nothing is encoded beforehand.
+train_dataloader = dict(num_workers=2, dataset=dict(num_views=None))
+val_dataloader = dict(num_workers=2)
+test_dataloader = val_dataloader
+
+epochs = dict(text=4, image=6)
+custom_hooks = [
+    dict(
+        type='BAPHook',
+        stages=[
+            dict(name='text', epochs=epochs['text'], trains=[r'cls_head\.tokens']),
+            dict(name='image', epochs=epochs['image'], trains=[r'backbone\.clip\.visual\.']),
+        ],
+    )
+]
+train_cfg = dict(max_epochs=sum(epochs.values()), val_interval=2)
+param_scheduler = [
+    dict(
+        type='CosineRestartLR',
+        periods=list(epochs.values()),
+        restart_weights=[1, 1],
+        eta_min=0,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    )
+]

@@ -1,0 +1,466 @@
+"""The feature bank: the right vectors, whoever encodes them, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import runpy
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+import trees
+from conftest import NUM_TEST, NUM_TRAIN, ROOT, small_options
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mmaction.registry import DATASETS
+
+from mmdfer import DFERError
+from mmdfer.datasets import DFERDataset, EpochSampler, bank
+from mmdfer.engine import EncodeOnceHook
+from mmdfer.engine.features import stack_vectors
+from mmdfer.models import CLIPDataPreprocessor, FrozenCLIP
+
+VIEWS = 2
+SYNTH = ROOT / 'configs' / 'align_dfer_synth.py'
+
+
+class Tower(nn.Module):
+    """Encodes a frame in no time: the mean colour of its four quarters. Notes each pass."""
+
+    embed_dims = 12
+
+    def __init__(self, sha256: str = 'a', log: Path | None = None, dies_at: int = 0) -> None:
+        super().__init__()
+        self.identity = dict(arch='tower', sha256=sha256)
+        self.calls, self.log, self.dies_at = 0, log, dies_at
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, T, H, W) -> (N, T, 12)."""
+        self.calls += 1
+        if self.calls == self.dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.log is not None:
+            time.sleep(0.05)  # or one process may be done before the other begins
+            with self.log.open('a') as file:
+                file.write(f'{os.getpid()} {len(x)}\n')
+        return nn.functional.adaptive_avg_pool3d(x, (x.shape[2], 2, 2)).transpose(1, 2).flatten(2)
+
+
+def _model(**options: object) -> SimpleNamespace:
+    return SimpleNamespace(
+        backbone=Tower(**options), data_preprocessor=CLIPDataPreprocessor(), eval=lambda: None
+    )
+
+
+def _dataset(data_root: Path, split: str = 'train', **options: object) -> DFERDataset:
+    loader = Config.fromfile(SYNTH)[f'{"train" if split == "train" else "val"}_dataloader']
+    sizes = dict(num_train=NUM_TRAIN, num_test=NUM_TEST, data_root=str(data_root / 'synth'))
+    views = dict(num_views=VIEWS) if split == 'train' else {}
+    return DATASETS.build({**loader.dataset, **sizes, **views, **options})
+
+
+def _encode(
+    folder: Path, *datasets: DFERDataset, workers: int = 0, logger: object = None, **tower: object
+) -> Tower:
+    """Has a bank made of some datasets, which then read it, and returns the tower that did it."""
+    model = _model(**tower)
+    loops = [SimpleNamespace(dataloader=DataLoader(dataset)) for dataset in datasets]
+    hook = EncodeOnceHook(bank=str(folder), batch_size=4, num_workers=workers)
+    logger = logger or logging.getLogger('test')
+    hook.serve(SimpleNamespace(model=model, logger=logger), loops)
+    return model.backbone
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """What a bank says: all but its locks."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file() and path.suffix != '.lock'
+    }
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four clips, eight views, two passes; the training clips make eight shards."""
+    monkeypatch.setattr(bank, 'CLIPS_PER_SHARD', 4)
+
+
+@pytest.fixture(scope='module')
+def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bank that one process made without interruption."""
+    init_default_scope('mmaction')
+    folder = tmp_path_factory.mktemp('bank')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bank, 'CLIPS_PER_SHARD', 4)
+        tower = _encode(folder, _dataset(data_root), _dataset(data_root, 'test'))
+    assert tower.calls == NUM_TRAIN * VIEWS / 4 + np.ceil(NUM_TEST / 4)
+    return folder
+
+
+# ------------------------------------------------------------------ what is in it
+
+
+def test_each_vector_is_that_of_its_view(whole: Path, data_root: Path) -> None:
+    served, frames = _dataset(data_root), _dataset(data_root)
+    assert _encode(whole, served).calls == 0
+    raw = np.fromfile(whole / 'train' / 'vectors.f16', '<f2')  # as the docstring says they lie
+    raw = raw.reshape(NUM_TRAIN, VIEWS, 1, 16, Tower.embed_dims)
+    for index, view in ((0, 0), (5, 1), (31, 0)):
+        item = frames.read_view(index, view)
+        batch = dict(inputs=[item['inputs']], data_samples=[None])
+        expected = Tower()(CLIPDataPreprocessor()(batch)['inputs'][0])  # (1, 16, 12)
+        got = served.read_view(index, view)
+        assert torch.equal(got['inputs'], expected.half())
+        assert np.array_equal(raw[index, view], expected.half().numpy())
+        assert got['data_samples'].gt_label == item['data_samples'].gt_label
+
+
+def test_a_batch_is_that_of_its_clips_in_their_epochs(whole: Path, data_root: Path) -> None:
+    dataset = _dataset(data_root)
+    _encode(whole, dataset)
+    sampler = EpochSampler(dataset, shuffle=True, seed=0)
+    for epoch in (0, 3):
+        sampler.set_epoch(epoch)
+        order = [int(index) for index in sampler]
+        loader = DataLoader(dataset, 8, sampler=sampler, collate_fn=stack_vectors)
+        inputs = torch.cat([batch['inputs'] for batch in loader])
+        alone = [dataset.read_view(i, dataset.view_at(i, epoch))['inputs'] for i in order]
+        assert torch.equal(inputs, torch.stack(alone))
+
+
+def test_vectors_are_shuffled_as_frames_are(whole: Path, data_root: Path) -> None:
+    config = Config.fromfile(SYNTH).val_dataloader.dataset.pipeline
+    pipeline = [*config[:2], dict(type='ShuffleFrames', seed=3), *config[2:]]
+    dataset, frames = (_dataset(data_root, 'test', pipeline=pipeline) for _ in range(2))
+    ordered = _dataset(data_root, 'test')
+    assert _encode(whole, dataset).calls == 0  # the bank of the ordered frames serves
+    _encode(whole, ordered)
+    for index in (0, 9):
+        batch = dict(inputs=[frames[index]['inputs']], data_samples=[None])
+        expected = Tower()(CLIPDataPreprocessor()(batch)['inputs'][0]).half()
+        assert torch.equal(dataset[index]['inputs'], expected)
+        assert not torch.equal(dataset[index]['inputs'], ordered[index]['inputs'])
+
+
+@pytest.mark.parametrize('to_disk', [True, False])
+def test_the_next_clip_stands_in_for_one_that_is_lost(
+    data_root: Path, tmp_path: Path, to_disk: bool
+) -> None:
+    shutil.copytree(data_root / 'synth', tmp_path / 'synth')
+    dataset = _dataset(tmp_path)
+    Path(dataset.get_data_info(5)['filename']).write_bytes(b'')
+    if to_disk:
+        _encode(tmp_path / 'bank', dataset)
+        dataset = _dataset(tmp_path)  # and a later run knows it too
+    hook = EncodeOnceHook(str(tmp_path / 'bank') if to_disk else None, num_workers=0)
+    loop = SimpleNamespace(dataloader=DataLoader(dataset))
+    hook.serve(SimpleNamespace(model=_model(), logger=logging.getLogger('test')), [loop])
+    assert dataset.unreadable[5] == dataset.LOST and dataset.unreadable.count_nonzero() == 1
+    item, neighbour = dataset.read_view(5, 1), dataset.read_view(6, 1)
+    assert torch.equal(item['inputs'], neighbour['inputs']) and item['inputs'].any()
+    assert item['data_samples'].gt_label == dataset.get_data_info(6)['label']
+
+
+# ------------------------------------------------------------------ who encodes it
+
+
+def _in_child(job: Callable[[], object]) -> multiprocessing.Process:
+    process = multiprocessing.get_context('fork').Process(target=job)
+    process.start()
+    return process
+
+
+@pytest.mark.parametrize('dies_at', [1, 6, 17])
+def test_killed_and_continued_it_has_the_same_bytes(
+    whole: Path, data_root: Path, tmp_path: Path, dies_at: int
+) -> None:
+    datasets = _dataset(data_root), _dataset(data_root, 'test')
+    child = _in_child(lambda: _encode(tmp_path, *datasets, dies_at=dies_at))
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    tower = _encode(tmp_path, *datasets, workers=2)
+    shards_done = (dies_at - 1) // 2
+    assert tower.calls == NUM_TRAIN * VIEWS / 4 + np.ceil(NUM_TEST / 4) - 2 * min(shards_done, 8)
+    assert _files(tmp_path) == _files(whole)
+
+
+@pytest.mark.parametrize('as_ranks', [False, True])
+def test_two_at_once_share_the_work_and_make_the_same_bytes(
+    whole: Path, data_root: Path, tmp_path: Path, as_ranks: bool
+) -> None:
+    datasets = _dataset(data_root), _dataset(data_root, 'test')
+    log = tmp_path / 'log'
+
+    def work(rank: int) -> None:
+        if as_ranks:
+            torch.distributed.init_process_group(
+                'gloo', init_method=f'file://{tmp_path}/meet', rank=rank, world_size=2
+            )
+        _encode(tmp_path / 'bank', *datasets, log=log)
+        assert datasets[0].read_view(31, 1)['inputs'].any()
+
+    children = [_in_child(lambda rank=rank: work(rank)) for rank in range(2)]
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0]
+    passes = [line.split() for line in log.read_text().splitlines()]
+    assert sum(int(views) for _, views in passes) == NUM_TRAIN * VIEWS + NUM_TEST  # none twice
+    assert len({process for process, _ in passes}) == 2
+    assert _files(tmp_path / 'bank') == _files(whole)
+
+
+def test_all_folds_read_one_bank(tmp_path: Path) -> None:
+    trees.dfew(tmp_path / 'DFEW')
+    config = Config.fromfile(ROOT / 'configs' / 'align_dfer_dfew.py')
+    pipelines = config.train_dataloader.dataset.pipeline, config.val_dataloader.dataset.pipeline
+    pipelines[0][3].input_size, pipelines[0][4].scale = 32, (32, 32)
+    pipelines[1][3].scale, pipelines[1][4].crop_size = (-1, 34), 32
+
+    def fold(number: int) -> list[DFERDataset]:
+        more = dict(data_root=str(tmp_path / 'DFEW'), fold=number)
+        train = DATASETS.build({**config.train_dataloader.dataset, **more, 'num_views': 1})
+        return [train, DATASETS.build({**config.val_dataloader.dataset, **more})]
+
+    first, second = fold(1), fold(2)
+    clips = sum(trees.SIZES[:7])
+    assert _encode(tmp_path / 'bank', *first).calls == 2 * np.ceil(clips / 4)
+    assert _encode(tmp_path / 'bank', *second).calls == 0
+    names = first[0].clip_names()
+    for index, name in enumerate(second[0].clip_names()):
+        if name in names:
+            view = first[0].read_view(names.index(name), 0)['inputs']
+            assert torch.equal(second[0].read_view(index, 0)['inputs'], view)
+    frames = fold(2)[1][3]  # tested on in fold 2, and trained on in fold 1
+    batch = dict(inputs=[frames['inputs']], data_samples=[None])
+    expected = Tower()(CLIPDataPreprocessor()(batch)['inputs'][0]).half()
+    assert torch.equal(second[1][3]['inputs'], expected)
+
+
+def test_clips_that_come_later_are_appended(whole: Path, data_root: Path, tmp_path: Path) -> None:
+    assert _encode(tmp_path, _dataset(data_root, indices=10)).calls == 10 * VIEWS / 4
+    dataset = _dataset(data_root)
+    assert _encode(tmp_path, dataset).calls == 22 * VIEWS / 4
+    reference = _dataset(data_root)
+    _encode(whole, reference)
+    for index in range(NUM_TRAIN):
+        for view in range(VIEWS):
+            got = dataset.read_view(index, view)['inputs']
+            assert torch.equal(got, reference.read_view(index, view)['inputs'])
+
+
+# ------------------------------------------------------------------ damage and refusals
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 10)
+
+
+@pytest.mark.parametrize('damage', [_flip, _truncate])
+def test_a_damaged_shard_is_found_and_encoded_anew(
+    whole: Path, data_root: Path, tmp_path: Path, damage: Callable[[Path], None], caplog
+) -> None:
+    folder = tmp_path / 'bank'
+    shutil.copytree(whole, folder)
+    damage(folder / 'train' / 'vectors.f16')
+    shard = 4 if damage is _flip else 7
+    assert _encode(folder, _dataset(data_root)).calls == 2
+    assert f'shards [{shard}] are damaged' in caplog.text
+    assert _files(folder) == _files(whole)
+
+
+@pytest.mark.parametrize(
+    ('options', 'tower', 'said'),
+    [
+        (dict(seed=1), {}, r'seed was 0, is 1;'),
+        (dict(num_views=3), {}, r'views was 2, is 3;'),
+        ({}, dict(sha256='b'), r'clip\.sha256 was "a", is "b";'),
+        (dict(make_seed=1), {}, r'make_seed was 0, is 1;'),
+    ],
+)
+def test_a_bank_of_other_settings_is_refused_and_the_difference_named(
+    whole: Path, data_root: Path, tmp_path: Path, options: dict, tower: dict, said: str
+) -> None:
+    root = tmp_path if 'make_seed' in options else data_root
+    before = _files(whole)
+    with pytest.raises(DFERError, match=f'train: was encoded with other settings: {said}'):
+        _encode(whole, _dataset(root, **options), **tower)
+    assert _files(whole) == before
+
+
+def test_a_changed_pipeline_is_named_by_its_key(whole: Path, data_root: Path) -> None:
+    pipeline = Config.fromfile(SYNTH).train_dataloader.dataset.pipeline
+    pipeline[3].scale = (-1, 72)
+    with pytest.raises(DFERError, match=r'pipeline\.3\.scale\.1 was 69, is 72;'):
+        _encode(whole, _dataset(data_root, pipeline=pipeline))
+
+
+def test_what_cannot_be_a_bank_is_refused(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = _dataset(data_root)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, 'disk_usage', lambda _: SimpleNamespace(free=1000))
+        with pytest.raises(DFERError, match=r'needs 0\.0 GB more'):
+            _encode(tmp_path / 'full', dataset)
+    (tmp_path / 'train').mkdir()
+    (tmp_path / 'train' / 'manifest.json').write_text('{"half')
+    with pytest.raises(DFERError, match="manifest.json: is not a bank's manifest"):
+        _encode(tmp_path, dataset)
+    with pytest.raises(DFERError, match='new view each epoch: set its num_views'):
+        _encode(tmp_path, _dataset(data_root, num_views=None))
+    model = _model()
+    model.backbone.weight = nn.Parameter(torch.zeros(1))
+    hook = EncodeOnceHook(bank=str(tmp_path))
+    with pytest.raises(DFERError, match='unfreezes the image tower'):
+        hook.serve(SimpleNamespace(model=model, logger=None), [])
+
+
+# ------------------------------------------------------------------ what reading costs
+
+
+class Many(DFERDataset):
+    """2,000 clips that are names alone."""
+
+    METAINFO = dict(classes=('a', 'b'))
+
+    def load_data_list(self) -> list[dict]:
+        """No files."""
+        return [dict(filename=f'{i}.mp4', label=i % 2, clip=str(i)) for i in range(2000)]
+
+
+def test_a_batch_costs_a_millisecond(tmp_path: Path) -> None:
+    """64 clips of 16 x 512 from a file of 260 MB, sampler and collation included."""
+    dataset = Many('', [dict(type='PackActionInputs')], num_views=8)
+    dataset.full_init()
+    names = [dataset.clip_names()[i : i + 64] for i in range(0, 2000, 64)]
+    made = bank.Bank(tmp_path, (8, 1, 16, 512), names, set())
+    made.allocate()
+    dataset.vectors, dataset.rows = made.vectors, torch.arange(2000).flip(0)
+    sampler = EpochSampler(dataset, shuffle=True, seed=0)
+    loader = DataLoader(dataset, 64, sampler=sampler, collate_fn=stack_vectors, drop_last=True)
+    for epoch in range(8):  # the first passes bring the file in, and pack the samples
+        sampler.set_epoch(epoch)
+        costs, start = [], time.process_time()  # others on this machine do not count
+        for batch in loader:
+            costs.append(time.process_time() - start)
+            assert batch['inputs'].shape == (64, 1, 16, 512)
+            start = time.process_time()
+    print(f'a batch of 64 from the bank: {1e3 * np.median(costs):.2f} ms')
+    assert np.median(costs) < 2e-3
+
+
+# ------------------------------------------------------------------ whole runs
+
+
+class Losses(Hook):
+    """Keeps the loss of each step."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict
+    ) -> None:
+        """Keeps it."""
+        self.losses.append(float(outputs['loss']))
+
+
+def _config(data_root: Path, work_dir: Path, **options: object) -> Config:
+    config = Config.fromfile(SYNTH)
+    config.merge_from_dict({**small_options(data_root), 'work_dir': str(work_dir), **options})
+    config.train_dataloader.dataset.indices = 16
+    return config
+
+
+def _train(config: Config, monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], int]:
+    """Trains, and returns the losses and how often the image tower was called."""
+    calls, encode = [], FrozenCLIP.encode_images
+    with monkeypatch.context() as patch:
+        patch.setattr(FrozenCLIP, 'encode_images', lambda *args: calls.append(1) or encode(*args))
+        runner, losses = Runner.from_cfg(config), Losses()
+        runner.register_hook(losses)
+        runner.train()
+    return losses.losses, len(calls)
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    return CheckpointLoader.load_checkpoint(str(path), map_location='cpu')['state_dict']
+
+
+def test_bank_and_memory_agree_and_a_bank_resumes_to_the_same_bits(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One fixed view, 56 steps through all three stages, on three batches of clips or fewer."""
+    options = {
+        'train_dataloader.dataset.num_views': 1,
+        'train_dataloader.batch_size': 2,
+        'train_dataloader.num_workers': 1,  # which the hook sees to be of no use
+        'custom_hooks.0.stages.2.epochs': 3,
+        'param_scheduler.0.periods': [2, 2, 3],
+        'train_cfg.max_epochs': 7,
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
+    }
+    banked = {**options, 'custom_hooks.1.bank': str(tmp_path / 'bank')}
+    off, calls = _train(_config(data_root, tmp_path / 'off', **options), monkeypatch)
+    assert calls > 0
+    on, calls = _train(_config(data_root, tmp_path / 'on', **banked), monkeypatch)
+    assert calls > 0
+    assert len(off) == len(on) == 56
+    worst = float(np.abs(np.subtract(off, on)).max())
+    print(f'bank off and on: losses differ by {worst:.1e} at most')
+    assert 0 < worst < 1e-3
+    reports = [
+        json.loads((tmp_path / run / 'history.json').read_text())['7'] for run in ('off', 'on')
+    ]
+    assert reports[0] == reports[1]
+
+    resumed = _config(data_root, tmp_path / 'again', **banked)
+    resumed.resume, resumed.load_from = True, str(tmp_path / 'on' / 'epoch_3.pth')
+    losses, calls = _train(resumed, monkeypatch)
+    assert calls == 0  # the bank is there
+    assert losses == on[24:]
+    again, whole = (_weights(tmp_path / run / 'epoch_7.pth') for run in ('again', 'on'))
+    assert again.keys() == whole.keys()
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_the_flags_write_the_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = SimpleNamespace(**runpy.run_path(str(ROOT / 'tools' / 'cross_validate.py')))
+    config = str(ROOT / 'configs' / 'align_dfer_dfew.py')
+    for flags in (['--bank', 'a bank'], ['--bank']):
+        monkeypatch.setattr(sys, 'argv', ['cross_validate.py', config, *flags])
+        args = tool.parse_args()
+        command = tool.command_of(tmp_path / 'fold_2', tool.read(args), args, ['x.fold'])
+        at = command.index('--bank')
+        assert command[at : at + len(flags) + 1] == [*flags, '--work-dir']
+        train = SimpleNamespace(**runpy.run_path(str(ROOT / 'tools' / 'train.py')))
+        monkeypatch.setattr(sys, 'argv', command[1 : command.index('--cfg-options')])
+        args = train.parse_args()
+        cfg = Config.fromfile(config)
+        train.apply_flags(cfg, args)
+        (hook,) = [hook for hook in cfg.custom_hooks if hook['type'] == 'EncodeOnceHook']
+        assert hook['bank'] == (flags[1] if len(flags) > 1 else True)

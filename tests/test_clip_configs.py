@@ -1,0 +1,179 @@
+"""Every shipped config of the CLIP methods and the ablations: two steps, and a test pass."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+import trees
+from conftest import NUM_TEST, NUM_TRAIN, ROOT
+from mixed import Observer
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.runner import Runner
+
+from mmaction.registry import DATASETS, MODELS
+
+from mmdfer.evaluation import metrics
+
+METHODS = ('clip_zero_shot', 'coop', 'cocoop', 'cliper', 'dfer_clip')
+DATASET = dict(synth='SynthDFER', dfew='DFEW', ferv39k='FERV39k', mafw='MAFW')
+CONFIGS = [f'{method}/{method}_{dataset}' for method in METHODS for dataset in DATASET]
+ABLATIONS = sorted(f'ablations/{p.stem}' for p in (ROOT / 'configs' / 'ablations').glob('*.py'))
+
+# What a method learns, and nothing else.
+LEARNED = {
+    'clip_zero_shot': [],
+    'coop': ['cls_head.tokens'],
+    'cocoop': ['cls_head.tokens', 'cls_head.meta_net.'],
+    'cliper': ['cls_head.tokens', 'backbone.clip.visual.'],
+    'dfer_clip': ['cls_head.tokens', 'neck.', 'backbone.clip.visual.'],
+    'align_dfer_class_names': ['neck.'],
+    'align_dfer_at_once': ['cls_head.tokens', 'neck.joint_encoder.'],
+}
+BY_BAP = ['cls_head.tokens', 'neck.']
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
+    root = tmp_path_factory.mktemp('trees')
+    for name, maker in trees.MAKERS.items():
+        maker(root / DATASET[name])
+    (root / 'synth').symlink_to(data_root / 'synth')
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _leave_out_what_other_tests_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The confusion matrix's picture, and the config's text: most of the time of runs so short."""
+    monkeypatch.setattr(metrics, 'save_confusion', lambda *_: None)
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda _: ''))
+
+
+def small(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """The shipped file over the small CLIP and a few clips; one epoch a stage, two steps each."""
+    monkeypatch.setenv('MMDFER_DATA', str(data))
+    config = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    config.model.backbone.update(arch='synth-clip', weights=None)
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        _shrink_loader(loader)
+    config.train_dataloader.batch_size = 4
+    _shrink_schedule(config)
+    if config.model.cls_head.type == 'MATHead':
+        config.model.cls_head.num_tokens = min(8, config.model.cls_head.num_tokens)
+    return config
+
+
+def _shrink_loader(loader: Config) -> None:
+    loader.num_workers = 0
+    loader.dataset.update(indices=8, serialize_data=False)
+    if loader.dataset.type == 'SynthDFER':
+        loader.dataset.update(num_train=NUM_TRAIN, num_test=NUM_TEST)
+    if loader.dataset.get('num_views'):
+        loader.dataset.num_views = 1
+    for transform in loader.dataset.pipeline:
+        match transform.type:
+            case 'MultiScaleCrop':
+                transform.input_size = 64
+            case 'CenterCrop':
+                transform.crop_size = 64
+            case 'Resize':
+                transform.scale = (-1, 69) if transform.scale[0] == -1 else (64, 64)
+
+
+def _shrink_schedule(config: Config) -> None:
+    stages = 0 if config.train_cfg.max_epochs == 0 else 1
+    for hook in config.get('custom_hooks', []):
+        if hook.type == 'BAPHook':
+            stages = len(hook.stages)
+            for stage in hook.stages:
+                stage.update(epochs=1)
+                if stage.get('grows_at'):
+                    stage.grows_at = [0] * len(stage.grows_at)
+        else:
+            hook.num_workers = 0
+    config.train_cfg.update(max_epochs=stages, val_interval=max(stages, 1))
+    for scheduler in config.get('param_scheduler', []):
+        if 'periods' in scheduler:
+            scheduler.periods = [1] * stages
+        if 'T_max' in scheduler:
+            scheduler.T_max = 1
+    config.default_hooks.report.baselines = False
+
+
+@pytest.mark.parametrize('name', [*CONFIGS, *ABLATIONS])
+def test_a_config_trains_what_it_says_and_tests(
+    name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(name, data, monkeypatch)
+    config.work_dir = str(tmp_path)
+    runner = Runner.from_cfg(config)
+    runner.register_hook(observer := Observer())
+    runner.train()
+    epochs = config.train_cfg.max_epochs
+    assert runner.iter == 2 * epochs
+    method, dataset = re.fullmatch(r'.*/(.*)_(synth|dfew|ferv39k|mafw)', name).groups()
+    changed = observer.changed(0, epochs) if epochs else set()
+    parameters = {n for n, _ in runner.model.named_parameters()}
+    learned = LEARNED.get(method, BY_BAP)
+    assert all(any(n.startswith(part) for part in learned) for n in changed & parameters)
+    assert all(any(n.startswith(part) for n in changed) for part in learned)
+
+    report = json.loads((tmp_path / 'report.json').read_text())
+    assert report['last']['epoch'] == epochs
+    assert DATASET[dataset] in (report['dataset'].split()[-1], 'SynthDFER')
+    assert runner.test()['WAR'] == pytest.approx(report['last']['WAR'])
+    names = DATASETS.build(config.test_dataloader.dataset).metainfo['classes']
+    assert runner.model.cls_head.classes == tuple(names)
+    assert tuple(config.classes) == tuple(names) and config.num_classes == len(names)
+    if method == 'clip_zero_shot':
+        (checkpoint,) = tmp_path.glob('*.pth')  # which tools/test.py takes
+        assert checkpoint.name == 'best_WAR_epoch_0.pth'
+
+
+def test_each_step_of_cliper_trains_its_tower_or_its_texts(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small('cliper/cliper_synth', data, monkeypatch)
+    config.work_dir = str(tmp_path)
+    runner = Runner.from_cfg(config)
+    runner.register_hook(observer := Observer())
+    runner.train()
+    assert observer.changed(0, 1) == {'cls_head.tokens'}
+    images = observer.changed(1, 2)
+    assert images and all(n.startswith('backbone.clip.visual.') for n in images)
+
+
+@pytest.mark.parametrize('dataset', ['dfew', 'ferv39k', 'mafw'])
+def test_dfer_clips_rates_are_the_papers(
+    dataset: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(f'dfer_clip/dfer_clip_{dataset}', data, monkeypatch)
+    model = MODELS.build(config.model)
+    optimizer = build_optim_wrapper(model, config.optim_wrapper).optimizer
+    names = {id(p): n for n, p in model.named_parameters()}
+    rates = {names[id(p)]: group['lr'] for group in optimizer.param_groups for p in group['params']}
+    papers = {'backbone.clip.visual.': 1e-5, 'neck.': 1e-2, 'cls_head.': 1e-3}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (rate,) = [rate for part, rate in papers.items() if name.startswith(part)]
+            assert math.isclose(rates[name], rate), name
+    shipped = Config.fromfile(ROOT / 'configs' / 'dfer_clip' / f'dfer_clip_{dataset}.py')
+    assert shipped.train_dataloader.batch_size == 48 and shipped.train_cfg.max_epochs == 50
+    assert shipped.param_scheduler[0].milestones == [30, 40]
+    assert shipped.optim_wrapper.optimizer == dict(
+        type='SGD', lr=1e-2, momentum=0.9, weight_decay=1e-4
+    )
+
+
+@pytest.mark.parametrize('name', ABLATIONS)
+def test_an_ablation_differs_from_align_dfer(name: str) -> None:
+    whole, ablated = (
+        Config.fromfile(ROOT / 'configs' / f'{n}.py').to_dict() for n in ('align_dfer_synth', name)
+    )
+    keys = ('model', 'custom_hooks', 'param_scheduler')
+    assert any(whole[key] != ablated[key] for key in keys)
+    assert all(whole[k] == ablated[k] for k in whole if k not in (*keys, 'stages', 'epochs'))

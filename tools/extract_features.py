@@ -1,0 +1,46 @@
+"""Encode every view of a dataset once, into a feature bank.
+
+    python tools/extract_features.py configs/align_dfer_dfew.py
+    python tools/train.py configs/align_dfer_dfew.py --bank
+
+The V views of each training clip and the test view of each test clip, as the config's pipelines
+show them; of a dataset with folds, both of every clip, so that all folds read the same bank.
+Interrupted, the same command goes on where it stopped; several at once, or several ranks, share the
+work. A shard that is damaged is encoded anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from mmdfer.engine import EncodeOnceHook
+from mmdfer.errors import one_line_errors
+from mmdfer.launch import add_bank_flag, add_run_flags, build_runner, read_config, use_bank
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description='Encode a dataset into a feature bank')
+    parser.add_argument('config', help='path of the config')
+    add_bank_flag(parser)
+    add_run_flags(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Encodes."""
+    args = parse_args()
+    with one_line_errors():
+        cfg = read_config(args)
+        use_bank(cfg, args.bank or True)
+        runner = build_runner(cfg)
+        (hook,) = [hook for hook in runner.hooks if isinstance(hook, EncodeOnceHook)]
+        hook.serve(runner, (runner.train_loop, runner.val_loop, runner.test_loop))
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit('Interrupted; the same command goes on where it stopped.')
