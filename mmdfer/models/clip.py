@@ -100,7 +100,8 @@ class FrozenCLIP(BaseModule):
         """
         if x.ndim == 3 and x.shape[-1] == self.embed_dims:
             return x  # a frozen tower gives the same vector for the same view: encoded once
-        if x.ndim not in (4, 5) or x.shape[1] != 3 or set(x.shape[-2:]) != {self.image_size}:
+        size = (self.image_size, self.image_size)
+        if x.ndim not in (4, 5) or x.shape[1] != 3 or tuple(x.shape[-2:]) != size:
             raise DFERError(
                 f'FrozenCLIP({self.arch!r}): input of shape {tuple(x.shape)}; it takes '
                 f'(N, 3, T, {self.image_size}, {self.image_size}), images '

@@ -84,7 +84,10 @@ class CLIPRecognizer(BaseRecognizer):
         if self.with_neck:
             video, loss_aux = self.neck(frames, data_samples)
         classes = self._classes_for(video) if self.cls_head.conditioned else self.class_vectors()
-        given = dict(classes=classes, logit_scale=self.backbone.logit_scale, loss_aux=loss_aux)
+        # Tensors alone, where there is no loss: torch.jit traces this for MMAction2's get_flops.py.
+        given = dict(classes=classes, logit_scale=torch.tensor(self.backbone.logit_scale))
+        if loss_aux:
+            given['loss_aux'] = loss_aux
         if stage == 'head':
             return self.cls_head(video, **given), {}
         return video, given
