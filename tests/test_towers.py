@@ -90,24 +90,26 @@ def test_prompts_and_their_gradients_equal_open_clip(clip: FrozenCLIP, dtype: to
 
 
 @pytest.mark.parametrize('dtype', BOUNDS)
-@pytest.mark.parametrize('recompute', [False, True])
-def test_passes_of_few_rows_change_no_bit(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, recompute: bool
+def test_passes_and_what_they_keep_change_no_result(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> None:
-    clip = FrozenCLIP('synth-clip')
-    embeddings, grads = torch.randn(2, 3, 9, clip.text_width) * 0.1, []
-    for rows, again in ((20, False), (20, recompute)):
+    clip, encode, calls = FrozenCLIP('synth-clip'), towers._encode_text, []
+    monkeypatch.setattr(towers, '_encode_text', lambda *a: calls.append(len(a[1])) or encode(*a))
+    embeddings, results = torch.randn(2, 3, 9, clip.text_width) * 0.1, []
+    three = 3 * 1e-9 * clip._text_tower._activations(9, dtype)
+    for rows, kept in ((1900, 1), (20, 1), (20, 0), (20, three)):
         monkeypatch.setitem(towers.ROWS_PER_PASS, 'cpu', rows)
-        clip.recompute = again
+        clip.activations_gb = kept
         leaf = embeddings.clone().requires_grad_()
         with _in(dtype):
             out = clip.encode_prompts(leaf, 8)
         out.float().square().sum().backward()
-        grads.append((out.detach(), leaf.grad))
-    assert all(torch.equal(a, b) for a, b in zip(*grads))
-    monkeypatch.setitem(towers.ROWS_PER_PASS, 'cpu', 1900)
-    with torch.no_grad(), _in(dtype):
-        assert _error(clip.encode_prompts(embeddings, 8), grads[0][0].float()) < BOUNDS[dtype]
+        results.append((out.detach().float(), leaf.grad))
+    # Six sentences: at once; two at a time; all again backwards; the first two passes again.
+    assert calls == [6, *[2] * 3, *[2] * 6, *[2] * 5]
+    for whole, *passes in zip(*results):
+        assert all(torch.equal(passes[0], other) for other in passes)
+        assert _error(passes[0], whole) < BOUNDS[dtype]
 
 
 def test_packed_products_equal_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,29 +222,41 @@ class TextTower(FrozenTower):
         watched = (text.transformer, text.ln_final)
         super().__init__(text.transformer, text.ln_final, text.text_projection, watched, True)
 
-    def __call__(self, x: Tensor, ends: Tensor, recompute: bool = False) -> Tensor:
+    def __call__(self, x: Tensor, ends: Tensor, activations_gb: float) -> Tensor:
         """Encodes sentences, some at a time.
 
         Args:
             x: (P, L, W), position embeddings added.
             ends: (P,), the position of each end token.
-            recompute: Whether to keep no activations for the backward pass, but to compute them
-                again, one pass of sentences at a time.
+            activations_gb: How much to keep for the backward pass, in GB. The passes beyond that
+                are computed again there, to the same bits.
 
         Returns:
             (P, D).
         """
         weights, dtype = self.weights(self.dtype()), self.dtype()
-        count = _per_pass(x.shape[1], x.device)
+        count, kept = _per_pass(x.shape[1], x.device), len(x)
+        if torch.is_grad_enabled() and x.requires_grad:
+            kept = 1e9 * activations_gb / self._activations(x.shape[1], dtype)
+        encoded = []
         with torch.autocast(x.device.type, enabled=False):
-            passes = zip(x.to(dtype).split(count), ends.split(count), strict=True)
-            if recompute and torch.is_grad_enabled():
-                encoded = [
-                    checkpoint(_encode_text, weights, *part, use_reentrant=False) for part in passes
-                ]
-            else:
-                encoded = [_encode_text(weights, *part) for part in passes]
-            return torch.cat(encoded)
+            for start in range(0, len(x), count):
+                part = x[start : start + count].to(dtype), ends[start : start + count]
+                # Backwards the last come first, and are gone before others are computed again.
+                if len(x) - start <= kept:
+                    encoded.append(_encode_text(weights, *part))
+                else:
+                    encoded.append(checkpoint(_encode_text, weights, *part, use_reentrant=False))
+        return torch.cat(encoded)
+
+    def _activations(self, length: int, dtype: torch.dtype) -> int:
+        """The bytes that a sentence keeps: in each block but the last 10 W a position.
+
+        They are the block's input, query, keys, values, what attention gives, and the MLP's input
+        (each W), and its hidden values (4W).
+        """
+        transformer = self.transformer
+        return 10 * transformer.width * length * (transformer.layers - 1) * dtype.itemsize
 
 
 def _encode_text(weights: Weights, x: Tensor, ends: Tensor) -> Tensor:
