@@ -4,8 +4,8 @@
 
 Nothing trains: the run ends at once with its test figures, as epoch 0.
 
-Synthetic figures say nothing about the real datasets. Ours: the CLIP; and
-what the files under _base_ call ours.
+Synthetic figures say nothing about the real datasets. Ours: the CLIP, and what the files under
+_base_ call ours.
 """
 
 _base_ = [

@@ -4,8 +4,8 @@
 
 The image tower trains in the second step, so that every frame is decoded and encoded anew.
 
-Synthetic figures say nothing about the real datasets. Ours: the CLIP, the epochs, the
-rates; and what the files under _base_ call ours.
+Synthetic figures say nothing about the real datasets. Ours: the CLIP, 4 and 6 epochs, and what the
+files under _base_ call ours.
 """
 
 _base_ = [

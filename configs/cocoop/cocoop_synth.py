@@ -4,8 +4,8 @@
 
 Encodes every view once, then trains the prompts alone.
 
-Synthetic figures say nothing about the real datasets. Ours: the CLIP, 20 epochs; and
-what the files under _base_ call ours.
+Synthetic figures say nothing about the real datasets. Ours: the CLIP, 10 epochs, and what the files
+under _base_ call ours.
 """
 
 _base_ = [

@@ -4,8 +4,8 @@
 
 The image tower trains, so that every frame is decoded and encoded anew.
 
-Synthetic figures say nothing about the real datasets. Ours: the CLIP, 10 epochs; and
-what the files under _base_ call ours.
+Synthetic figures say nothing about the real datasets. Ours: the CLIP, 10 epochs, the steps of
+the rates after 6 and 8, and what the files under _base_ call ours.
 """
 
 _base_ = [
