@@ -154,7 +154,7 @@ def test_class_vectors_are_encoded_once_until_something_changes() -> None:
     with torch.no_grad():
         first = model(frames, stage='head')
         assert torch.equal(model(frames, stage='head'), first) and len(calls) == 1
-    for change in (_step, _reload, _switch, _stir_tokens):
+    for change in (_step, _step_fused, _reload, _switch, _stir_tokens):
         with torch.no_grad():
             before = model(frames, stage='head')
         count = len(calls)
@@ -171,8 +171,12 @@ def test_class_vectors_are_encoded_once_until_something_changes() -> None:
     assert len(calls) == count
 
 
-def _step(model: CLIPRecognizer) -> None:
-    optimizer = torch.optim.SGD(model.cls_head.parameters(), lr=1.0, foreach=True)
+def _step_fused(model: CLIPRecognizer) -> None:
+    _step(model, fused=True)  # which leaves the tokens' version as it was
+
+
+def _step(model: CLIPRecognizer, **kind: bool) -> None:
+    optimizer = torch.optim.SGD(model.cls_head.parameters(), lr=1.0, **kind or dict(foreach=True))
     model(_vectors()[:, None], stage='head')[:, 0].sum().backward()
     optimizer.step()
 

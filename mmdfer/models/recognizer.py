@@ -96,12 +96,14 @@ class CLIPRecognizer(BaseRecognizer):
         """Encodes the head's prompts to class vectors (C, D).
 
         They depend on no clip. Where nothing on the text side takes a gradient they are kept until
-        a tensor behind them changes: once per stage while the text side is frozen, once per run at
-        inference. Every in-place change moves a tensor's version, so none can be missed.
+        a tensor behind them changes, which its version tells: once per stage while the text side is
+        frozen, once per run at inference.
         """
         tensors = self._text_side()
-        state = [(t._version, t.data_ptr(), t.requires_grad) for t in tensors]
+        state: list = [(t._version, t.data_ptr(), t.requires_grad) for t in tensors]
+        state.append(torch.is_autocast_enabled(tensors[0].device.type))
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+            self._kept = None  # a fused optimizer changes tensors and leaves their version
             return self._class_vectors_of_step(state)
         if self._kept is None or self._kept[0] != state:
             with torch.no_grad():

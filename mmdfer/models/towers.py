@@ -86,13 +86,15 @@ class FrozenTower:
     @property
     def applies(self) -> bool:
         """Whether the tower is frozen, made of the parts known here, and watched by no hook."""
+        if any(tensor.requires_grad for tensor in self._tensors()):
+            self._derived.clear()  # a fused optimizer changes weights and leaves their version
+            return False
         modules = [module for part in self.watched for module in part.modules()]
         return (
             type(self.transformer) is Transformer
             and all(map(_is_known, self.transformer.resblocks))
             and isinstance(self.norm, nn.LayerNorm)
             and not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
-            and not any(tensor.requires_grad for tensor in self._tensors())
         )
 
     def weights(self, dtype: torch.dtype) -> Weights:
