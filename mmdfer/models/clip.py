@@ -269,9 +269,9 @@ class CLIPDataPreprocessor(ActionDataPreprocessor):
     ) -> tuple:
         """Stacks a batch: views (clips, 3, T, H, W) are normalised, (clips, T, D) are not.
 
-        Vectors may also come as one tensor (B, clips, T, D); they leave in fp32.
+        Vectors may also come as one tensor (B, clips, T, D); they leave in fp32 or more.
         """
         if inputs[0].ndim == 3:
             vectors = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
-            return vectors.float(), data_samples
+            return vectors.to(torch.promote_types(vectors.dtype, torch.float32)), data_samples
         return super().preprocess(inputs, data_samples, training)
