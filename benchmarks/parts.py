@@ -375,7 +375,7 @@ def extract(model: CLIPRecognizer, loader: DataLoader, bank: str | None = None) 
 def drawn_loader(s: Settings, root: Path, media: str) -> DataLoader:
     """The training loader of DFEW's config over a drawn tree: one view of each clip."""
     config = Config.fromfile(ROOT / 'configs' / 'align_dfer_dfew.py').train_dataloader
-    config.dataset.update(data_root=str(root), media=media, num_views=1)
+    config.dataset.update(data_root=str(root), media=media, num_views=1, indices=s.clips)
     config.update(batch_size=16, num_workers=2)
     return Runner.build_dataloader(config, seed=0)
 
@@ -384,7 +384,7 @@ def extraction(s: Settings) -> tuple[Rows, Figures]:
     """Views/s from drawn pictures and videos through our loader and tower, and what bounds it."""
     model, rows, figures = build_ours(s).eval(), [], {}
     with tempfile.TemporaryDirectory() as folder:
-        make_release('dfew', folder, max(10, s.clips), ('frames', 'videos'), size=224)
+        make_release('dfew', folder, 2 * s.clips + 35, ('frames', 'videos'), size=224)
         for media in ('frames', 'videos'):
             for name in ('fp32', 'bf16'):
                 loader = drawn_loader(s, Path(folder), media)
