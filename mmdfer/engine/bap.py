@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
-from torch import nn, no_grad
+from torch import nn
+from torch.optim import SGD, Optimizer
 
 from mmaction.registry import HOOKS
 
@@ -126,6 +128,8 @@ class BAPHook(Hook):
         if epoch == 0:
             self._report_switch(runner, index)
         elif epoch in (stage.grows_at or ()):
+            for optimizer in _optimizers(runner):
+                _start_momentum(optimizer)
             added = len(stage.grows_at)
             runner.logger.info(f'Stage {stage.name!r}: layer {joined} of {added} joins')
 
@@ -157,10 +161,9 @@ class BAPHook(Hook):
 
     def _enter(self, runner: Runner, index: int) -> None:
         """Momentum and gradients anew, and what modules do when the stage begins."""
-        wrapper = runner.optim_wrapper
-        for single in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
-            single.optimizer.state.clear()
-            single.optimizer.zero_grad(set_to_none=True)
+        for optimizer in _optimizers(runner):
+            optimizer.state.clear()
+            optimizer.zero_grad(set_to_none=True)
         for module in _listeners(runner.model):
             module.enter_stage(self.stages[index].name)
 
@@ -185,7 +188,7 @@ class BAPHook(Hook):
             runner.logger.info(f'On entering stage {stage.name!r}: {_in_words(_evaluate(runner))}')
 
 
-@no_grad()
+@torch.no_grad()
 def _evaluate(runner: Runner) -> dict[str, float]:
     """The validation metrics of the model as it stands, outside the validation loop's hooks."""
     loop = runner.val_loop
@@ -193,6 +196,25 @@ def _evaluate(runner: Runner) -> dict[str, float]:
     for batch in loop.dataloader:
         loop.evaluator.process(data_samples=runner.model.val_step(batch), data_batch=batch)
     return loop.evaluator.evaluate(len(loop.dataloader.dataset))
+
+
+def _optimizers(runner: Runner) -> list[Optimizer]:
+    wrapper = runner.optim_wrapper
+    several = isinstance(wrapper, OptimWrapperDict)
+    return [single.optimizer for single in (wrapper.values() if several else [wrapper])]
+
+
+def _start_momentum(optimizer: Optimizer) -> None:
+    """Gives what has just joined the momentum that it starts from anyway, zero.
+
+    torch's fused SGD fails where some parameters have momentum and others do not.
+    """
+    for group in optimizer.param_groups:
+        for parameter in (
+            group['params'] if isinstance(optimizer, SGD) and group['momentum'] else ()
+        ):
+            if parameter.requires_grad and parameter not in optimizer.state:
+                optimizer.state[parameter]['momentum_buffer'] = torch.zeros_like(parameter)
 
 
 def _in_words(metrics: dict[str, float]) -> str:
