@@ -60,7 +60,7 @@ class CLIPRecognizer(BaseRecognizer):
         self.cls_head.check_context(clip)
         self.last_of_step = True
         # Class vectors, and the state of what they were made of: without gradient, and with.
-        self._kept: tuple[list, Tensor] | None = None
+        self._kept: dict[bool, tuple[list, Tensor]] = {}
         self._open: tuple[list, Tensor, Tensor] | None = None
 
     def extract_feat(
@@ -100,15 +100,15 @@ class CLIPRecognizer(BaseRecognizer):
         frozen, once per run at inference.
         """
         tensors = self._text_side()
-        state: list = [(t._version, t.data_ptr(), t.requires_grad) for t in tensors]
-        state.append(torch.is_autocast_enabled(tensors[0].device.type))
+        state = [(t._version, t.data_ptr(), t.requires_grad) for t in tensors]
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            self._kept = None  # a fused optimizer changes tensors and leaves their version
+            self._kept.clear()  # a fused optimizer changes tensors and leaves their version
             return self._class_vectors_of_step(state)
-        if self._kept is None or self._kept[0] != state:
+        low = torch.is_autocast_enabled(tensors[0].device.type)  # training may be, validation not
+        if low not in self._kept or self._kept[low][0] != state:
             with torch.no_grad():
-                self._kept = state, self._encode_classes(self.backbone.encode_prompts)
-        return self._kept[1]
+                self._kept[low] = state, self._encode_classes(self.backbone.encode_prompts)
+        return self._kept[low][1]
 
     def _class_vectors_of_step(self, state: list) -> Tensor:
         """Passes through the text side once in an optimizer step, forward and backward.

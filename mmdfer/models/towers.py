@@ -28,7 +28,7 @@ from mmdfer.models.packed import Linear, frozen_linear
 # Rows (images or sentences x positions) of one pass. On the CPU the MLP's hidden values then stay
 # below 32 MB in float32, above which malloc asks the system for fresh pages at each product
 # (measured: 157 GFLOP/s in place of 189).
-ROWS_PER_PASS = {'cpu': 1900}
+ROWS_PER_PASS = {'cpu': 1600}
 ROWS_PER_PASS_ELSEWHERE = 64 * 1024
 
 _KNOWN_MLPS = [[nn.Linear, activation, nn.Linear] for activation in (QuickGELU, nn.GELU)]
