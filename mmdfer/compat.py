@@ -5,6 +5,7 @@
 `custom_imports=dict(imports=['mmdfer'])` is early enough for MMAction2's own tools.
 
 - `require_mmcv`: without mmcv, MMAction2 ends in a bare ModuleNotFoundError.
+- `hush_missing_operator`: mmcv-lite warns at each import of an operator that it does not have.
 - `stub_missing_drn`: the wheel of mmaction2 1.2.0 lacks `mmaction.models.localizers.drn`.
 - `load_files_safely`: mmengine 0.10.7 cannot load its own checkpoints, onedl-mmengine 0.10.12
   executes what they hold.
@@ -26,6 +27,7 @@ import struct
 import subprocess
 import sys
 import types
+import warnings
 import zipfile
 from collections.abc import Callable
 from importlib.machinery import PathFinder
@@ -66,6 +68,7 @@ def apply() -> None:
         MissingMMCVError: if neither mmcv nor mmcv-lite is installed.
     """
     require_mmcv()
+    hush_missing_operator()
     stub_missing_drn()
     load_files_safely()
     load_urls_safely()
@@ -83,6 +86,11 @@ def require_mmcv() -> None:
             'mmcv is not installed: pip install "mmcv-lite>=2.1,<2.2" '
             '(or build mmcv 2.1 yourself if you need its CUDA operators)'
         )
+
+
+def hush_missing_operator() -> None:
+    """Leaves out mmcv-lite's warning about deformable attention, which no recognizer here has."""
+    warnings.filterwarnings('ignore', message=r'Fail to import ``MultiScaleDeformableAttention``')
 
 
 class DRN:

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import types
+from importlib.util import find_spec
 from pathlib import Path
 
 import mmengine.runner.checkpoint as upstream
@@ -53,6 +54,18 @@ def test_mmcv_is_asked_for_only_where_it_is_missing(monkeypatch):
         compat.require_mmcv()
     assert isinstance(error.value, ValueError)
     one_line(error)
+
+
+def test_mmcv_lites_warning_is_left_out_and_no_other():
+    def warned(code):
+        command = [sys.executable, '-c', code]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+    lite = find_spec('mmcv._ext') is None
+    operator = 'MultiScaleDeformableAttention'
+    assert (operator in warned('import mmcv.cnn.bricks.transformer')) == lite
+    ours = warned('import mmdfer, warnings; warnings.warn("another")')
+    assert operator not in ours and 'another' in ours
 
 
 @pytest.fixture

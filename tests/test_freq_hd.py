@@ -15,7 +15,7 @@ from scipy.stats import theilslopes
 from mmaction.registry import DATASETS
 
 from mmdfer import DFERError
-from mmdfer.datasets import ClipDecode, ClipInit, FreqHD, SampleSegments
+from mmdfer.datasets import ClipDecode, ClipInit, SampleFreqHD, SampleSegments
 from mmdfer.datasets.frames import UnreadableClipError
 from mmdfer.datasets.freq_hd import off_the_line, split_bands, temporal_power
 
@@ -51,7 +51,7 @@ def as_video(path: Path, frames: np.ndarray) -> Path:
 
 def pick(path: Path, clip_len: int = 16, **options: Any) -> dict[str, Any]:
     opened = ClipInit()(dict(filename=str(path), start_index=0))
-    return FreqHD(clip_len, **options)(opened)
+    return SampleFreqHD(clip_len, **options)(opened)
 
 
 # ------------------------------------------------------- spatial-temporal frequency analysis
@@ -105,7 +105,7 @@ def test_a_cut_is_not_taken_for_a_face_that_moves() -> None:
     grey[45:] += np.random.default_rng(2).normal(0, 45, (SIDE, SIDE))  # of another texture
     low, high = (temporal_power(b.reshape(FRAMES, -1), 4) for b in split_bands(grey))
     assert high[42:45].max() > high[:42].max()  # power alone errs
-    weights = FreqHD(16).weigh(grey)
+    weights = SampleFreqHD(16).weigh(grey)
     assert weights[42:45].max() < 0.1 * weights[20:33].min()
     # The formula, with the line by scipy.
     x, y = high / high.max(), low / low.max()
@@ -129,7 +129,7 @@ def test_it_picks_the_stretch_that_moves(first: int, tmp_path: Path) -> None:
         assert abs(found[0] - first) <= 3
         keys = ('clip_len', 'num_clips', 'frame_interval')
         assert [results[key] for key in keys] == [16, 1, 1]
-    weights = FreqHD(16).weigh(frames[..., 0])  # of windows of 4 frames, 13 in each run of 16
+    weights = SampleFreqHD(16).weigh(frames[..., 0])  # of windows of 4 frames, 13 in each run of 16
     runs = [weights[start : start + 13].sum() for start in range(FRAMES - 16 + 1)]
     assert folder['frame_inds'][0] == np.argmax(runs)
     shown = np.stack(ClipDecode()(folder)['imgs'])
@@ -150,16 +150,16 @@ def test_it_draws_nothing_at_random(tmp_path: Path) -> None:
 
 def test_start_index_is_added(tmp_path: Path) -> None:
     opened = ClipInit()(dict(filename=str(as_folder(tmp_path / 'frames', clip(range(30, 46))))))
-    zero = FreqHD(16)(dict(opened))['frame_inds']
+    zero = SampleFreqHD(16)(dict(opened))['frame_inds']
     # A folder whose first two pictures stand before the clip: places 2 to 59.
-    later = FreqHD(16)(dict(opened, start_index=2, total_frames=FRAMES - 2))['frame_inds']
+    later = SampleFreqHD(16)(dict(opened, start_index=2, total_frames=FRAMES - 2))['frame_inds']
     assert np.array_equal(zero, later)
 
 
 def test_a_window_as_long_as_the_clip_picks_the_heaviest_window(tmp_path: Path) -> None:
     frames = clip(range(25, 41))
     results = pick(as_folder(tmp_path / 'frames', frames), window=16)
-    weights = FreqHD(16, window=16).weigh(frames[..., 0])
+    weights = SampleFreqHD(16, window=16).weigh(frames[..., 0])
     assert results['frame_inds'][0] == weights.argmax()
 
 
@@ -181,7 +181,7 @@ def test_of_a_still_clip_the_first_frames_are_picked(tmp_path: Path) -> None:
 def test_it_stands_where_a_sampler_does(data_root: Path) -> None:
     pipeline = [
         dict(type='ClipInit'),
-        dict(type='FreqHD', clip_len=16),
+        dict(type='SampleFreqHD', clip_len=16),
         dict(type='ClipDecode'),
         dict(type='FormatShape', input_format='NCTHW'),
         dict(type='PackActionInputs'),
@@ -211,15 +211,15 @@ def test_damaged_pictures_are_passed_over(tmp_path: Path) -> None:
     noted: list[str] = []
     (path / '3.png').write_bytes(b'')
     opened = ClipInit()(dict(filename=str(path), unreadable=noted))
-    results = FreqHD(16)(opened)
+    results = SampleFreqHD(16)(opened)
     assert np.array_equal(results['frame_inds'], whole) and noted == []
     for picture in path.iterdir():
         picture.write_bytes(b'')
     with pytest.raises(UnreadableClipError, match='none of its 60 pictures'):
-        FreqHD(16)(opened)
+        SampleFreqHD(16)(opened)
 
 
 @pytest.mark.parametrize('window', [1, 17])
 def test_a_window_that_fits_no_clip_is_refused(window: int) -> None:
     with pytest.raises(DFERError, match=rf'window={window}, not in 2..clip_len=16'):
-        FreqHD(16, window=window)
+        SampleFreqHD(16, window=window)

@@ -15,7 +15,7 @@ _base_ = [
 
 train_pipeline = [
     dict(type='DecordInit'),
-    dict(type='FreqHD', clip_len=16),
+    dict(type='SampleFreqHD', clip_len=16),
     dict(type='DecordDecode'),
     dict(type='Resize', scale=(-1, 69)),
     dict(type='RandomCrop', size=64),
@@ -25,7 +25,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='DecordInit'),
-    dict(type='FreqHD', clip_len=16),
+    dict(type='SampleFreqHD', clip_len=16),
     dict(type='DecordDecode'),
     dict(type='Resize', scale=(-1, 69)),
     dict(type='CenterCrop', crop_size=64),

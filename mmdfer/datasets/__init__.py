@@ -4,7 +4,7 @@ from mmdfer.datasets.base import DFERDataset, EpochSampler
 from mmdfer.datasets.dfew import DFEW
 from mmdfer.datasets.ferv39k import FERV39k
 from mmdfer.datasets.frames import ClipDecode, ClipInit, SampleSegments
-from mmdfer.datasets.freq_hd import FreqHD
+from mmdfer.datasets.freq_hd import SampleFreqHD
 from mmdfer.datasets.mafw import MAFW
 from mmdfer.datasets.synth import SynthDFER
 from mmdfer.datasets.transforms import ShuffleFrames
@@ -17,7 +17,7 @@ __all__ = [
     'DFERDataset',
     'EpochSampler',
     'FERV39k',
-    'FreqHD',
+    'SampleFreqHD',
     'SampleSegments',
     'ShuffleFrames',
     'SynthDFER',

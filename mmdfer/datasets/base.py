@@ -176,9 +176,11 @@ class DFERDataset(BaseActionDataset):
         The samples are the same objects each time: the model's preprocessor copies them.
         """
         clips = [self._standing_in(index) for index, _ in shown]
-        rows = torch.tensor(clips) if self.rows is None else self.rows[clips]
-        places = rows * self.vectors.shape[1] + torch.tensor([view for _, view in shown])
-        vectors = self.vectors.flatten(0, 1).index_select(0, places)  # (B, views, T, D)
+        rows = np.array(clips) if self.rows is None else self.rows.numpy()[clips]
+        places = rows * self.vectors.shape[1] + np.array([view for _, view in shown])
+        # By numpy: torch's threads would take longer to meet than the copy lasts.
+        vectors = np.take(self.vectors.flatten(0, 1).numpy(), places, axis=0)
+        vectors = torch.from_numpy(vectors)  # (B, views, T, D)
         for transform in self.pipeline.transforms:
             if isinstance(transform, ShuffleFrames):
                 vectors = torch.stack(

@@ -20,12 +20,12 @@ CHUNK = 64  # frames decoded at a time: a long film need not fit into memory
 
 
 @TRANSFORMS.register_module()
-class FreqHD(BaseTransform):
+class SampleFreqHD(BaseTransform):
     """Picks ``clip_len`` consecutive frames of high dynamics (Freq-HD; Tao et al., ACM MM 2023).
 
     Stands where a sampler does, between ClipInit or DecordInit and their decoding::
 
-        dict(type='ClipInit'), dict(type='FreqHD', clip_len=16), dict(type='ClipDecode')
+        dict(type='ClipInit'), dict(type='SampleFreqHD', clip_len=16), dict(type='ClipDecode')
 
     *Spatial-temporal frequency analysis*: a Gaussian parts each grey frame into low and high
     spatial frequencies; of each band the power of the upper temporal frequencies is taken in a
@@ -56,7 +56,7 @@ class FreqHD(BaseTransform):
 
     def __init__(self, clip_len: int, window: int = 4) -> None:
         if not 2 <= window <= clip_len:
-            raise DFERError(f'FreqHD: window={window}, not in 2..clip_len={clip_len}')
+            raise DFERError(f'SampleFreqHD: window={window}, not in 2..clip_len={clip_len}')
         self.clip_len, self.window = clip_len, window
         self.short = SampleSegments(clip_len, test_mode=True)
 

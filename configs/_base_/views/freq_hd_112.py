@@ -2,7 +2,7 @@
 
 picked_train_view = [
     dict(type='ClipInit'),
-    dict(type='FreqHD', clip_len=16),
+    dict(type='SampleFreqHD', clip_len=16),
     dict(type='ClipDecode'),
     # 14/15 is 112 of 120; one step smaller and larger is the jitter.
     dict(
@@ -19,7 +19,7 @@ picked_train_view = [
 ]
 picked_test_view = [
     dict(type='ClipInit'),
-    dict(type='FreqHD', clip_len=16),
+    dict(type='SampleFreqHD', clip_len=16),
     dict(type='ClipDecode'),
     dict(type='Resize', scale=(-1, 120)),
     dict(type='CenterCrop', crop_size=112),
