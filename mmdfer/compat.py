@@ -12,6 +12,7 @@
 - `load_urls_safely`: `load_from='https://...'` executes what the file holds, up to torch 2.15.
 - `disarm_config_text`: resume executes the config that the checkpoint holds, in both mmengines.
 - `write_test_metrics_once`: every rank writes the metrics of a test to the same file at once.
+- `score_bfloat16`: MMAction2's heads hand their scores to numpy, which knows no bfloat16.
 - `init_cpu_ranks`: ranks want CUDA, in both mmengines; called by our tools, not by `apply`.
 """
 
@@ -74,6 +75,7 @@ def apply() -> None:
     load_urls_safely()
     disarm_config_text()
     write_test_metrics_once()
+    score_bfloat16()
 
 
 # ---------------------------------------------------------------- packages
@@ -362,6 +364,25 @@ def disarm_config_text() -> None:
         return move_config_text(checkpoint) if isinstance(checkpoint, dict) else checkpoint
 
     CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
+
+
+# ---------------------------------------------------------------- precision
+
+
+def score_bfloat16() -> None:
+    """Has MMAction2's heads compute loss and accuracy of bfloat16 scores in float32."""
+    from mmaction.models import BaseHead
+
+    upstream = BaseHead.loss_by_feat
+    if 'numpy' not in upstream.__code__.co_names:
+        return
+
+    @functools.wraps(upstream)
+    def loss_by_feat(self: BaseHead, cls_scores: torch.Tensor, data_samples: list) -> dict:
+        low = cls_scores.dtype == torch.bfloat16
+        return upstream(self, cls_scores.float() if low else cls_scores, data_samples)
+
+    BaseHead.loss_by_feat = loss_by_feat
 
 
 # ---------------------------------------------------------------- ranks

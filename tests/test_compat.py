@@ -21,7 +21,9 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, Runner
 from safetensors.torch import save_file
 
+from mmaction.models import BaseHead, TSNHead
 from mmaction.registry import OPTIM_WRAPPERS
+from mmaction.structures import ActionDataSample
 
 import mmdfer.engine.amp  # noqa: F401  (registers the wrapper)
 from mmdfer import compat
@@ -493,3 +495,20 @@ def test_autocast_runs_bfloat16_on_cpu_and_keeps_float32_weights():
     expected = before - 0.5 * x.sum(0).expand(8, 8)
     torch.testing.assert_close(model.weight.detach(), expected, rtol=0.02, atol=0.02)
     assert set(wrapper.state_dict()) == set(optimizer.state_dict())  # no loss scaler
+
+
+def test_heads_score_bfloat16_and_leave_the_rest_alone(monkeypatch):
+    head = TSNHead(num_classes=3, in_channels=4)
+    scores = torch.randn(2, 3).bfloat16()
+    samples = [ActionDataSample().set_gt_label(label) for label in (0, 2)]
+    ours = head.loss_by_feat(scores, samples)
+    upstream = BaseHead.loss_by_feat.__wrapped__
+    with pytest.raises(TypeError, match='BFloat16'):
+        upstream(head, scores, samples)
+    exact = upstream(head, scores.float(), samples)
+    assert ours.keys() == exact.keys() and all(torch.equal(ours[k], exact[k]) for k in exact)
+    assert head.loss_by_feat(scores.double(), samples)['loss_cls'].dtype == torch.float64
+    monkeypatch.setattr(BaseHead, 'loss_by_feat', lambda self, scores, samples: {})
+    whole = BaseHead.loss_by_feat
+    compat.score_bfloat16()
+    assert BaseHead.loss_by_feat is whole
