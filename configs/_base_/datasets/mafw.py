@@ -6,10 +6,11 @@ is there. ``media='videos'`` reads the whole clips, ``captions=True`` the lists 
 captions, ``labels='compound'`` the 43 classes (with ``num_classes=43``). ``fold`` is one of five:
 ``tools/cross_validate.py`` runs all.
 
-From the paper: faces of 112 cut from 120 with scale jitter, 16 frames, batch 64. Ours: the same
-ratio at 224, what CLIP's towers take; the frames, one of each segment, random in training and
-central in testing; eight views of each training clip, each encoded once.
+From the paper: batch 64. Ours: eight views of each training clip, each encoded once; what a view is,
+``_base_/views/faces_224.py`` says.
 """
+
+_base_ = ['../views/faces_224.py']
 
 data_root = '{{$MMDFER_DATA:data}}/MAFW'
 # For the heads that write the names; in the order of the dataset's labels.
@@ -21,32 +22,6 @@ classes = [
 # fmt: on
 num_classes = 11
 
-train_pipeline = [
-    dict(type='ClipInit'),
-    dict(type='SampleSegments', clip_len=16),
-    dict(type='ClipDecode'),
-    # 14/15 is 112 of 120; one step smaller and larger is the jitter.
-    dict(
-        type='MultiScaleCrop',
-        input_size=224,
-        scales=(1, 14 / 15, 13 / 15),
-        max_wh_scale_gap=0,
-        random_crop=True,
-    ),
-    dict(type='Resize', scale=(224, 224), keep_ratio=False),
-    dict(type='Flip', flip_ratio=0.5),
-    dict(type='FormatShape', input_format='NCTHW'),
-    dict(type='PackActionInputs'),
-]
-test_pipeline = [
-    dict(type='ClipInit'),
-    dict(type='SampleSegments', clip_len=16, test_mode=True),
-    dict(type='ClipDecode'),
-    dict(type='Resize', scale=(-1, 240)),
-    dict(type='CenterCrop', crop_size=224),
-    dict(type='FormatShape', input_format='NCTHW'),
-    dict(type='PackActionInputs'),
-]
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,  # training reads vectors; the frames are decoded by EncodeOnceHook's workers
@@ -58,7 +33,7 @@ train_dataloader = dict(
         fold=1,
         media='frames',
         num_views=8,
-        pipeline=train_pipeline,
+        pipeline={{_base_.train_pipeline}},
     ),
 )
 val_dataloader = dict(
@@ -72,7 +47,7 @@ val_dataloader = dict(
         fold=1,
         media='frames',
         test_mode=True,
-        pipeline=test_pipeline,
+        pipeline={{_base_.test_pipeline}},
     ),
 )
 test_dataloader = val_dataloader
