@@ -6,8 +6,8 @@ is there. ``media='frames16'`` reads the folder of 16 frames each, whose figures
 other figures, and ``media='videos'`` the whole clips of film. ``fold`` is one of five:
 ``tools/cross_validate.py`` runs all.
 
-From the paper: batch 64. Ours: eight views of each training clip, each encoded once; what a view is,
-``_base_/views/faces_224.py`` says.
+From the paper: batch 64. Ours: eight views of each training clip, each encoded once; what a view
+is, ``_base_/views/faces_224.py`` says.
 """
 
 _base_ = ['../views/faces_224.py']

@@ -5,8 +5,8 @@
 is there. ``media='videos'`` reads the whole clips, ``scenes=[...]`` some of the 22
 scenes.
 
-From the paper: batch 64. Ours: eight views of each training clip, each encoded once; what a view is,
-``_base_/views/faces_224.py`` says.
+From the paper: batch 64. Ours: eight views of each training clip, each encoded once; what a view
+is, ``_base_/views/faces_224.py`` says.
 """
 
 _base_ = ['../views/faces_224.py']

@@ -6,8 +6,8 @@ is there. ``media='videos'`` reads the whole clips, ``captions=True`` the lists 
 captions, ``labels='compound'`` the 43 classes (with ``num_classes=43``). ``fold`` is one of five:
 ``tools/cross_validate.py`` runs all.
 
-From the paper: batch 64. Ours: eight views of each training clip, each encoded once; what a view is,
-``_base_/views/faces_224.py`` says.
+From the paper: batch 64. Ours: eight views of each training clip, each encoded once; what a view
+is, ``_base_/views/faces_224.py`` says.
 """
 
 _base_ = ['../views/faces_224.py']
