@@ -28,7 +28,7 @@ from mmdfer.models.packed import Linear, frozen_linear
 # Rows (images or sentences x positions) of one pass. On the CPU the MLP's hidden values then stay
 # below 32 MB in float32, above which malloc asks the system for fresh pages at each product
 # (measured: 157 GFLOP/s in place of 189).
-ROWS_PER_PASS = {'cpu': 1600}
+ROWS_PER_PASS = {'cpu': 1900}
 ROWS_PER_PASS_ELSEWHERE = 64 * 1024
 
 _KNOWN_MLPS = [[nn.Linear, activation, nn.Linear] for activation in (QuickGELU, nn.GELU)]
@@ -178,7 +178,9 @@ class ImageTower(FrozenTower):
         weights, dtype = self.weights(self.dtype()), self.dtype()
         length = len(self.visual.positional_embedding)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            passes = images.split(_per_pass(length, images.device))
+            count = _per_pass(length, images.device)
+            # In sixteens where it can be: 32 images of ViT-B/32 take a tenth less than 38 do, each.
+            passes = images.split(count - count % 16 or count)
             return torch.cat([self._encode(part.to(dtype), weights) for part in passes])
 
     def _fold(self, dtype: torch.dtype) -> Weights:
