@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 from pathlib import Path
@@ -14,6 +15,8 @@ from mmaction.registry import RUNNERS
 
 from mmdfer.compat import init_cpu_ranks
 from mmdfer.errors import DFERError
+
+_BUILT = itertools.count()  # the runs of this process
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -101,4 +104,8 @@ def check_checkpoint(path: str) -> None:
 def build_runner(cfg: Config) -> Runner:
     """Joins the ranks where there is no accelerator, and builds the Runner that the config asks."""
     init_cpu_ranks(cfg.launcher)
+    # mmengine finds a run's logger, message hub and visualizer again by the config's name and the
+    # second: a later run of this process must not take those of one begun in the same second.
+    if number := next(_BUILT):
+        cfg.setdefault('experiment_name', f'{Path(cfg.filename or "run").stem}_{number}')
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -35,6 +35,7 @@ from mmdfer import DFERError
 from mmdfer.datasets import DFERDataset, EpochSampler, bank
 from mmdfer.engine import EncodeOnceHook
 from mmdfer.engine.features import stack_vectors
+from mmdfer.launch import build_runner
 from mmdfer.models import CLIPDataPreprocessor, FrozenCLIP
 
 VIEWS = 2
@@ -396,7 +397,7 @@ def _config(data_root: Path, work_dir: Path, **options: object) -> Config:
 
 def _train(config: Config, monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], int]:
     """Trains, and returns the losses and how often the image tower was called."""
-    runner, losses = Runner.from_cfg(config), Losses()
+    runner, losses = build_runner(config), Losses()
     runner.register_hook(losses)
     return losses.losses, _count_passes(monkeypatch, runner.train)
 
@@ -459,7 +460,7 @@ def test_bank_and_memory_agree_and_a_bank_resumes_to_the_same_bits(
         monkeypatch.setattr(sys, 'argv', command)
         config = _config(data_root, tmp_path / 'test', **options)
         test.apply_flags(config, test.parse_args())
-        runner = Runner.from_cfg(config)
+        runner = build_runner(config)
         calls = _count_passes(monkeypatch, runner.test)
         assert (calls == 0) == bool(flags)
         scores[bool(flags)] = runner.test_evaluator.metrics[0].confusion

@@ -20,6 +20,7 @@ from mmengine.runner import Runner
 
 from mmdfer import DFERError
 from mmdfer.engine import BAPHook
+from mmdfer.launch import build_runner
 
 STAGES = ('text', 'video', 'joint')
 # What the paper lets train in each stage (BAP, Sec. 3.4), and the buffers that say which it is.
@@ -72,7 +73,7 @@ def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Runn
     config.merge_from_dict(small_options(data_root))
     config.merge_from_dict({'default_hooks.checkpoint.max_keep_ckpts': -1})
     config.work_dir = str(tmp_path_factory.mktemp('run'))
-    runner, recorder = Runner.from_cfg(config), Recorder()
+    runner, recorder = build_runner(config), Recorder()
     runner.register_hook(recorder)
     runner.train()
     return runner, recorder
@@ -186,7 +187,7 @@ def test_a_checkpoint_of_any_stage_gives_validation_figures(
 
 
 def _check(config: Config) -> None:
-    runner = Runner.from_cfg(config)
+    runner = build_runner(config)
     (hook,) = [h for h in runner.hooks if isinstance(h, BAPHook)]
     hook.check(runner.model, config.train_cfg.max_epochs)
 
@@ -220,7 +221,7 @@ def test_what_trains_when_a_layer_joins(
             'custom_hooks.0.stages.1.grows_at': [0, 0, 0, 1],
         }
     )
-    runner, recorder = Runner.from_cfg(config), Recorder()
+    runner, recorder = build_runner(config), Recorder()
     runner.register_hook(recorder)
     runner.train()
     before, after = recorder.before[3], recorder.after[3]  # the stage's second epoch

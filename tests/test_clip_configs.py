@@ -13,11 +13,11 @@ from conftest import NUM_TEST, NUM_TRAIN, ROOT
 from mixed import Observer
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.runner import Runner
 
 from mmaction.registry import DATASETS, MODELS
 
 from mmdfer.evaluation import metrics
+from mmdfer.launch import build_runner
 
 METHODS = ('clip_zero_shot', 'coop', 'cocoop', 'cliper', 'dfer_clip')
 DATASET = dict(synth='SynthDFER', dfew='DFEW', ferv39k='FERV39k', mafw='MAFW')
@@ -110,7 +110,7 @@ def test_a_config_trains_what_it_says_and_tests(
 ) -> None:
     config = small(name, data, monkeypatch)
     config.work_dir = str(tmp_path)
-    runner = Runner.from_cfg(config)
+    runner = build_runner(config)
     runner.register_hook(observer := Observer())
     runner.train()
     epochs = config.train_cfg.max_epochs
@@ -139,7 +139,7 @@ def test_each_step_of_cliper_trains_its_tower_or_its_texts(
 ) -> None:
     config = small('cliper/cliper_synth', data, monkeypatch)
     config.work_dir = str(tmp_path)
-    runner = Runner.from_cfg(config)
+    runner = build_runner(config)
     runner.register_hook(observer := Observer())
     runner.train()
     assert observer.changed(0, 1) == {'cls_head.tokens'}

@@ -16,12 +16,12 @@ import torch
 import trees
 from conftest import ROOT
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 from mmaction.apis import init_recognizer
 from mmaction.registry import DATASETS
 
 from mmdfer.evaluation.folds import read_fold
+from mmdfer.launch import build_runner
 
 FOLDERS = dict(dfew='DFEW', ferv39k='FERV39k', mafw='MAFW')
 
@@ -74,7 +74,7 @@ def small(name: str, work_dir: Path, **options: object) -> Config:
 @pytest.mark.parametrize('name', FOLDERS)
 def test_a_config_trains_its_three_stages_and_tests(name: str, tmp_path: Path, data: Path) -> None:
     config = small(name, tmp_path)
-    runner = Runner.from_cfg(config)
+    runner = build_runner(config)
     runner.train()
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert all(f"Stage {i}/3 '{stage}'" in log for i, stage in STAGES)
@@ -87,7 +87,7 @@ def test_a_config_trains_its_three_stages_and_tests(name: str, tmp_path: Path, d
     assert confusion.sum(1).tolist() == [labels.count(c) for c in range(len(confusion))]
 
     tested = small(name, tmp_path / 'test', load_from=str(tmp_path / 'epoch_3.pth'))
-    metrics = Runner.from_cfg(tested).test()
+    metrics = build_runner(tested).test()
     assert metrics['WAR'] == pytest.approx(report['last']['WAR'])
 
 
@@ -104,7 +104,7 @@ def test_the_large_variant_differs_in_its_tower_alone(name: str, tmp_path: Path)
     config = small(f'{name}_vitl14', tmp_path, **{'train_dataloader.batch_size': 8})
     config.train_dataloader.dataset.indices = 16
     config.merge_from_dict({'custom_hooks.0.stages.0.epochs': 1})
-    Runner.from_cfg(config).train()
+    build_runner(config).train()
     model = init_recognizer(config, str(tmp_path / 'epoch_3.pth'), device='cpu')
     assert model.cls_head.num_classes == len(trees.MAFW if name == 'mafw' else trees.DFEW)
 

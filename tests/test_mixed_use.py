@@ -22,11 +22,12 @@ from conftest import ROOT
 from mixed import SHIPPED_MODELS, PictureClips, batch, make_runner, shipped
 from mmengine import load
 from mmengine.config import Config
-from mmengine.runner import Runner
 from test_net_configs import small
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmaction.registry import MODELS
+
+from mmdfer.launch import build_runner
 
 TOOLS = SHIPPED_MODELS.parents[2] / 'tools' / 'analysis_tools'
 
@@ -165,7 +166,7 @@ def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     dump = dict(type='DumpResults', out_file_path=str(folder / 'results.pkl'))
     config.test_evaluator = [config.test_evaluator, dump]
-    runner = Runner.from_cfg(config)
+    runner = build_runner(config)
     runner.train()
     (folder / 'metrics.txt').write_text(str(runner.test()['WAR']))
     config.dump(folder / 'config.py')

@@ -17,6 +17,8 @@ from mmengine.runner import Runner
 
 from mmaction.registry import METRICS, MODELS
 
+from mmdfer.launch import build_runner
+
 CONFIGS = ROOT / 'configs'
 FOLDERS = dict(dfew='DFEW', ferv39k='FERV39k', mafw='MAFW', synth='synth')
 CLASSES = dict(dfew=7, ferv39k=7, mafw=11, synth=7)
@@ -146,7 +148,7 @@ def test_a_config_of_each_schedule_runs_whole(name: str, tmp_path: Path) -> None
     (path,) = CONFIGS.glob(f'*/{name}.py')
     config = small(path, tmp_path)
     config.merge_from_dict({'train_cfg.max_epochs': 2, 'train_dataloader.dataset.indices': 3})
-    runner = Runner.from_cfg(config)
+    runner = build_runner(config)
     runner.train()
     assert (runner.epoch, runner.iter) == (2, 4)
     report = json.loads((tmp_path / 'report.json').read_text())

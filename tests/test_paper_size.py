@@ -16,6 +16,7 @@ from mmengine.runner import Runner, load_checkpoint
 from mmaction.registry import MODELS
 
 from mmdfer import DFERError
+from mmdfer.launch import build_runner
 
 MB = 1e6
 
@@ -42,7 +43,7 @@ def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runner:
         'work_dir': str(tmp_path_factory.mktemp('vit')),
     }
     config.merge_from_dict(options)
-    runner = Runner.from_cfg(config)
+    runner = build_runner(config)
     runner.train_dataloader.dataset.vectors = torch.randn(NUM_TRAIN, 2, 1, 16, 512)
     runner.val_dataloader.dataset.vectors = torch.randn(NUM_TEST, 1, 1, 16, 512)
     runner.train()

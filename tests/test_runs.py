@@ -20,6 +20,8 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 import mmaction
 
+from mmdfer.launch import build_runner
+
 STOCK = Path(mmaction.__file__).parent / '.mim' / 'tools'
 
 
@@ -36,7 +38,7 @@ class Kill(Hook):
 
 def _train(config: Config, kill: tuple[int, int] | None, kill_in_save: int | None) -> None:
     torch.set_num_threads(1)
-    runner = Runner.from_cfg(config)
+    runner = build_runner(config)
     if kill is not None:
         runner.register_hook(Kill(*kill))
     if kill_in_save is not None:

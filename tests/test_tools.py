@@ -26,6 +26,7 @@ import mmaction
 
 import mmdfer
 from mmdfer.errors import DFERError, one_line_errors
+from mmdfer.launch import build_runner
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / 'tools'
@@ -240,6 +241,20 @@ def test_training_keeps_the_best_and_writes_the_confusion_matrix(trained: Path) 
     assert (trained / 'epoch_2.pth').is_file()
     assert len(list(trained.glob('best_WAR_epoch_*.pth'))) == 1
     assert len(list(trained.glob('*/confusion_matrix.png'))) == 1
+
+
+def test_runs_begun_in_the_same_second_keep_their_figures_apart(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('time.time', lambda: 1.8e9)
+    runners = []
+    for name in ('a', 'b'):
+        cfg = Config.fromfile(config)
+        cfg.merge_from_dict(dict(launcher='none', work_dir=str(tmp_path / name)))
+        runners.append(build_runner(cfg))
+    folders = [runner.visualizer.get_backend('LocalVisBackend')._save_dir for runner in runners]
+    assert [Path(folder).relative_to(tmp_path).parts[0] for folder in folders] == ['a', 'b']
+    assert runners[0].message_hub is not runners[1].message_hub
 
 
 def test_testing_gives_the_figures_of_validation(
