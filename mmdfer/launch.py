@@ -103,7 +103,7 @@ def check_checkpoint(path: str) -> None:
 
 def build_runner(cfg: Config) -> Runner:
     """Joins the ranks where there is no accelerator, and builds the Runner that the config asks."""
-    init_cpu_ranks(cfg.launcher)
+    init_cpu_ranks(cfg.get('launcher', 'none'))
     # mmengine finds a run's logger, message hub and visualizer again by the config's name and the
     # second: a later run of this process must not take those of one begun in the same second.
     if number := next(_BUILT):
