@@ -1,9 +1,9 @@
 """The small budget of the nets on the synthetic benchmark: 4 epochs of batch 16, from nothing.
 
 Ours, all of it, and the same for every net: AdamW at 5e-4 with a cosine, in bfloat16. Nets of 2 to
-3 G multiplications a clip (ResNet18 on 16 frames of 64, in 2D or 3D) take some 10 minutes on one
-core that has bfloat16 products. It is too small to bring a net to what it can do, so its rows
-compare code and cost, not methods. More of it is ``max_epochs`` here, for all nets.
+3 G multiplications a clip (ResNet18 on 16 frames of 64, in 2D or 3D) take 10 to 14 minutes
+on one core that has bfloat16 products. It is too small to bring a net off chance, so its rows
+compare cost, not methods. More of it is ``max_epochs`` here, for all nets.
 """
 
 max_epochs = 4
