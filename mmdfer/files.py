@@ -2,10 +2,63 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+from mmdfer.errors import DFERError
+
+T = TypeVar('T')
+
+# Faults that pass: of a network file system, of a server under load, of too many open files.
+_NAMES = ('EAGAIN', 'EBUSY', 'EINTR', 'EIO', 'EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'ESTALE')
+_NAMES += ('ECONNRESET', 'ENETDOWN', 'ENETUNREACH', 'EHOSTDOWN', 'EREMOTEIO', 'ETIMEDOUT')
+PASSING = frozenset(getattr(errno, name) for name in _NAMES if hasattr(errno, name))
+# Seconds to wait before reading again.
+WAITS = (0.1, 0.5, 2.0)
+
+
+class FileSystemError(DFERError):
+    """A file system fails, or refuses a file. The file itself may be whole."""
+
+
+def read_patiently(read: Callable[[], T], path: str | os.PathLike) -> T:
+    """Call ``read``, again after a pause where the file system fails for a moment.
+
+    Args:
+        read: Reads the file or folder. It may raise an OSError.
+        path: What it reads, for the error.
+
+    Returns:
+        What ``read`` returns.
+
+    Raises:
+        FileSystemError: The fault does not pass within three seconds, or the file may not be read.
+        OSError: Any other, for example that there is no such file.
+    """
+    for wait in (*WAITS, None):
+        try:
+            return read()
+        except OSError as error:
+            fault = error
+        if fault.errno not in PASSING:
+            break
+        if wait is not None:
+            time.sleep(wait)
+    if fault.errno in PASSING:
+        raise FileSystemError(
+            f'{path}: the file system fails ({fault.strerror}), {len(WAITS) + 1} times in '
+            f'{sum(WAITS):.1f} s; check it, then go on with --resume'
+        ) from fault
+    if fault.errno in (errno.EACCES, errno.EPERM):
+        raise FileSystemError(
+            f'{path}: may not be read ({fault.strerror}); correct its permissions'
+        ) from fault
+    raise fault
 
 
 @contextmanager

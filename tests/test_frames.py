@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from mmaction.registry import DATASETS
 
 from mmdfer.datasets import ClipDecode, ClipInit, DFERDataset, SampleSegments
-from mmdfer.datasets.frames import UnreadableClipError, list_frames, read_picture
+from mmdfer.datasets.frames import list_frames, read_picture
 from mmdfer.engine import UnreadableHook
-from mmdfer.errors import DFERError
+from mmdfer.errors import DFERError, UnreadableClipError
 
 PIPELINE = [
     dict(type='ClipInit'),
