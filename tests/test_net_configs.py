@@ -172,6 +172,7 @@ def test_a_config_keeps_the_protocol(path: Path) -> None:
     assert train.dataset.num_views is None
     assert (train.dataset.split, test.dataset.split) == ('train', 'test')
     assert test.dataset.test_mode
+    assert config.test_pipeline == test.dataset.pipeline  # MMAction2's inference takes the former
     assert 'custom_hooks' not in config
 
 

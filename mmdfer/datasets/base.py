@@ -226,8 +226,9 @@ class DFERDataset(BaseActionDataset):
         raise UnreadableClipError(f'{self.ann_file}: none of its {len(self)} clips can be read')
 
     def _view_of(self, index: int) -> int:
-        epoch = index.epoch if isinstance(index, EpochIndex) else _epoch_of_run()
-        return self.view_at(int(index), epoch)
+        if isinstance(index, EpochIndex):
+            return self.view_at(int(index), index.epoch)
+        return self.view_at(int(index), 0 if self.test_mode else _epoch_of_run())
 
     def _clip_seed(self, index: int) -> int:
         if index not in self._seeds:

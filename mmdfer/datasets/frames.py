@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
-import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mmaction.datasets.transforms import UniformSample
 from mmaction.registry import TRANSFORMS
@@ -120,7 +119,8 @@ def folder_of_frames(path: str) -> str | None:
 def read_picture(path: str | os.PathLike) -> np.ndarray:
     """Decode a picture to RGB, uint8 (H, W, 3); of 16 bits a channel, the upper 8.
 
-    Pillow decodes: where a file is cut short, OpenCV fills the rest with grey in most releases.
+    Pillow decodes: where a file is cut short, OpenCV fills the rest with grey in most releases. A
+    picture is turned as its EXIF tag says; transparency is ignored.
 
     Raises:
         FileSystemError: The file cannot be read for now; it may be whole.
@@ -131,7 +131,7 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
         if picture.mode.startswith('I'):  # grey of 16 bits, which Pillow would cut off at 255
             grey = (np.asarray(picture) >> 8).astype(np.uint8)
             return np.repeat(grey[..., None], 3, axis=2)
-    return mmcv.imfrombytes(content, channel_order='rgb', backend='pillow')
+        return np.array(ImageOps.exif_transpose(picture).convert('RGB'))
 
 
 class FolderReader:
