@@ -5,6 +5,8 @@
 Published figures on FERV39k: none that we quote.
 Ours: not measured, since nobody here holds the data.
 
+The weights are downloaded when training begins; without ``pretrained`` it begins from nothing.
+
 The files under _base_ say what is the papers' and what is ours.
 """
 
@@ -15,4 +17,6 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(cls_head=dict(num_classes={{_base_.num_classes}}))
+model = dict(
+    backbone=dict(pretrained={{_base_.weights}}), cls_head=dict(num_classes={{_base_.num_classes}})
+)

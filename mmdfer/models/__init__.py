@@ -16,6 +16,7 @@ from mmdfer.models.recognizer import CLIPRecognizer
 from mmdfer.models.temporal import GRUNeck, LSTMNeck, TemporalTransformer
 from mmdfer.models.text_head import TextHead
 from mmdfer.models.vgg import VGG
+from mmdfer.models.video_resnet import VideoResNet
 
 __all__ = [
     'JAS',
@@ -38,4 +39,5 @@ __all__ = [
     'MATHead',
     'TemporalTransformer',
     'TextHead',
+    'VideoResNet',
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -15,8 +13,7 @@ from torchvision.models.video import r3d_18
 from mmaction.registry import MODELS
 
 from mmdfer.errors import DFERError
-
-KINETICS = 'https://download.pytorch.org/models/r3d_18-b3b3357e.pth'  # torchvision's, 127 MB
+from mmdfer.models.video_resnet import load_video_resnet
 
 
 class DMIN(nn.Module):
@@ -99,7 +96,7 @@ class M3DFEL(BaseModule):
     Args:
         instances: In a bag.
         instance_length: Frames of each.
-        pretrained: Path of R3D-18's weights, torchvision's file, which is never downloaded.
+        pretrained: Weights of R3D-18, as for VideoResNet.
         init_cfg: As for mmengine's BaseModule.
     """
 
@@ -118,14 +115,14 @@ class M3DFEL(BaseModule):
         self.dliam = DLIAM(instances)
 
     def init_weights(self) -> None:
-        """Reads R3D-18's weights where a path is given.
+        """Load R3D-18's weights where some are given.
 
         Raises:
-            DFERError: There is no such file, or it holds something else.
+            DFERError: As ``load_video_resnet``.
         """
         super().init_weights()
         if self.pretrained is not None:
-            load_r3d(self.r3d, self.pretrained)
+            load_video_resnet(self.r3d, 'r3d_18', self.pretrained)
 
     def forward(self, x: Tensor) -> Tensor:
         """Makes one vector of each clip.
@@ -148,24 +145,3 @@ class M3DFEL(BaseModule):
         x = x.unflatten(2, (self.instances, self.instance_length))  # (N, 3, instances, t, H, W)
         features = self.r3d(x.transpose(1, 2).flatten(0, 1))  # (N * instances, 512)
         return self.dliam(features.view(len(x), self.instances, -1))[:, :, None, None, None]
-
-
-def load_r3d(r3d: nn.Module, path: str) -> None:
-    """Loads torchvision's file of an R3D-18 but for its classifier; executes nothing from it.
-
-    Raises:
-        DFERError: There is no such file, or it holds something else.
-    """
-    if not os.path.isfile(path):
-        raise DFERError(
-            f'M3DFEL: pretrained={path!r} is not a file; fetch {KINETICS}, or give None to train '
-            'from scratch'
-        )
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-        r3d.load_state_dict({k: v for k, v in state.items() if not k.startswith('fc.')})
-    except (UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError) as error:
-        reason = ' '.join(str(error).split())[:160]
-        raise DFERError(
-            f"{path}: not the weights of torchvision's r3d_18 ({reason}); fetch {KINETICS}"
-        ) from error
