@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from mixed import PictureClips, accuracy, batch, make_runner
 from mmengine.config import Config
 from reference import State, affine, attention, gelu, layer_norm, under
+from references.m3dfel import dmin as reference_dmin
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights
 from torchvision.models.video import R3D_18_Weights, r3d_18
@@ -155,19 +156,23 @@ def lstm_by_hand(x: Tensor, state: State, layers: int) -> Tensor:
 
 
 def dmin_by_hand(x: Tensor, state: State) -> Tensor:
-    """DMIN over one bag (instances, C), from the paper's sums."""
+    """DMIN over one bag (instances, C), from the authors' sums, a channel at a time."""
     shares = [state[f'{name}_weight'].exp() for name in ('mean', 'var')]
     mean_share, var_share = (share / share.sum() for share in shares)
-    bag_mean = x.sum() / x.numel()
-    bag_var = (x - bag_mean).square().sum() / x.numel()
-    rows = []
-    for row in x:
-        row_mean = row.sum() / len(row)
-        row_var = (row - row_mean).square().sum() / len(row)
-        mean = mean_share[0] * row_mean + mean_share[1] * bag_mean
-        var = var_share[0] * row_var + var_share[1] * bag_var
-        rows.append((row - mean) / (var + 1e-5) ** 0.5 * state['weight'] + state['bias'])
-    return torch.stack(rows)
+    instances, channels = x.shape
+    means = [sum(x[i, c] for i in range(instances)) / instances for c in range(channels)]
+    variances = [
+        sum((x[i, c] - means[c]) ** 2 for i in range(instances)) / (instances - 1)
+        for c in range(channels)
+    ]
+    bag_mean = sum(means) / channels
+    bag_var = sum(v + m**2 for v, m in zip(variances, means)) / channels - bag_mean**2
+    columns = []
+    for c in range(channels):
+        mean = mean_share[0] * means[c] + mean_share[1] * bag_mean
+        var = var_share[0] * variances[c] + var_share[1] * bag_var
+        columns.append((x[:, c] - mean) / (var + 1e-5) ** 0.5 * state['weight'][c])
+    return torch.stack(columns, dim=1) + state['bias']
 
 
 def test_dliam_equals_its_equations_written_out() -> None:
@@ -194,13 +199,13 @@ def test_dliam_equals_its_equations_written_out() -> None:
         torch.testing.assert_close(vector, torch.stack(by_hand), rtol=1e-5, atol=1e-6)
 
 
-def test_dmin_lies_between_two_layer_norms() -> None:
-    """With all weight on the instance it is LayerNorm over C, with all on the bag over both."""
+def test_dmin_with_all_weight_on_the_channels_is_an_instance_norm() -> None:
+    """torch's InstanceNorm1d of (N, C, instances), but for the divisor of its variance."""
     x = torch.randn(5, 4, 7) * 3 + torch.randn(5, 4, 1)
-    for weights, shape in (((9e9, -9e9), (7,)), ((-9e9, 9e9), (4, 7))):
-        norm = DMIN(7)
-        norm.mean_weight.data = norm.var_weight.data = torch.tensor(weights)
-        torch.testing.assert_close(norm(x), F.layer_norm(x, shape), rtol=1e-5, atol=1e-5)
+    norm = DMIN(7, eps=0)
+    norm.mean_weight.data = norm.var_weight.data = torch.tensor([9e9, -9e9])
+    by_torch = F.instance_norm(x.transpose(1, 2), eps=0).transpose(1, 2)
+    torch.testing.assert_close(norm(x), by_torch * (3 / 4) ** 0.5, rtol=1e-5, atol=1e-5)
 
 
 def test_dmin_equals_its_sums_written_out() -> None:
@@ -212,6 +217,8 @@ def test_dmin_equals_its_sums_written_out() -> None:
     bags = torch.randn(5, 4, 7) * torch.rand(5, 4, 1) + 2 * torch.randn(5, 4, 1)
     by_hand = torch.stack([dmin_by_hand(bag, norm.state_dict()) for bag in bags])
     torch.testing.assert_close(norm(bags), by_hand)
+    state = (norm.state_dict()[name] for name in ('weight', 'bias', 'mean_weight', 'var_weight'))
+    torch.testing.assert_close(norm(bags), reference_dmin(bags, *state))
 
 
 def test_m3dfel_reads_consecutive_frames_as_instances() -> None:

@@ -2,6 +2,7 @@
 
 from mmdfer.models.class_names import ClassNameHead
 from mmdfer.models.clip import CLIPDataPreprocessor, FrozenCLIP
+from mmdfer.models.cliper import CLIPERHead
 from mmdfer.models.cocoop import CoCoOpHead
 from mmdfer.models.coop import CoOpHead
 from mmdfer.models.dfer_clip import DFERCLIPHead
@@ -24,6 +25,7 @@ __all__ = [
     'P3D',
     'VGG',
     'CLIPDataPreprocessor',
+    'CLIPERHead',
     'CLIPRecognizer',
     'ClassNameHead',
     'CoCoOpHead',

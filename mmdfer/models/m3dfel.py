@@ -19,8 +19,13 @@ from mmdfer.models.video_resnet import load_video_resnet
 class DMIN(nn.Module):
     """Dynamic multi-instance normalisation (M3DFEL) over (N, instances, C).
 
-    Mean and variance are mixtures of those of each instance and those of the whole bag; the shares,
-    one pair for the means and one for the variances, are learned and start equal.
+    Mean and variance are mixtures of those of each channel over the instances of a bag, as
+    InstanceNorm has them, and of those of the whole bag. The shares, one pair for the means and one
+    for the variances, are learned and start equal.
+
+    From the authors' code (Tencent/TFace): the axes; a channel's variance is divided by the number
+    of instances less one, and the bag's is the mean over the channels of variance plus squared
+    mean, less the bag's squared mean.
 
     Args:
         dims: C.
@@ -31,19 +36,17 @@ class DMIN(nn.Module):
         super().__init__()
         self.eps = eps
         self.weight, self.bias = nn.Parameter(torch.ones(dims)), nn.Parameter(torch.zeros(dims))
-        self.mean_weight = nn.Parameter(torch.ones(2))  # of the instance and of the bag,
+        self.mean_weight = nn.Parameter(torch.ones(2))  # of the channel and of the bag,
         self.var_weight = nn.Parameter(torch.ones(2))  # before the softmax
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, instances, C) -> (N, instances, C)."""
-        of_instance = torch.var_mean(x, 2, correction=0, keepdim=True)  # (N, instances, 1)
-        of_bag = torch.var_mean(x, (1, 2), correction=0, keepdim=True)  # (N, 1, 1)
-        var, mean = (
-            weight[0] * instance + weight[1] * bag
-            for weight, instance, bag in zip(
-                (self.var_weight.softmax(0), self.mean_weight.softmax(0)), of_instance, of_bag
-            )
-        )
+        """Normalise (N, instances, C), two instances or more, to the same shape."""
+        var, mean = torch.var_mean(x, 1, keepdim=True)  # (N, 1, C)
+        bag_mean = mean.mean(2, keepdim=True)  # (N, 1, 1)
+        bag_var = (var + mean**2).mean(2, keepdim=True) - bag_mean**2
+        mean_share, var_share = self.mean_weight.softmax(0), self.var_weight.softmax(0)
+        mean = mean_share[0] * mean + mean_share[1] * bag_mean
+        var = var_share[0] * var + var_share[1] * bag_var
         return (x - mean) * (var + self.eps).rsqrt() * self.weight + self.bias
 
 
@@ -89,9 +92,8 @@ class M3DFEL(BaseModule):
     vector of them.
 
     From the paper: R3D-18 with Kinetics-400's weights, 4 instances of 4 of 16 frames at 112, BiLSTM
-    of 2 layers, DMIN. From a replicate of the paper's code: 8 heads, queries, keys and values
-    without biases, the kernel of 3 of the aggregation. Ours: DMIN's variances are over all values,
-    not over all but one, so that the bag's is exactly that of its instances together.
+    of 2 layers, DMIN. From the authors' code (Tencent/TFace): 8 heads, queries, keys and values
+    without biases, no projection behind the attention, the kernel of 3 of the aggregation.
 
     Args:
         instances: In a bag.
