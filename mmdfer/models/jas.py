@@ -62,7 +62,7 @@ def _layer(dims: int) -> nn.TransformerEncoderLayer:
 class JAS(TemporalNeck):
     """Joint dynamic Alignment Synchronizer: time becomes one vector, sentences become one class.
 
-    Three encoders (Align-DFER, Sec. 3.2 and 3.3). Which one is at work is the stage of training,
+    Three encoders (Align-DFER, Sec. 3.3 and 3.4). Which one is at work is the stage of training,
     kept with the number of layers that have joined in buffers that travel with the checkpoint:
 
     ========  =============================  =======================
@@ -74,6 +74,13 @@ class JAS(TemporalNeck):
     ========  =============================  =======================
 
     As the neck of MMAction2's own recognizers it has no text side; see TemporalNeck.
+
+    From the paper: the three encoders, 2 layers over the sentences, 4 over the frames, 4 in the
+    joint encoder, whose first 2 start from the image dynamic encoder's. Ours, where it is silent:
+    frame vectors and sentences are brought to unit length before (CLIPRecognizer); pre-norm layers
+    with D / 64 heads, MLP 4x, GELU, no dropout and no norm at the end; positions drawn from N(0,
+    0.02), added for the layers and taken off before the mean over time; layers join as the
+    identity.
 
     Args:
         dims: D, the width of the vectors.

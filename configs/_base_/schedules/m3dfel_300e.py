@@ -1,8 +1,8 @@
 """M3DFEL's schedule, from the authors' code (Tencent/TFace): AdamW, 300 epochs, 20 of warm-up.
 
 AdamW at 5e-4 with decay 0.05, a cosine down to 5e-6 over all 300 epochs, batch 256 (in the
-dataset's file). Their warm-up is linear from 0 to 5e-4; here it multiplies the cosine, which is
-within 1.1 % of 1 by then.
+dataset's file), a warm-up that is linear from 0 to 5e-4. Ours: it multiplies the cosine, which is
+within 1.1 % of 1 until then.
 """
 
 max_epochs, warm_up = 300, 20

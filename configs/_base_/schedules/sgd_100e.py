@@ -1,7 +1,7 @@
 """A net whole, in 100 epochs: SGD at 0.01, a tenth of it from epoch 40 and again from 80.
 
 Of Former-DFER's code (Zhao and Liu, ACM MM 2021): all of it, with batch 32 (in the dataset's file).
-For the other nets it is ours: one course for all, so that rows differ by the net alone.
+Ours for the other nets: one course for all, so that rows differ by the net alone.
 """
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100, val_interval=1)
