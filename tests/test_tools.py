@@ -79,6 +79,12 @@ def _tested(work_dir: Path) -> dict[str, float]:
     return json.loads(max(found, key=lambda path: path.stat().st_mtime_ns).read_text())
 
 
+def _losses(work_dir: Path) -> list[float]:
+    """The logged training losses of a run."""
+    lines = next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()
+    return [row['loss'] for row in map(json.loads, lines) if 'loss' in row]
+
+
 # ------------------------------------------------------------------ flags
 
 
@@ -347,6 +353,8 @@ def test_two_ranks_train_what_one_does_and_count_each_clip_once(
         for path in (trained / 'epoch_2.pth', checkpoint)
     )
     assert all(torch.allclose(two[name], tensor, rtol=1e-5) for name, tensor in one.items())
+    # Of the same steps, rank 0 alone has seen half of the clips.
+    assert _losses(work_dir) == pytest.approx(_losses(trained), rel=1e-5)
     _run(
         TOOLS / 'dist_test.sh',
         config,
