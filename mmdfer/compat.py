@@ -30,7 +30,8 @@ import sys
 import types
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
@@ -436,9 +437,28 @@ def init_cpu_ranks(launcher: str) -> None:
             f'launcher {launcher!r}: the environment variable {error.args[0]} is not set; '
             'start the ranks with tools/dist_train.sh or tools/slurm_train.sh'
         ) from None
-    torch.distributed.init_process_group('gloo')
+    with explain_taken_port():
+        torch.distributed.init_process_group('gloo')
     # A gloo thread that outlives the interpreter aborts the process now and then.
     atexit.register(_leave_ranks)
+
+
+@contextmanager
+def explain_taken_port() -> Iterator[None]:
+    """Turn torch's error about a port that another program uses into one line.
+
+    Raises:
+        DFERError: The ranks cannot meet at MASTER_PORT.
+    """
+    try:
+        yield
+    except torch.distributed.DistNetworkError as error:
+        port = os.environ.get('MASTER_PORT')
+        reason = 'another program uses it' if 'EADDRINUSE' in str(error) else 'no rank answers'
+        raise DFERError(
+            f'MASTER_PORT={port} on {os.environ.get("MASTER_ADDR")}: the ranks cannot meet there, '
+            f'{reason}; set MASTER_PORT to another port (tools/dist_*.sh: PORT)'
+        ) from error
 
 
 def _leave_ranks() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import logging
 import multiprocessing
@@ -10,6 +12,7 @@ import runpy
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -323,7 +326,8 @@ def test_what_cannot_be_a_bank_is_refused(
     dataset = _dataset(data_root)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, 'disk_usage', lambda _: SimpleNamespace(free=1000))
-        with pytest.raises(DFERError, match=r'needs 0\.0 GB more'):
+        # 32 clips of 2 views, with 16 frames of 12 numbers of 2 bytes
+        with pytest.raises(DFERError, match=r'needs 24\.6 kB more, 1\.0 kB are free'):
             _encode(tmp_path / 'full', dataset)
     (tmp_path / 'train').mkdir()
     (tmp_path / 'train' / 'manifest.json').write_text('{"half')
@@ -336,6 +340,52 @@ def test_what_cannot_be_a_bank_is_refused(
     hook = EncodeOnceHook(bank=str(tmp_path))
     with pytest.raises(DFERError, match='unfreezes the image tower'):
         hook.serve(SimpleNamespace(model=model, logger=None), [])
+
+
+@pytest.mark.parametrize(
+    ('count', 'said'),
+    [(0, '0 bytes'), (999, '999 bytes'), (1000, '1.0 kB'), (25 * 10**5, '2.5 MB')]
+    + [(123 * 10**8, '12.3 GB'), (2 * 10**12, '2.0 TB')],
+)
+def test_bytes_are_said_in_fitting_units(count: int, said: str) -> None:
+    assert bank._in_bytes(count) == said
+
+
+@pytest.mark.parametrize('code', [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_without_locks_is_one_line(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr('fcntl.flock', flock)
+    with pytest.raises(DFERError, match='bank: its file system .*does not lock files .*: give'):
+        bank.open_bank(tmp_path / 'bank', {}, ['x'], lambda: (1, 1, 16, 8))
+
+
+def test_a_lock_that_another_process_holds_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / 'bank').mkdir()
+    with (tmp_path / 'bank' / 'manifest.lock').open('a') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        release = threading.Timer(0.3, fcntl.flock, (file, fcntl.LOCK_UN))
+        release.start()
+        opened = bank.open_bank(tmp_path / 'bank', {}, ['x'], lambda: (1, 1, 16, 8))
+        assert not release.is_alive() and opened.missing() == [0]
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+    opened = bank.open_bank(tmp_path, {}, ['x'], lambda: (1, 1, 2, 2))
+    # Linux gives no process a number as high as this.
+    left = [
+        tmp_path / 'shards/.00000.4194305.aside.json',
+        tmp_path / '.manifest.4194305.aside.json',
+    ]
+    for path in left:
+        path.write_text('{"half')
+    assert list(opened.claim()) == [0]
+    opened.write(0, torch.zeros(1, 1, 1, 2, 2), {})
+    bank.open_bank(tmp_path, {}, ['x'], lambda: (1, 1, 2, 2))
+    assert not [path for path in left if path.exists()]
 
 
 # ------------------------------------------------------------------ what reading costs

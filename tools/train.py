@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 
 from mmdfer.engine import BAPHook
 from mmdfer.errors import DFERError, one_line_errors
+from mmdfer.files import explain_full_disk
 from mmdfer.launch import (
     add_bank_flag,
     add_run_flags,
@@ -119,9 +120,10 @@ def main() -> None:
     with one_line_errors():
         cfg = read_config(args)
         apply_flags(cfg, args)
-        runner = build_runner(cfg)
-        check_stages(runner)
-        runner.train()
+        with explain_full_disk(cfg.work_dir):
+            runner = build_runner(cfg)
+            check_stages(runner)
+            runner.train()
 
 
 if __name__ == '__main__':

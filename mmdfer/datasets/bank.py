@@ -28,7 +28,12 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from mmdfer.errors import DFERError
-from mmdfer.files import write_aside
+from mmdfer.files import clear_leftovers, explain_write_errors, write_aside
+
+try:
+    import fcntl
+except ImportError:  # Windows, where filelock uses other locks
+    fcntl = None
 
 CLIPS_PER_SHARD = 64
 _BYTES = 2  # of a number in half precision
@@ -105,6 +110,8 @@ class Bank:
             if self._record(shard) is not None:  # written since we looked
                 lock.release()
                 continue
+            for left_over in self.folder.glob(f'shards/.{shard:05d}.*.aside.json'):
+                left_over.unlink()  # by a process that was killed, since the lock is ours
             self._held[shard] = lock
             yield shard
 
@@ -132,7 +139,7 @@ class Bank:
                 f'{self.shards[shard][-1]} is not finite in half precision: train without --bank'
             )
         content = half.cpu().contiguous().numpy().astype('<f2', copy=False).tobytes()
-        with self._file.open('rb+') as file:
+        with explain_write_errors(self._file), self._file.open('rb+') as file:
             file.seek(self._offset(shard))
             file.write(content)
             file.flush()
@@ -199,13 +206,22 @@ class Bank:
         free = shutil.disk_usage(self.folder).free
         if sum(sizes) > free:
             raise DFERError(
-                f'{self.folder}: the bank needs {sum(sizes) / 1e9:.1f} GB more, {free / 1e9:.1f} '
-                'GB are free: give --bank a folder on another disk'
+                f'{self.folder}: the bank needs {_in_bytes(sum(sizes))} more, {_in_bytes(free)} '
+                'are free: give --bank a folder on another disk'
             )
-        self._file.touch()
-        total = self._offset(len(self.shards))
-        if self._file.stat().st_size < total:
-            os.truncate(self._file, total)
+        with explain_write_errors(self._file):
+            self._file.touch()
+            total = self._offset(len(self.shards))
+            if self._file.stat().st_size < total:
+                os.truncate(self._file, total)
+
+
+def _in_bytes(count: int) -> str:
+    """Return a number of bytes in the largest unit of which there is at least one."""
+    for unit, name in ((10**12, 'TB'), (10**9, 'GB'), (10**6, 'MB'), (10**3, 'kB')):
+        if count >= unit:
+            return f'{count / unit:.1f} {name}'
+    return f'{count} bytes'
 
 
 def open_bank(
@@ -225,9 +241,12 @@ def open_bank(
     Raises:
         DFERError: The bank was encoded with other settings, it is not one, or the disk is full.
     """
-    (folder / 'shards').mkdir(parents=True, exist_ok=True)
+    with explain_write_errors(folder):
+        (folder / 'shards').mkdir(parents=True, exist_ok=True)
     path = folder / 'manifest.json'
+    _check_locks(folder / 'manifest.lock')
     with FileLock(folder / 'manifest.lock'):
+        clear_leftovers(folder)
         manifest = _read_manifest(path)
         if manifest is None:
             manifest = dict(settings=settings, shape=list(shape()), shards=[])
@@ -243,6 +262,28 @@ def open_bank(
             with write_aside(path) as aside:
                 aside.write_text(json.dumps(manifest, indent=1))
     return bank
+
+
+def _check_locks(path: Path) -> None:
+    """Raise DFERError where the file system of a lock file has no locks.
+
+    filelock then waits for ever, or leaves a file that outlives a killed process and locks the
+    others out, or raises: that depends on its version and on the file system.
+    """
+    if fcntl is None:
+        return
+    with explain_write_errors(path), path.open('a') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_UN)
+        except (BlockingIOError, PermissionError):  # held by another process: there are locks
+            return
+        except OSError as error:
+            raise DFERError(
+                f'{path.parent}: its file system does not lock files ({error.strerror}): give '
+                '--bank a folder on another file system, or mount this one with locks (Lustre: '
+                '-o flock; NFS: without nolock)'
+            ) from error
 
 
 def _read_manifest(path: Path) -> dict[str, Any] | None:
