@@ -334,6 +334,31 @@ def test_files_elsewhere_are_left_to_mmengine(tmp_path, monkeypatch):
     assert names(tmp_path) >= {'epoch_1.pth', 'last_checkpoint', 'best_score_epoch_3.pth'}
 
 
+def test_resuming_clears_what_a_killed_run_left_and_no_other_file(tmp_path):
+    trained(tmp_path)
+    run, fold = tmp_path / '20260101_120000', tmp_path / 'fold_2'
+    gone = 4194305  # Linux gives no process a number as high as this
+    left = [
+        run / f'.confusion_matrix.{gone}.aside.png',
+        run / f'.confusion_matrix.{gone}.aside.csv',
+        tmp_path / f'.history.{gone}.aside.json',
+        tmp_path / f'.epoch_2.{gone}.aside.pth',
+        tmp_path / f'.last_checkpoint.{gone}.aside',
+    ]
+    kept = [
+        run / f'.confusion_matrix.{os.getppid()}.aside.png',  # a test in the same folder, running
+        run / 'confusion_matrix.png',
+        fold / f'.history.{gone}.aside.json',  # another run's
+        tmp_path / '.aside.json',
+    ]
+    for path in (*left, *kept):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('half')
+    make_runner(tmp_path, resume=True).train()
+    assert [path for path in left if path.exists()] == []
+    assert [path for path in kept if not path.exists()] == []
+
+
 def test_write_aside_leaves_the_old_file_on_an_error(tmp_path):
     path = tmp_path / 'deep' / 'scores.json'
     with write_aside(path) as aside:

@@ -440,6 +440,28 @@ def test_slurm_asks_for_gpus(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize('script', ['slurm_train.sh', 'slurm_test.sh'])
+def test_each_variable_of_the_slurm_scripts_is_documented_with_its_default(script: str) -> None:
+    table = dict(
+        re.findall(r'^\| `(\w+)` \| (.*?) \|', (ROOT / 'docs/clusters.md').read_text(), re.M)
+    )
+    used = dict(re.findall(r'\$\{(\w+):-(\d*)', (TOOLS / script).read_text()))
+    # MMAction2's variables and defaults; MMAction2 lets nobody choose the port.
+    theirs = (Path(mmaction.__file__).parent / '.mim' / 'tools' / script).read_text()
+    wanted = dict(re.findall(r'^(\w+)=\$\{\1:-"?(\d*)', theirs, re.M))
+    assert len(wanted) == 4 and wanted.items() <= used.items()
+    for name, default in {**wanted, 'MASTER_PORT': ''}.items():
+        assert name in used and table[name] == (default or table[name])
+
+
+def test_the_docs_say_what_preemption_costs_and_how_to_go_on() -> None:
+    text = ' '.join((ROOT / 'docs/clusters.md').read_text().split())
+    assert 'unit of training is the epoch' in text and 'no signal triggers another' in text
+    assert re.search(r'sbatch --requeue .*slurm_train\.sh .*--resume --bank', text)
+    assert 'GPUS=2 GPUS_PER_NODE=0 CPUS_PER_TASK=1 bash tools/slurm_train.sh' in text
+    assert 'docs/clusters.md' in (ROOT / 'README.md').read_text()
+
+
 @pytest.mark.parametrize('script', sorted(path.name for path in TOOLS.glob('*.sh')))
 def test_a_script_without_arguments_says_how_to_call_it(script: str) -> None:
     done = subprocess.run([TOOLS / script], capture_output=True, text=True)
