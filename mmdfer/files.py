@@ -53,29 +53,28 @@ def explain_write_errors(path: str | os.PathLike) -> Iterator[None]:
 
 
 @contextmanager
-def explain_full_disk(folder: str | os.PathLike) -> Iterator[None]:
+def explain_full_disk(*places: str | os.PathLike) -> Iterator[None]:
     """Do the same for a block that reads too, and that writes files through other packages.
 
-    Where the system does not say which file it was, the line names the folder.
+    Where the system does not say which file it was, the line names the places.
 
     Args:
-        folder: Where these files are written.
+        places: The folders and files that are written.
 
     Raises:
-        WriteError: The disk is full or read-only, or the user may not write in the folder.
+        WriteError: The disk is full or read-only, or the user may not write in these places.
     """
     try:
         yield
     except OSError as error:
         if isinstance(error, DFERError):
             raise
-        named = (
-            Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
-        )
-        inside = named is not None and Path(folder) in (named, *named.parents)
+        named = Path(error.filename) if isinstance(error.filename, str) else None
+        inside = named is not None and any(Path(p) in (named, *named.parents) for p in places)
         if error.errno not in (_REMEDIES if inside else _ONLY_WRITING):
             raise
-        raise WriteError(_line(named or f'a file in {folder}', error)) from error
+        anywhere = f'a file in {" or ".join(map(str, places))}'
+        raise WriteError(_line(named or anywhere, error)) from error
 
 
 def _line(path: str | os.PathLike, error: OSError) -> str:

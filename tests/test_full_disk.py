@@ -16,8 +16,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import toy
 
+from mmdfer.datasets.bank import Bank, open_bank
 from mmdfer.engine import AtomicCheckpointHook
 from mmdfer.errors import DFERError
 from mmdfer.files import (
@@ -28,7 +30,7 @@ from mmdfer.files import (
     warn_of_lost_logs,
     write_aside,
 )
-from mmdfer.synthetic import benchmark, make_benchmark, media
+from mmdfer.synthetic import benchmark, make_benchmark, media, releases
 from mmdfer.synthetic.releases import make_release
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -164,6 +166,28 @@ def test_a_drawn_tree_on_a_full_disk_is_completed_later(
     assert _contents(root, '.xlsx') == _contents(right, '.xlsx')
 
 
+def test_a_drawn_tree_has_no_part_of_a_clip_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, arguments = tmp_path / 'FERV39k', dict(clips=14, size=64, workers=1)
+    write, count = releases.write_picture, iter(range(1000))
+
+    def write_until_full(path: Path, picture: np.ndarray) -> None:
+        write(path, picture)
+        if next(count) == 100:
+            path.write_bytes(path.read_bytes()[:200])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(releases, 'write_picture', write_until_full)
+        with pytest.raises(WriteError, match=rf'^{root}/\.drawn/jpg/\w+: {FULL}'):
+            make_release('ferv39k', root, **arguments)
+    assert not list((root / '.drawn/jpg').glob('.*'))
+    make_release('ferv39k', root, **arguments)
+    right = make_release('ferv39k', tmp_path / 'right', **arguments)
+    assert _contents(root) == _contents(right)
+
+
 @pytest.mark.parametrize('cut', [1, 300, 4096])
 def test_a_video_of_which_the_end_is_missing_is_not_accepted(
     cut: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -261,6 +285,23 @@ def test_training_on_a_full_disk_keeps_its_checkpoint_and_goes_on(
     (disk.folder / 'ballast').unlink()
     train('--work-dir', work_dir, '--resume')
     assert (work_dir / 'epoch_2.pth').is_file()
+
+
+def test_a_bank_on_a_full_disk_is_completed_later(disk: SmallDisk) -> None:
+    def opened() -> Bank:
+        return open_bank(disk.folder / 'bank', {}, ['a'], lambda: (1, 1, 64, 512))
+
+    vectors, bank = torch.ones(1, 1, 1, 64, 512), opened()
+    (shard,) = bank.claim()
+    ballast = disk.fill()
+    with pytest.raises(WriteError, match=rf'^{disk.folder}/bank/vectors\.f16: {FULL}'):
+        bank.write(shard, vectors, {})
+    with pytest.raises(DFERError, match=r'needs 65\.5 kB more, 0 bytes are free'):
+        opened()
+    ballast.unlink()
+    assert opened().missing() == [shard]
+    bank.write(shard, vectors, {})
+    assert opened().missing() == [] and opened().verify() == []
 
 
 # ------------------------------------------------------------------ the errors

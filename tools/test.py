@@ -109,7 +109,7 @@ def main() -> None:
     with one_line_errors():
         cfg = read_config(args)
         apply_flags(cfg, args)
-        with explain_full_disk(cfg.work_dir):
+        with explain_full_disk(cfg.work_dir, *filter(None, [args.dump])):
             build_runner(cfg).test()
 
 

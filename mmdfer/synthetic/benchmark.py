@@ -13,6 +13,7 @@ with the frames they should hold, and remade where they differ.
 """
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -138,7 +139,9 @@ def _write_extra(path: Path, what: str, spec: ClipSpec, face: Identity, size: in
             render_parts(face, v, shot, time=t / last, size=size) for t, v in enumerate(values)
         ]
         values = np.stack([part[('masks', 'landmarks').index(what)] for part in parts])
-    np.savez_compressed(path, **{what: values})
+    content = io.BytesIO()  # numpy leaves a broken file open where the disk is full
+    np.savez_compressed(content, **{what: values})
+    path.write_bytes(content.getvalue())
 
 
 def _holds(path: Path, spec: ClipSpec, face: Identity, size: int) -> bool:

@@ -8,6 +8,7 @@ that a reader should find, and tells the tree from the real thing.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -598,13 +599,15 @@ def make_release(
 
 def _write_table(path: Path, rows: Sequence[tuple]) -> None:
     """Writes an Excel file."""
+    content = io.BytesIO()
     with explain_write_errors(tempfile.gettempdir()):  # where openpyxl collects the rows
         book = Workbook(write_only=True)
         page = book.create_sheet('Sheet1')
         for row in rows:
             page.append(list(row))
+        book.save(content)
     with write_aside(path) as aside:
-        book.save(aside)
+        aside.write_bytes(content.getvalue())
 
 
 def _media_of(root: Path, made: dict[str, Any]) -> list[str]:
