@@ -371,6 +371,24 @@ def test_two_ranks_train_what_one_does_and_count_each_clip_once(
     assert _tested(tmp_path / 'tested')['WAR'] == pytest.approx(600 / 7)
 
 
+@pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh'])
+def test_a_taken_port_is_one_line(script: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [TOOLS / script, 'config.py', 'epoch_1.pth', '2'],
+            env={**os.environ, 'PORT': port},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        f'error: PORT={port} is used by another program; set PORT to another port\n'
+    )
+
+
 FAKE_SRUN = """#!/usr/bin/env bash
 printf '%s\\n' "$@" > "$SRUN_LOG"
 while [ $# -gt 0 ] && [ "$1" != python ]; do
