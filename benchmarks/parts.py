@@ -434,7 +434,7 @@ def loading(s: Settings) -> tuple[Rows, Figures]:
         dataset.vectors = torch.from_numpy(vectors)
         config = dict(batch_size=min(64, clips), num_workers=0, dataset=dataset)
         loader = Runner.build_dataloader(
-            dict(config, sampler=dict(type='EpochSampler', shuffle=True)), seed=0
+            dict(config, sampler=dict(type='DefaultSampler', shuffle=True)), seed=0
         )
         extract(build_ours(s), loader)
         times = []

@@ -8,12 +8,23 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from mmdfer.errors import DFERError
 
+T = TypeVar('T')
+
+# Faults that pass: of a network file system, of a server under load, of too many open files.
+_NAMES = ('EAGAIN', 'EBUSY', 'EINTR', 'EIO', 'EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'ESTALE')
+_NAMES += ('ECONNRESET', 'ENETDOWN', 'ENETUNREACH', 'EHOSTDOWN', 'EREMOTEIO', 'ETIMEDOUT')
+PASSING = frozenset(getattr(errno, name) for name in _NAMES if hasattr(errno, name))
+# Seconds to wait before reading again.
+WAITS = (0.1, 0.5, 2.0)
+
+# What the user can do about an error on writing.
 _AGAIN = 'then run the same command again'
 _REMEDIES = {
     errno.ENOSPC: f'free space on that disk or give a folder on another one, {_AGAIN}',
@@ -27,6 +38,45 @@ _ONLY_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no read fails with 
 _ASIDE = re.compile(r'\..+\.(\d{1,9})\.aside(\.[^.]*)?')
 _PROBE = 1 << 16  # bytes; the logs of the start of a run take less
 _LONGEST_WRITE = 3600  # seconds; no process takes longer for one file
+
+
+class FileSystemError(DFERError):
+    """A file system fails, or refuses a file. The file itself may be whole."""
+
+
+def read_patiently(read: Callable[[], T], path: str | os.PathLike) -> T:
+    """Call ``read``, again after a pause where the file system fails for a moment.
+
+    Args:
+        read: Reads the file or folder. It may raise an OSError.
+        path: What it reads, for the error.
+
+    Returns:
+        What ``read`` returns.
+
+    Raises:
+        FileSystemError: The fault does not pass within three seconds, or the file may not be read.
+        OSError: Any other, for example that there is no such file.
+    """
+    for wait in (*WAITS, None):
+        try:
+            return read()
+        except OSError as error:
+            fault = error
+        if fault.errno not in PASSING:
+            break
+        if wait is not None:
+            time.sleep(wait)
+    if fault.errno in PASSING:
+        raise FileSystemError(
+            f'{path}: the file system fails ({fault.strerror}), {len(WAITS) + 1} times in '
+            f'{sum(WAITS):.1f} s; check it, then go on with --resume'
+        ) from fault
+    if fault.errno in (errno.EACCES, errno.EPERM):
+        raise FileSystemError(
+            f'{path}: may not be read ({fault.strerror}); correct its permissions'
+        ) from fault
+    raise fault
 
 
 class WriteError(DFERError, OSError):
@@ -54,9 +104,9 @@ def explain_write_errors(path: str | os.PathLike) -> Iterator[None]:
 
 @contextmanager
 def explain_full_disk(*places: str | os.PathLike) -> Iterator[None]:
-    """Do the same for a block that reads too, and that writes files through other packages.
+    """Turn a full disk into one line, in a block that also reads and lets other packages write.
 
-    Where the system does not say which file it was, the line names the places.
+    Where the system does not say which file could not be written, the line names the places.
 
     Args:
         places: The folders and files that are written.
@@ -98,10 +148,10 @@ def check_writable(folder: str | os.PathLike) -> None:
 
 
 def warn_of_lost_logs(logger: logging.Logger) -> None:
-    """Say in one line on stderr that a log file cannot be written, in place of a traceback a line.
+    """Print one line where a log file cannot be written, instead of a traceback for each record.
 
     Args:
-        logger: Of which the files are meant; training goes on without them.
+        logger: The logger whose files are watched. Training continues without them.
     """
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
@@ -109,7 +159,7 @@ def warn_of_lost_logs(logger: logging.Logger) -> None:
 
 
 class _Warning:
-    """Handles a failed record of a log file: a full disk is said once, other errors as ever."""
+    """Report once that the disk of a log file is full; leave other errors to the handler."""
 
     def __init__(self, handler: logging.FileHandler) -> None:
         self.path, self.upstream, self.said = handler.baseFilename, handler.handleError, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,12 @@ from mmengine.registry import init_default_scope
 
 import mmdfer  # noqa: F401  registers everything
 from mmdfer.synthetic.benchmark import make_benchmark
+
+# Each dataset that mmengine builds collects garbage, which takes half a second with all that was
+# imported above; nothing of it will ever be garbage.
+gc.freeze()
+# A loader whose workers an error has ended waits for them as long as this, five seconds.
+torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_TRAIN, NUM_TEST = 32, 14

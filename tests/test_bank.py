@@ -25,6 +25,7 @@ import torch.distributed
 import trees
 from conftest import NUM_TEST, NUM_TRAIN, ROOT, small_options
 from mmengine.config import Config
+from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -35,7 +36,7 @@ from torch.utils.data import DataLoader
 from mmaction.registry import DATASETS
 
 from mmdfer import DFERError
-from mmdfer.datasets import DFERDataset, EpochSampler, bank
+from mmdfer.datasets import DFERDataset, bank
 from mmdfer.engine import EncodeOnceHook
 from mmdfer.engine.features import stack_vectors
 from mmdfer.launch import build_runner
@@ -140,7 +141,7 @@ def test_each_vector_is_that_of_its_view(whole: Path, data_root: Path) -> None:
 def test_a_batch_is_that_of_its_clips_in_their_epochs(whole: Path, data_root: Path) -> None:
     dataset = _dataset(data_root)
     _encode(whole, dataset)
-    sampler = EpochSampler(dataset, shuffle=True, seed=0)
+    sampler = DefaultSampler(dataset, shuffle=True, seed=0)
     for epoch in (0, 3):
         sampler.set_epoch(epoch)
         order = [int(index) for index in sampler]
@@ -409,7 +410,7 @@ def test_a_batch_costs_a_millisecond(tmp_path: Path) -> None:
     made = bank.Bank(tmp_path, (8, 1, 16, 512), names, set())
     made.allocate()
     dataset.vectors, dataset.rows = made.vectors, torch.arange(2000).flip(0)
-    sampler = EpochSampler(dataset, shuffle=True, seed=0)
+    sampler = DefaultSampler(dataset, shuffle=True, seed=0)
     loader = DataLoader(dataset, 64, sampler=sampler, collate_fn=stack_vectors, drop_last=True)
     for epoch in range(8):  # the first passes bring the file in, and pack the samples
         sampler.set_epoch(epoch)

@@ -168,10 +168,11 @@ def test_a_config_keeps_the_protocol(path: Path) -> None:
         lengths = [t.clip_len for t in loader.dataset.pipeline if 'clip_len' in t]
         assert lengths == [16]
         assert loader.num_workers > 0
-    assert train.sampler.type == 'EpochSampler'
+    assert train.sampler.type == 'DefaultSampler'
     assert train.dataset.num_views is None
     assert (train.dataset.split, test.dataset.split) == ('train', 'test')
     assert test.dataset.test_mode
+    assert config.test_pipeline == test.dataset.pipeline  # MMAction2's inference takes the former
     assert 'custom_hooks' not in config
 
 

@@ -26,10 +26,9 @@ from mmaction.registry import HOOKS
 
 from mmdfer.datasets import DFERDataset
 from mmdfer.datasets.bank import Bank, open_bank
-from mmdfer.datasets.frames import UnreadableClipError
 from mmdfer.datasets.transforms import ShuffleFrames
 from mmdfer.engine.unwrap import unwrap
-from mmdfer.errors import DFERError
+from mmdfer.errors import DFERError, UnreadableClipError
 
 BANKS = Path('work_dirs', 'banks')  # where banks lie whose folder was not given
 Key = tuple[int, int]  # a clip's place in Views, and the number of the view

@@ -20,7 +20,7 @@ num_classes = 7
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,  # training reads vectors; the frames are decoded by EncodeOnceHook's workers
-    sampler=dict(type='EpochSampler', shuffle=True),
+    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='DFEW',
         data_root=data_root,

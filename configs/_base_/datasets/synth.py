@@ -14,9 +14,9 @@ num_classes = 7
 
 # Views: 16 frames, one of each segment; a crop of 64 from 69, the paper's 112 from 120.
 train_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ClipInit'),
     dict(type='UniformSample', clip_len=16),
-    dict(type='DecordDecode'),
+    dict(type='ClipDecode'),
     dict(type='Resize', scale=(-1, 69)),
     dict(type='RandomCrop', size=64),
     dict(type='Flip', flip_ratio=0.5),
@@ -24,9 +24,9 @@ train_pipeline = [
     dict(type='PackActionInputs'),
 ]
 test_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ClipInit'),
     dict(type='UniformSample', clip_len=16, test_mode=True),
-    dict(type='DecordDecode'),
+    dict(type='ClipDecode'),
     dict(type='Resize', scale=(-1, 69)),
     dict(type='CenterCrop', crop_size=64),
     dict(type='FormatShape', input_format='NCTHW'),
@@ -35,7 +35,7 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,  # training reads vectors; the frames are decoded by EncodeOnceHook's workers
-    sampler=dict(type='EpochSampler', shuffle=True),
+    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='SynthDFER',
         data_root=data_root,
