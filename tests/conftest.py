@@ -12,6 +12,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 
 import mmdfer  # noqa: F401  registers everything
@@ -38,6 +39,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _scope_and_seed() -> None:
     init_default_scope('mmaction')
     torch.manual_seed(0)
+    # A run of an earlier test, in this process, leaves its epoch, which datasets read.
+    MessageHub.get_current_instance().runtime_info.pop('epoch', None)
 
 
 @pytest.fixture(scope='session')
