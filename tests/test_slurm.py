@@ -159,7 +159,7 @@ class Cluster:
             env={**self.env, **env},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
         )
 
     def submit(self, *command: object, cwd: Path, **env: str) -> tuple[int, str]:
@@ -169,7 +169,7 @@ class Cluster:
         assert submitted.returncode == 0, submitted.stderr
         job = submitted.stdout.strip()
         # Not sbatch --wait, which looks every ten seconds.
-        self._wait(('squeue', '--noheader', f'--jobs={job}'), until='', seconds=120)
+        self._wait(('squeue', '--noheader', f'--jobs={job}'), until='', seconds=240)
         record = self.run('scontrol', '--oneliner', 'show', 'job', job, cwd=cwd).stdout
         status = int(re.search(r' ExitCode=(\d+):', record)[1])
         return status, (cwd / 'job.out').read_text()
