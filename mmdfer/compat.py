@@ -13,6 +13,7 @@
 - `disarm_config_text`: resume executes the config that the checkpoint holds, in both mmengines.
 - `write_test_metrics_once`: every rank writes the metrics of a test to the same file at once.
 - `score_bfloat16`: MMAction2's heads hand their scores to numpy, which knows no bfloat16.
+- `hand_backbone_to_preprocessor`: a preprocessor cannot know what its recognizer's weights expect.
 - `pass_on_data_root`: a `data_root` on the command line reaches no loader.
 - `find_own_configs`: mmengine reads `package::config` of OpenMMLab's own packages alone.
 - `init_cpu_ranks`: ranks want CUDA, in both mmengines; called by our tools, not by `apply`.
@@ -81,6 +82,7 @@ def apply() -> None:
     disarm_config_text()
     write_test_metrics_once()
     score_bfloat16()
+    hand_backbone_to_preprocessor()
     pass_on_data_root()
     find_own_configs()
 
@@ -493,6 +495,30 @@ def _own_config(name: str) -> str | None:
     if not path.is_file():
         raise DFERError(f'{name}: no such config; look below {configs}')
     return str(path)
+
+
+# ---------------------------------------------------------------- preprocessing
+
+
+def hand_backbone_to_preprocessor() -> None:
+    """Patch MMAction2's recognizers to hand their backbone to a preprocessor that has `adopt`.
+
+    BaseRecognizer builds the preprocessor before the backbone, whose weights decide with which mean
+    and std frames are normalised.
+    """
+    from mmaction.models import BaseRecognizer
+
+    upstream = BaseRecognizer.__init__
+    if hasattr(upstream, '__wrapped__'):
+        return
+
+    @functools.wraps(upstream)
+    def build(self: BaseRecognizer, *args: Any, **kwargs: Any) -> None:
+        upstream(self, *args, **kwargs)
+        if hasattr(self.data_preprocessor, 'adopt'):
+            self.data_preprocessor.adopt(self.backbone)
+
+    BaseRecognizer.__init__ = build
 
 
 # ---------------------------------------------------------------- ranks
