@@ -30,6 +30,7 @@ from mmdfer.datasets.frames import UnreadableClipError
 from mmdfer.datasets.transforms import ShuffleFrames
 from mmdfer.engine.unwrap import unwrap
 from mmdfer.errors import DFERError
+from mmdfer.models.clip import ENCODED_AND_BLENDED
 
 BANKS = Path('work_dirs', 'banks')  # where banks lie whose folder was not given
 Key = tuple[int, int]  # a clip's place in Views, and the number of the view
@@ -304,7 +305,7 @@ class EncodeOnceHook(Hook):
 
     Raises:
         DFERError: Some stage trains the image tower, the dataset draws a new view each epoch, or
-            the bank is of other settings.
+            the bank is of other settings, or the batches are mixed (MixUp, CutMix).
     """
 
     def __init__(
@@ -314,8 +315,14 @@ class EncodeOnceHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Encodes the training and the validation set, unless nothing is left to train."""
+        self.check(unwrap(runner.model))
         if runner.epoch < runner.max_epochs:
             self.serve(runner, (runner.train_loop, runner.val_loop))
+
+    def check(self, model: nn.Module) -> None:
+        """Raise DFERError where training would mix what this hook has encoded."""
+        if getattr(model.data_preprocessor, 'blending', None) is not None:
+            raise DFERError(ENCODED_AND_BLENDED)
 
     def before_test(self, runner: Runner) -> None:
         """Encodes the test set, if there is a bank to keep the vectors in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +28,10 @@ from mmdfer.models.clip_weights import (
 from mmdfer.models.identity import from_tensor, to_tensor
 from mmdfer.models.towers import ImageTower, TextTower
 
+ENCODED_AND_BLENDED = (
+    'model.data_preprocessor.blending mixes frames, and EncodeOnceHook (--bank) trains on vectors '
+    'that were encoded before: take EncodeOnceHook out of custom_hooks, or leave blending out'
+)
 IMAGES_PER_PASS = 64  # bounds the memory of one pass through open_clip's image tower
 
 
@@ -267,6 +272,8 @@ class CLIPDataPreprocessor(ActionDataPreprocessor):
             one to OpenAI's.
         std: Per channel, in 0..255. Defaults likewise.
         format_shape: ``'NCTHW'``, the shape that CLIPRecognizer takes.
+        blending: Config of MixupBlending, CutmixBlending or RandomBatchAugment, which mix the
+            frames of a training batch. Vectors that were encoded beforehand cannot be mixed.
     """
 
     def __init__(
@@ -274,13 +281,16 @@ class CLIPDataPreprocessor(ActionDataPreprocessor):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         format_shape: str = 'NCTHW',
+        blending: dict | None = None,
         **kwargs: Any,
     ) -> None:
         self._given = mean is not None, std is not None
         openai = Normalisation()
         mean = [255 * m for m in openai.mean] if mean is None else mean
         std = [255 * s for s in openai.std] if std is None else std
-        super().__init__(mean=mean, std=std, format_shape=format_shape, **kwargs)
+        # A copy: RandomBatchAugment lengthens the `probs` of its config, which may be built again.
+        blending = copy.deepcopy(blending)
+        super().__init__(mean=mean, std=std, format_shape=format_shape, blending=blending, **kwargs)
 
     def adopt(self, backbone: nn.Module) -> None:
         """Take over what the config left open: mean and std of a FrozenCLIP's weights."""
@@ -303,8 +313,14 @@ class CLIPDataPreprocessor(ActionDataPreprocessor):
         """Stacks a batch: views (clips, 3, T, H, W) are normalised, (clips, T, D) are not.
 
         Vectors may also come as one tensor (B, clips, T, D); they leave in fp32 or more.
+
+        Raises:
+            DFERError: Vectors are to be mixed: a mixture of frames has another vector than the
+                mixture of their vectors.
         """
         if inputs[0].ndim == 3:
+            if training and self.blending is not None:
+                raise DFERError(ENCODED_AND_BLENDED)
             vectors = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
             return vectors.to(torch.promote_types(vectors.dtype, torch.float32)), data_samples
         return super().preprocess(inputs, data_samples, training)
