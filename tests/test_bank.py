@@ -166,11 +166,11 @@ def test_the_next_clip_stands_in_for_one_that_is_lost(
     data_root: Path, tmp_path: Path, to_disk: bool
 ) -> None:
     shutil.copytree(data_root / 'synth', tmp_path / 'synth')
-    dataset = _dataset(tmp_path)
+    dataset, later = _dataset(tmp_path), _dataset(tmp_path)
     Path(dataset.get_data_info(5)['filename']).write_bytes(b'')
     if to_disk:
         _encode(tmp_path / 'bank', dataset)
-        dataset = _dataset(tmp_path)  # and a later run knows it too
+        dataset = later  # and a later run knows it too
     hook = EncodeOnceHook(str(tmp_path / 'bank') if to_disk else None, num_workers=0)
     loop = SimpleNamespace(dataloader=DataLoader(dataset))
     hook.serve(SimpleNamespace(model=_model(), logger=logging.getLogger('test')), [loop])
