@@ -107,6 +107,12 @@ def test_a_config_is_built_twice() -> None:
     assert blending == BLENDINGS['either']
 
 
+@pytest.mark.parametrize('classes', [6, 11])
+def test_another_number_of_classes_is_refused(classes: int) -> None:
+    with pytest.raises(DFERError, match=f'blending has num_classes={classes}, the head has 7'):
+        _recognizer('CoOpHead', dict(MIXUP, num_classes=classes))
+
+
 @pytest.mark.parametrize('blending', BLENDINGS)
 def test_encoded_vectors_are_not_mixed(blending: str) -> None:
     model = _recognizer('CoOpHead', BLENDINGS[blending])
