@@ -333,7 +333,8 @@ class EncodeOnceHook(Hook):
     are decoded and encoded, shared among the ranks. Afterwards the dataset gives vectors (T, D) in
     place of frames, and the backbone lets them pass. Without a bank they are kept in memory in
     fp32, for this run; in a bank they are kept on disk in half precision, for every run, fold and
-    text head over the same views and weights, and testing reads them too.
+    text head over the same views and weights, and testing reads them too. Clips whose files have
+    changed since are encoded again.
 
     Args:
         bank: A bank's folder; True for one below ``work_dirs/banks`` that is named after what its
