@@ -12,6 +12,7 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -74,30 +75,35 @@ def make_runner(folder: str | Path, resume: bool = False, launcher: str = 'none'
         collate = dict(type='default_collate')
         return dict(dataset=Points(), sampler=sampler, collate_fn=collate, batch_size=4)
 
-    Runner._log_env = lambda self, env_cfg: None  # it asks compilers for their versions: seconds
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None)
-    return Runner(
-        model=Line(),
-        work_dir=str(folder),
-        train_dataloader=loader(True),
-        val_dataloader=loader(False),
-        train_cfg=dict(by_epoch=True, max_epochs=EPOCHS, val_interval=1),
-        val_cfg=dict(),
-        val_evaluator=[Score()],
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9)),
-        default_hooks=dict(
-            checkpoint=dict(
-                type='AtomicCheckpointHook', interval=1, save_best='score', rule='greater', **hook
-            )
-        ),
-        resume=resume,
-        launcher=launcher,
-        randomness=dict(seed=3),
-        default_scope='mmaction',
-        experiment_name=f'{Path(folder).name}_{resume}_{os.getpid()}',
-        log_level='WARNING',
-        cfg=dict(model_wrapper_cfg=wrapper),
-    )
+    # It asks compilers for their versions, which takes seconds.
+    with mock.patch.object(Runner, '_log_env'):
+        return Runner(
+            model=Line(),
+            work_dir=str(folder),
+            train_dataloader=loader(True),
+            val_dataloader=loader(False),
+            train_cfg=dict(by_epoch=True, max_epochs=EPOCHS, val_interval=1),
+            val_cfg=dict(),
+            val_evaluator=[Score()],
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9)),
+            default_hooks=dict(
+                checkpoint=dict(
+                    type='AtomicCheckpointHook',
+                    interval=1,
+                    save_best='score',
+                    rule='greater',
+                    **hook,
+                )
+            ),
+            resume=resume,
+            launcher=launcher,
+            randomness=dict(seed=3),
+            default_scope='mmaction',
+            experiment_name=f'{Path(folder).name}_{resume}_{os.getpid()}',
+            log_level='WARNING',
+            cfg=dict(model_wrapper_cfg=wrapper),
+        )
 
 
 def weights(folder: str | Path) -> list[torch.Tensor]:
@@ -198,7 +204,7 @@ def start(*command: str, **env: str) -> subprocess.CompletedProcess:
     package = str(Path(compat.__file__).parents[1])
     env = {**os.environ, 'PYTHONPATH': package, 'OMP_NUM_THREADS': '1', **env}
     return subprocess.run(
-        [sys.executable, *command], env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, *command], env=env, capture_output=True, text=True, timeout=600
     )
 
 

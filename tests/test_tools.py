@@ -335,7 +335,7 @@ def _run(*command: object, **env: str) -> subprocess.CompletedProcess:
         env={**os.environ, 'OMP_NUM_THREADS': '1', **env},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done

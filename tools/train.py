@@ -14,7 +14,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
-from mmdfer.engine import BAPHook
+from mmdfer.engine import BAPHook, EncodeOnceHook
+from mmdfer.engine.unwrap import unwrap
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.files import explain_full_disk
 from mmdfer.launch import (
@@ -108,10 +109,12 @@ def use_amp(cfg: Config) -> None:
 
 
 def check_stages(runner: Runner) -> None:
-    """Has BAPHook refuse stages that do not fit before the data are made or read."""
+    """Has the hooks refuse what does not fit before the data are made or read."""
     for hook in runner.hooks:
         if isinstance(hook, BAPHook):
             hook.check(runner.model, runner.cfg.train_cfg.max_epochs)
+        if isinstance(hook, EncodeOnceHook):
+            hook.check(unwrap(runner.model))
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ..cpus import count_cpus
 from ..files import clear_leftovers, explain_write_errors, write_aside
 from .emotions import ClipSpec, curves, describe, make_identities, make_specs
 from .faces import Identity, render, render_parts
@@ -310,8 +311,7 @@ def _unfinished(root: Path, jobs: list[_Job], sizes: dict[str, int]) -> list[_Jo
 
 def default_workers() -> int:
     """The CPUs that this process may use, at most eight."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    return min(_MOST_WORKERS, cpus or 1)
+    return min(_MOST_WORKERS, count_cpus())
 
 
 def _check(size: int, extras: Sequence[str]) -> None:
