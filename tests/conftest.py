@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# Tests write and delete a hundred thousand small files, which a disk takes minutes for.
+if os.path.isdir('/dev/shm') and shutil.disk_usage('/dev/shm').free > 8 * 2**30:
+    os.environ.setdefault('PYTEST_DEBUG_TEMPROOT', '/dev/shm')
 
 import pytest
 import torch
