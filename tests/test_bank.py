@@ -473,7 +473,7 @@ def test_the_flags_write_the_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for flags in (['--bank', 'a bank'], ['--bank']):
         monkeypatch.setattr(sys, 'argv', ['cross_validate.py', config, *flags])
         args = tool.parse_args()
-        command = tool.command_of(tmp_path / 'fold_2', tool.read(args), args, ['x.fold'])
+        command = tool.command_of(tmp_path / 'fold_2', args, ['x.fold'])
         at = command.index('--bank')
         assert command[at : at + len(flags) + 1] == [*flags, '--work-dir']
         train = SimpleNamespace(**runpy.run_path(str(ROOT / 'tools' / 'train.py')))

@@ -34,7 +34,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmdfer.engine.checkpoint import POINTER
+from mmdfer.engine.checkpoint import newest_checkpoint
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.evaluation.complexity import Complexity
 from mmdfer.evaluation.folds import PROTOCOL
@@ -49,7 +49,6 @@ from mmdfer.runs import (
     fold_keys,
     keep_settings,
     read_as_train,
-    resume_flag,
     run_command,
 )
 
@@ -230,16 +229,16 @@ def do(job: Job, options: Sequence[str]) -> None:
         step('extract', entry.folder, ['extract_features.py', config, *bank, *flags, *tail])
     if finished(folder, entry.epochs) is None:
         keep_settings(folder, settings(job))
-        flags = ['--seed', str(job.seed), *resume_flag(entry.cfg, folder)]
+        flags = ['--seed', str(job.seed), '--resume']
         flags += [*bank, '--work-dir', str(folder)]
         step('train', folder, ['train.py', config, *flags, *tail])
         if finished(folder, entry.epochs) is None:
             raise StepError('train', folder, f'no report of epoch {entry.epochs}')
     # What nothing trains, as zero-shot CLIP, has no checkpoint to test.
-    if (folder / POINTER).is_file() and not done('shuffled', folder):
+    newest = newest_checkpoint(folder)
+    if newest is not None and not done('shuffled', folder):
         flags = ['--shuffle-frames', '--work-dir', str(folder / 'shuffled')]
-        newest = (folder / POINTER).read_text().strip()
-        step('shuffled', folder, ['test.py', config, newest, *bank, *flags, *tail])
+        step('shuffled', folder, ['test.py', config, str(newest), *bank, *flags, *tail])
     if not done('complexity', entry.folder):
         out = ['--out', str(entry.folder / 'complexity' / 'figures.json')]
         step('complexity', entry.folder, ['complexity.py', config, *out, *tail])

@@ -7,6 +7,7 @@ from mmdfer.engine.checkpoint import AtomicCheckpointHook
 from mmdfer.engine.classes import ClassNamesHook
 from mmdfer.engine.features import EncodeOnceHook
 from mmdfer.engine.report import ReportHook
+from mmdfer.engine.setup import SetupHook
 from mmdfer.engine.show import ShowClipsHook
 from mmdfer.engine.unreadable import UnreadableHook
 
@@ -18,6 +19,7 @@ __all__ = [
     'ClassNamesHook',
     'EncodeOnceHook',
     'ReportHook',
+    'SetupHook',
     'ShowClipsHook',
     'UnreadableHook',
 ]

@@ -28,6 +28,7 @@ from mmdfer.datasets import DFERDataset
 from mmdfer.datasets.bank import Bank, open_bank
 from mmdfer.datasets.frames import UnreadableClipError
 from mmdfer.datasets.transforms import ShuffleFrames
+from mmdfer.engine.progress import is_complete, train_loop
 from mmdfer.engine.unwrap import unwrap
 from mmdfer.errors import DFERError
 
@@ -314,8 +315,13 @@ class EncodeOnceHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Encodes the training and the validation set, unless nothing is left to train."""
-        if runner.epoch < runner.max_epochs:
+        if not is_complete(runner):
             self.serve(runner, (runner.train_loop, runner.val_loop))
+
+    def before_val(self, runner: Runner) -> None:
+        """Encode the validation set for ``Runner.val()`` alone, if there is a bank."""
+        if self.bank is not None and train_loop(runner) is None:
+            self.serve(runner, (runner.val_loop,))
 
     def before_test(self, runner: Runner) -> None:
         """Encodes the test set, if there is a bank to keep the vectors in."""
