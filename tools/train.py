@@ -16,7 +16,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmdfer.engine import AtomicCheckpointHook, BAPHook
-from mmdfer.engine.checkpoint import newest_checkpoint, settle_resume
+from mmdfer.engine.checkpoint import check_resumable, newest_checkpoint, settle_resume
 from mmdfer.engine.setup import check_stage_hook
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.launch import (
@@ -135,6 +135,8 @@ def main() -> None:
     with one_line_errors():
         cfg = read_config(args)
         apply_flags(cfg, args)
+        if args.resume not in (None, 'auto'):
+            check_resumable(args.resume)
         runner = build_runner(cfg)
         check_stages(runner)
         settle_stock_resume(runner)

@@ -136,6 +136,19 @@ def settle_resume(runner: Runner, hook: CheckpointHook) -> None:
         runner.logger.info(f'Nothing to resume from in {runner.work_dir}: beginning with {begin}')
 
 
+def check_resumable(path: str) -> None:
+    """Raise DFERError where a checkpoint holds weights alone."""
+    if not _has_training_state(CheckpointLoader.load_checkpoint(path, 'cpu')):
+        raise DFERError(_not_resumable(path))
+
+
+def _not_resumable(path: str) -> str:
+    return (
+        f'{path}: the checkpoint has no state of the optimizer, so no training resumes from it; '
+        'resume from an epoch_<number>.pth, or give it as load_from to begin with its weights'
+    )
+
+
 def _has_training_state(checkpoint: dict[str, Any]) -> bool:
     """Return whether a checkpoint holds all that mmengine's Runner resumes."""
     meta = checkpoint.get('meta') or {}
@@ -259,11 +272,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if not runner._resume or train_loop(runner) is None:
             return
         if not _has_training_state(checkpoint):
-            raise DFERError(
-                f'{runner._load_from or runner.work_dir}: the checkpoint has no state of the '
-                'optimizer and cannot be resumed from; resume from an epoch_<number>.pth, or give '
-                'it as load_from to begin a new run with its weights'
-            )
+            raise DFERError(_not_resumable(runner._load_from or runner.work_dir))
         fit_to_epoch_length(runner, checkpoint)
 
     def _count_iterations(self, runner: Runner) -> None:

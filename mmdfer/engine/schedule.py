@@ -13,6 +13,11 @@ from mmdfer.engine.progress import train_loop
 from mmdfer.errors import DFERError
 
 Group = dict[str, Any]
+_NOT_REPEATABLE = (
+    'a scheduler that depends on past validations cannot be resumed with another batch size or '
+    'number of ranks: use those that the run began with'
+)
+_PROGRESS = {'optimizer', 'base_values', 'last_step', '_global_step', '_last_value', 'verbose'}
 Part = tuple[str, OptimWrapper, Sequence[_ParamScheduler]]
 
 
@@ -22,11 +27,13 @@ def fit_to_epoch_length(runner: Runner, checkpoint: dict[str, Any]) -> None:
     A checkpoint counts iterations, and its schedulers know the length of an epoch. With another
     batch size or number of ranks both would be those of the run that saved it. They become those
     of a run that had this batch size from the start: the count, each scheduler's state, and the
-    rates that the optimizer starts from, which `auto_scale_lr` may scale to the batch size.
+    rates that the optimizer starts from, which `auto_scale_lr` may scale to the batch size. The
+    same holds where the config has changed a scheduler's settings, as its length, which mmengine
+    would replace by the saved ones.
 
     Args:
         runner: Resuming, its optimizer and schedulers built and nothing loaded yet.
-        checkpoint: Changed in place where the lengths, or the scaled rates, differ.
+        checkpoint: Changed in place where lengths, scaled rates or settings differ.
 
     Raises:
         DFERError: A scheduler depends on past validations and cannot be computed again.
@@ -34,26 +41,30 @@ def fit_to_epoch_length(runner: Runner, checkpoint: dict[str, Any]) -> None:
     loop, meta = train_loop(runner), checkpoint['meta']
     if not isinstance(loop, EpochBasedTrainLoop):
         return
-    length, iteration = len(loop.dataloader), meta['epoch'] * len(loop.dataloader)
-    parts = list(_parts(runner))
-    if meta['iter'] == iteration and not _is_rescaled(runner, parts, checkpoint):
-        return
-    runner.logger.info(
-        f'Resuming epoch {meta["epoch"]} at iteration {iteration}, not {meta["iter"]}: an epoch '
-        f'has {length} iterations now, and the schedule is that of a run with this batch size'
-    )
-    meta['iter'] = iteration
-    for key, wrapper, schedulers in parts:
-        _check_repeatable(schedulers, runner)
-        _step(schedulers, meta['epoch'], length)
+    length = len(loop.dataloader)
+    saved_at, meta['iter'] = meta['iter'], meta['epoch'] * length
+    scaled = (runner.auto_scale_lr or {}).get('enable', False)
+    for key, wrapper, schedulers in _parts(runner):
         saved = checkpoint['optimizer'][key] if key else checkpoint['optimizer']
+        states = checkpoint.get('param_schedulers', {} if key else [])
+        states = states.get(key, []) if key else states
+        longer = saved_at != meta['iter'] and any(not s.by_epoch for s in schedulers)
+        rescaled = scaled and _has_other_rates(wrapper, schedulers, saved)
+        if not (longer or rescaled or _has_other_settings(schedulers, states)):
+            continue
+        if any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers):
+            if longer or rescaled:
+                raise DFERError(_NOT_REPEATABLE)
+            continue
+        runner.logger.info(
+            f'The schedule differs from that of the checkpoint, which was saved at iteration '
+            f'{saved_at}: resuming as a run would that had {length} iterations in an epoch, and '
+            'the present schedule, from the start'
+        )
+        _step(schedulers, meta['epoch'], length)
         for ours, theirs in _groups(wrapper, saved):
             theirs.update({k: ours[k] for k in _scheduled(schedulers) if k in ours})
-        states = [scheduler.state_dict() for scheduler in schedulers]
-        if key:
-            checkpoint['param_schedulers'][key] = states
-        elif schedulers:
-            checkpoint['param_schedulers'] = states
+        states[:] = [scheduler.state_dict() for scheduler in schedulers]
 
 
 def _parts(runner: Runner) -> Iterator[Part]:
@@ -74,26 +85,23 @@ def _groups(wrapper: OptimWrapper, saved: dict[str, Any]) -> Iterator[tuple[Grou
         yield wrapper.base_param_settings, saved['base_param_settings']
 
 
-def _is_rescaled(runner: Runner, parts: Sequence[Part], checkpoint: dict[str, Any]) -> bool:
-    """Return whether `auto_scale_lr` starts from other rates than the saved run did."""
-    if not (runner.auto_scale_lr or {}).get('enable', False):
-        return False
-    for key, wrapper, schedulers in parts:
-        rate = 'initial_lr' if schedulers else 'lr'
-        saved = checkpoint['optimizer'][key] if key else checkpoint['optimizer']
-        if any(ours.get(rate) != theirs.get(rate) for ours, theirs in _groups(wrapper, saved)):
+def _has_other_rates(
+    wrapper: OptimWrapper, schedulers: Sequence[_ParamScheduler], saved: Group
+) -> bool:
+    """Return whether the optimizer starts from other rates than the saved one did."""
+    rate = 'initial_lr' if schedulers else 'lr'
+    return any(ours.get(rate) != theirs.get(rate) for ours, theirs in _groups(wrapper, saved))
+
+
+def _has_other_settings(schedulers: Sequence[_ParamScheduler], states: Sequence[Group]) -> bool:
+    """Return whether the config has other schedulers than the checkpoint."""
+    if len(schedulers) != len(states):
+        return True
+    for scheduler, state in zip(schedulers, states):
+        ours = {k: v for k, v in vars(scheduler).items() if k not in _PROGRESS}
+        if any(state.get(key) != value for key, value in ours.items() if not callable(value)):
             return True
     return False
-
-
-def _check_repeatable(schedulers: Sequence[_ParamScheduler], runner: Runner) -> None:
-    for scheduler in schedulers:
-        if getattr(scheduler, 'need_val_args', False):
-            raise DFERError(
-                f'{type(scheduler).__name__} depends on past validations, so the run cannot be '
-                'resumed with another number of iterations in an epoch: use the batch size and '
-                'the number of ranks that it began with'
-            )
 
 
 def _step(schedulers: Sequence[_ParamScheduler], epochs: int, length: int) -> None:
