@@ -195,6 +195,14 @@ def finished(folder: Path, last_epoch: int | None = None, fold: int = 1) -> Fold
 # ------------------------------------------------------------------ running
 
 
+def resume_flag(cfg: Config, folder: Path) -> list[str]:
+    """Return ``--resume``, for train.py; nothing where the run begins with a ``load_from``.
+
+    train.py would begin with it all the same, but the command then says what happens.
+    """
+    return ['--resume'] if cfg.get('load_from') is None or begun(folder) else []
+
+
 def run_command(command: list[str], log: Path | None = None) -> int:
     """Runs a command to its end and returns its exit status; ends it if we are interrupted.
 

@@ -22,6 +22,7 @@ import torch.distributed
 import trees
 from conftest import NUM_TEST, NUM_TRAIN, ROOT, small_options
 from mmengine.config import Config
+from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -32,7 +33,7 @@ from torch.utils.data import DataLoader
 from mmaction.registry import DATASETS
 
 from mmdfer import DFERError
-from mmdfer.datasets import DFERDataset, EpochSampler, bank
+from mmdfer.datasets import DFERDataset, bank
 from mmdfer.engine import EncodeOnceHook
 from mmdfer.engine.features import stack_vectors
 from mmdfer.launch import build_runner
@@ -137,7 +138,7 @@ def test_each_vector_is_that_of_its_view(whole: Path, data_root: Path) -> None:
 def test_a_batch_is_that_of_its_clips_in_their_epochs(whole: Path, data_root: Path) -> None:
     dataset = _dataset(data_root)
     _encode(whole, dataset)
-    sampler = EpochSampler(dataset, shuffle=True, seed=0)
+    sampler = DefaultSampler(dataset, shuffle=True, seed=0)
     for epoch in (0, 3):
         sampler.set_epoch(epoch)
         order = [int(index) for index in sampler]
@@ -359,7 +360,7 @@ def test_a_batch_costs_a_millisecond(tmp_path: Path) -> None:
     made = bank.Bank(tmp_path, (8, 1, 16, 512), names, set())
     made.allocate()
     dataset.vectors, dataset.rows = made.vectors, torch.arange(2000).flip(0)
-    sampler = EpochSampler(dataset, shuffle=True, seed=0)
+    sampler = DefaultSampler(dataset, shuffle=True, seed=0)
     loader = DataLoader(dataset, 64, sampler=sampler, collate_fn=stack_vectors, drop_last=True)
     for epoch in range(8):  # the first passes bring the file in, and pack the samples
         sampler.set_epoch(epoch)
@@ -473,7 +474,7 @@ def test_the_flags_write_the_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for flags in (['--bank', 'a bank'], ['--bank']):
         monkeypatch.setattr(sys, 'argv', ['cross_validate.py', config, *flags])
         args = tool.parse_args()
-        command = tool.command_of(tmp_path / 'fold_2', args, ['x.fold'])
+        command = tool.command_of(tmp_path / 'fold_2', tool.read(args), args, ['x.fold'])
         at = command.index('--bank')
         assert command[at : at + len(flags) + 1] == [*flags, '--work-dir']
         train = SimpleNamespace(**runpy.run_path(str(ROOT / 'tools' / 'train.py')))

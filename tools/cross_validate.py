@@ -32,6 +32,7 @@ from mmdfer.runs import (
     fold_keys,
     keep_settings,
     read_as_train,
+    resume_flag,
     run_command,
 )
 
@@ -120,7 +121,7 @@ def result(folder: Path, last_epoch: int) -> Fold | None:
 # ------------------------------------------------------------------ running
 
 
-def command_of(folder: Path, args: argparse.Namespace, keys: list[str]) -> list[str]:
+def command_of(folder: Path, cfg: Config, args: argparse.Namespace, keys: list[str]) -> list[str]:
     """The command that trains a fold, or goes on with it."""
     fold = number_of(folder)
     if args.launcher == 'pytorch':
@@ -133,7 +134,7 @@ def command_of(folder: Path, args: argparse.Namespace, keys: list[str]) -> list[
             command = ['env', f'GPUS={args.gpus}', f'GPUS_PER_NODE={per_node}', *command]
     else:
         command = [sys.executable, str(TOOLS / 'train.py'), args.config]
-    command += ['--resume']
+    command += resume_flag(cfg, folder)
     for flag in ('amp', 'auto_scale_lr', 'deterministic'):
         command += [f'--{flag.replace("_", "-")}'] * getattr(args, flag)
     if args.seed is not None:
@@ -147,7 +148,7 @@ def command_of(folder: Path, args: argparse.Namespace, keys: list[str]) -> list[
 def run_fold(folder: Path, cfg: Config, args: argparse.Namespace, keys: list[str]) -> str:
     """Trains a fold, or goes on with it; returns why it is not done, or ``''``."""
     keep_settings(folder, settings(cfg, args))
-    status = run_command(command_of(folder, args, keys))
+    status = run_command(command_of(folder, cfg, args, keys))
     if status != 0:
         return f'exit status {status}'
     epoch = cfg.train_cfg.max_epochs
@@ -180,7 +181,7 @@ def cross_validate(cfg: Config, args: argparse.Namespace) -> int:
         print(save_tables(done, Path(args.config).stem, work_dir))
         print(f'saved as {work_dir / "cross_validation"}.txt, .md, .csv, .json and .png')
     for folder, reason in failed.items():
-        command = shlex.join(command_of(folder, args, keys))
+        command = shlex.join(command_of(folder, cfg, args, keys))
         fold = number_of(folder)
         print(f'fold {fold} failed ({reason}); resume it with\n  {command}', file=sys.stderr)
     return 1 if failed else 0

@@ -49,6 +49,7 @@ from mmdfer.runs import (
     fold_keys,
     keep_settings,
     read_as_train,
+    resume_flag,
     run_command,
 )
 
@@ -229,7 +230,7 @@ def do(job: Job, options: Sequence[str]) -> None:
         step('extract', entry.folder, ['extract_features.py', config, *bank, *flags, *tail])
     if finished(folder, entry.epochs) is None:
         keep_settings(folder, settings(job))
-        flags = ['--seed', str(job.seed), '--resume']
+        flags = ['--seed', str(job.seed), *resume_flag(entry.cfg, folder)]
         flags += [*bank, '--work-dir', str(folder)]
         step('train', folder, ['train.py', config, *flags, *tail])
         if finished(folder, entry.epochs) is None:
