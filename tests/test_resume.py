@@ -148,6 +148,23 @@ def test_a_schedule_of_past_scores_is_not_computed_again(build: Build) -> None:
     build('run', **again).train()
 
 
+@pytest.mark.parametrize('counts', [3, 2])
+def test_a_step_that_the_end_of_an_epoch_interrupts_goes_on(build: Build, counts: int) -> None:
+    """Four batches in an epoch, three in a step: one gradient waits at the end of the first."""
+    several = {
+        'optim_wrapper.accumulative_counts': counts,
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
+    }
+    whole, part = build('whole', **several), build('part', resume=True, **several)
+    whole.train()
+    for name in ('epoch_1.pth', 'history.json'):  # as if the run had ended there
+        shutil.copy(Path(whole.work_dir, name), part.work_dir)
+    part.train()
+    assert part.iter == 12
+    same = zip(whole.model.parameters(), part.model.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in same)
+
+
 # ---------------------------------------------------------------- load_from
 
 
