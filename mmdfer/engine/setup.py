@@ -58,7 +58,12 @@ def check_stage_hook(runner: Runner) -> None:
 
 
 def check_labels(dataset: Any) -> None:
-    """Raise DFERError where a clip of a dataset has several labels."""
+    """Raise DFERError where a clip of a dataset, or of those that it wraps, has several labels."""
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    if inner != [None]:
+        for part in inner:  # once each, however often it is repeated
+            check_labels(part)
+        return
     if not (hasattr(dataset, 'get_data_info') and isinstance(dataset, Sized)):
         return
     for index in range(len(dataset)):
