@@ -21,7 +21,9 @@ INSTALL_REQUIRES = [
     'mmaction2==1.2.0',  # the newest; compat.py mends what its wheel lacks
     'importlib_metadata',  # which mmaction2 imports and does not declare
     'open_clip_torch>=3.0',
-    'decord>=0.6',
+    'av>=14',  # decodes videos; the oldest with the rotation tags and FFmpeg 7
+    # For the DecordInit of users' own pipelines; there is no wheel for ARM.
+    'decord>=0.6; platform_machine == "x86_64" or platform_machine == "AMD64"',
     'filelock',  # a bank's shards are claimed by locks; torch needs it too
     # OpenCV 5 has no Haar cascades. mmaction2 asks for the one, mmcv for the other, without limit.
     'opencv-python<5',

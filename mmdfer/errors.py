@@ -15,6 +15,10 @@ class DFERError(ValueError):
     """
 
 
+class UnreadableClipError(DFERError):
+    """Nothing of a clip can be read: its video is damaged, or each of its pictures is."""
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Ends the process with status 1 and one line on stderr where a DFERError is raised.

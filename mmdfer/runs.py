@@ -14,14 +14,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mmengine.config import Config
 
 from mmdfer.engine.checkpoint import POINTER
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.folds import Fold, read_fold
-from mmdfer.files import write_aside
+from mmdfer.files import explain_write_errors, write_aside
 from mmdfer.launch import add_run_flags, read_config
 
 # What decides a result, and in it what does not: a run goes on only with the settings it began
@@ -210,7 +210,7 @@ def run_command(command: list[str], log: Path | None = None) -> int:
         command: Program and arguments.
         log: The file for all that it prints; None lets it print here.
     """
-    with nullcontext() if log is None else log.open('wb') as out:
+    with nullcontext() if log is None else _open_log(log) as out:
         # Ctrl-C reaches both: this process answers, and ends the child, which says nothing.
         child = subprocess.Popen(
             command,
@@ -224,6 +224,11 @@ def run_command(command: list[str], log: Path | None = None) -> int:
             if child.poll() is None:
                 child.terminate()
                 child.wait()
+
+
+def _open_log(path: Path) -> BinaryIO:
+    with explain_write_errors(path):
+        return path.open('wb')
 
 
 def _ignore_ctrl_c() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,17 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 
 import mmdfer  # noqa: F401  registers everything
 from mmdfer.synthetic.benchmark import make_benchmark
+
+# Each dataset that mmengine builds collects garbage, which takes half a second with all that was
+# imported above; nothing of it will ever be garbage.
+gc.freeze()
+# A loader whose workers an error has ended waits for them as long as this, five seconds.
+torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_TRAIN, NUM_TEST = 32, 14
@@ -31,6 +39,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _scope_and_seed() -> None:
     init_default_scope('mmaction')
     torch.manual_seed(0)
+    # A run of an earlier test, in this process, leaves its epoch, which datasets read.
+    MessageHub.get_current_instance().runtime_info.pop('epoch', None)
 
 
 @pytest.fixture(scope='session')

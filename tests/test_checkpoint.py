@@ -14,6 +14,7 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -82,30 +83,35 @@ def make_runner(folder: str | Path, resume: bool = False, launcher: str = 'none'
         collate = dict(type='default_collate')
         return dict(dataset=Points(), sampler=sampler, collate_fn=collate, batch_size=4)
 
-    Runner._log_env = lambda self, env_cfg: None  # it asks compilers for their versions: seconds
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None)
-    return Runner(
-        model=Line(),
-        work_dir=str(folder),
-        train_dataloader=loader(True),
-        val_dataloader=loader(False),
-        train_cfg=dict(by_epoch=True, max_epochs=EPOCHS, val_interval=1),
-        val_cfg=dict(),
-        val_evaluator=[Score()],
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9)),
-        default_hooks=dict(
-            checkpoint=dict(
-                type='AtomicCheckpointHook', interval=1, save_best='score', rule='greater', **hook
-            )
-        ),
-        resume=resume,
-        launcher=launcher,
-        randomness=dict(seed=3),
-        default_scope='mmaction',
-        experiment_name=f'{Path(folder).name}_{resume}_{os.getpid()}_{next(RUNS)}',
-        log_level='WARNING',
-        cfg=dict(model_wrapper_cfg=wrapper),
-    )
+    # It asks compilers for their versions, which takes seconds.
+    with mock.patch.object(Runner, '_log_env'):
+        return Runner(
+            model=Line(),
+            work_dir=str(folder),
+            train_dataloader=loader(True),
+            val_dataloader=loader(False),
+            train_cfg=dict(by_epoch=True, max_epochs=EPOCHS, val_interval=1),
+            val_cfg=dict(),
+            val_evaluator=[Score()],
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9)),
+            default_hooks=dict(
+                checkpoint=dict(
+                    type='AtomicCheckpointHook',
+                    interval=1,
+                    save_best='score',
+                    rule='greater',
+                    **hook,
+                )
+            ),
+            resume=resume,
+            launcher=launcher,
+            randomness=dict(seed=3),
+            default_scope='mmaction',
+            experiment_name=f'{Path(folder).name}_{resume}_{os.getpid()}_{next(RUNS)}',
+            log_level='WARNING',
+            cfg=dict(model_wrapper_cfg=wrapper),
+        )
 
 
 def weights(folder: str | Path) -> list[torch.Tensor]:
@@ -206,7 +212,7 @@ def start(*command: str, **env: str) -> subprocess.CompletedProcess:
     package = str(Path(compat.__file__).parents[1])
     env = {**os.environ, 'PYTHONPATH': package, 'OMP_NUM_THREADS': '1', **env}
     return subprocess.run(
-        [sys.executable, *command], env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, *command], env=env, capture_output=True, text=True, timeout=600
     )
 
 
@@ -414,6 +420,31 @@ def test_files_elsewhere_are_left_to_mmengine(tmp_path, monkeypatch):
     hook.before_run(make_runner(tmp_path, resume=True))
     assert hook.backend_args == dict(backend='local')
     assert names(tmp_path) >= {'epoch_1.pth', 'last_checkpoint', 'best_score_epoch_3.pth'}
+
+
+def test_resuming_clears_what_a_killed_run_left_and_no_other_file(tmp_path):
+    trained(tmp_path)
+    run, fold = tmp_path / '20260101_120000', tmp_path / 'fold_2'
+    gone = 4194305  # Linux gives no process a number as high as this
+    left = [
+        run / f'.confusion_matrix.{gone}.aside.png',
+        run / f'.confusion_matrix.{gone}.aside.csv',
+        tmp_path / f'.history.{gone}.aside.json',
+        tmp_path / f'.epoch_2.{gone}.aside.pth',
+        tmp_path / f'.last_checkpoint.{gone}.aside',
+    ]
+    kept = [
+        run / f'.confusion_matrix.{os.getppid()}.aside.png',  # a test in the same folder, running
+        run / 'confusion_matrix.png',
+        fold / f'.history.{gone}.aside.json',  # another run's
+        tmp_path / '.aside.json',
+    ]
+    for path in (*left, *kept):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('half')
+    make_runner(tmp_path, resume=True).train()
+    assert [path for path in left if path.exists()] == []
+    assert [path for path in kept if not path.exists()] == []
 
 
 def test_write_aside_leaves_the_old_file_on_an_error(tmp_path):

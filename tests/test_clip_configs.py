@@ -57,6 +57,8 @@ def small(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """The shipped file over the small CLIP and a few clips; one epoch a stage, two steps each."""
     monkeypatch.setenv('MMDFER_DATA', str(data))
     config = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    # MMAction2's inference takes the former.
+    assert config.test_pipeline == config.test_dataloader.dataset.pipeline
     config.model.backbone.update(arch='synth-clip', weights=None)
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         _shrink_loader(loader)

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -339,14 +340,23 @@ def test_in_a_process_of_its_own(tool: ModuleType, cross_validate: Callable) -> 
     assert read_fold('o ut/fold_3/report.json').last.confusion.tolist() == [[4, 0], [0, 3]]
 
 
+@pytest.fixture
+def _ctrl_c_interrupts() -> Iterator[None]:
+    """Ctrl-C as at a terminal, also where a background shell has pytest ignore it (nohup)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('_ctrl_c_interrupts')
 def test_ctrl_c_ends_the_child_too(tool: ModuleType, cross_validate: Callable, capfd) -> None:
-    sleep = 'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(60)'
+    sleep = 'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(600)'
     run, pid = tool.run_command, Path('pid')
 
     def interrupted(command: list[str]) -> int:
         def interrupt() -> None:
             while not (pid.is_file() and pid.read_text()):
-                pass
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGINT)
 
         threading.Thread(target=interrupt).start()

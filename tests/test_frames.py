@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import io
+import os
+import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,10 +18,12 @@ from torch.utils.data import DataLoader
 
 from mmaction.registry import DATASETS
 
+from mmdfer import files
 from mmdfer.datasets import ClipDecode, ClipInit, DFERDataset, SampleSegments
-from mmdfer.datasets.frames import UnreadableClipError, list_frames, read_picture
+from mmdfer.datasets.frames import list_frames, read_picture
 from mmdfer.engine import UnreadableHook
-from mmdfer.errors import DFERError
+from mmdfer.errors import DFERError, UnreadableClipError
+from mmdfer.files import FileSystemError
 
 PIPELINE = [
     dict(type='ClipInit'),
@@ -73,6 +80,27 @@ def test_frames_come_in_the_order_of_their_numbers(tmp_path: Path, names: list[s
         assert sorted(names) != names  # what a plain sort would have given
 
 
+FACES = {
+    'one face each': ([f'{i}_0.jpg' for i in range(12)], list(range(12))),
+    'frames before frame 10': ([f'{i}_0.png' for i in (9, 10, 100)], [0, 1, 2]),
+    'a second face now and then': (['0001.jpg', '0001_2.jpg', '0002.jpg', '0003.jpg'], [0, 2, 3]),
+    'two faces each': ([f'{i:04d}_{k}.jpg' for i in range(6) for k in (1, 2)], [0, 2, 4, 6, 8, 10]),
+    'named': (['frame2_face0.jpg', 'frame2_face1.jpg', 'frame10_face1.jpg'], [0, 2]),
+    'the face first': ([f'face{k}_frame{i}.jpg' for k in (0, 1) for i in (8, 9, 10)], [0, 1, 2]),
+    'clip, frame, face': ([f'c7_{i}_{k}.jpg' for i in (9, 10, 11) for k in (0, 3)], [0, 2, 4]),
+    'clip and frame': ([f'00001_{i:05d}.jpg' for i in (3, 7, 20)], [0, 1, 2]),
+    'seconds': (['f_0.96.jpg', 'f_1.00.jpg', 'f_1.04.jpg'], [0, 1, 2]),
+    'minutes and seconds': ([f'{m}_{s}.jpg' for m in (0, 1) for s in (0, 1, 2)], list(range(6))),
+}
+
+
+@pytest.mark.parametrize('kind', FACES)
+def test_of_several_faces_in_a_frame_the_first_is_read(tmp_path: Path, kind: str) -> None:
+    names, places = FACES[kind]
+    clip = folder(tmp_path / kind, names)
+    assert list_frames(clip) == [names[place] for place in places]
+
+
 def test_a_template_could_not_have_read_the_gaps(tmp_path: Path) -> None:
     clip = folder(tmp_path / '00001', ['00001_00003.jpg', '00001_00007.jpg'])
     results = ClipInit()(dict(filename=str(clip)))
@@ -114,6 +142,41 @@ def test_one_frame_of_each_segment(count: int) -> None:
     clips = SampleSegments(clip_len=16, num_clips=2, test_mode=True)
     two = clips(dict(total_frames=count, start_index=0))['frame_inds'].reshape(2, 16)
     assert in_segments(two[0]) and in_segments(two[1]) and (two[0] <= two[1]).all()
+
+
+# ------------------------------------------------------------------ sizes and depths
+
+
+def test_frames_of_several_sizes_show_the_same_part(tmp_path: Path) -> None:
+    """A disc in the middle fills the same share of each frame, whatever crop follows."""
+    for number, side in enumerate([100, *[300, 340, 40] * 5]):
+        y, x = np.mgrid[0:side, 0:side] / side - 0.5
+        disc = np.where(x**2 + y**2 < 0.04, 0, 255).astype(np.uint8)
+        (tmp_path / 'clip').mkdir(exist_ok=True)
+        Image.fromarray(disc).save(tmp_path / 'clip' / f'{number}.png')
+    results = ClipInit()(dict(filename=str(tmp_path / 'clip')))
+    results = ClipDecode()(SampleSegments(clip_len=16, test_mode=True)(results))
+    assert {img.shape for img in results['imgs']} == {(340, 340, 3)}
+    assert results['img_shape'] == (340, 340)
+    dark = [(img < 128).mean() for img in results['imgs']]
+    assert dark == pytest.approx([np.pi * 0.04] * 16, abs=0.006)
+
+
+@pytest.mark.parametrize('mode', ['I;16', 'RGB', 'L', 'LA', 'P', '1'])
+def test_pictures_of_every_depth_are_read(tmp_path: Path, mode: str) -> None:
+    ramp = np.tile(np.linspace(0, 255, 64).round().astype(np.uint8), (8, 1))
+    if mode == 'I;16':
+        picture = Image.fromarray(np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (8, 1)))
+        assert picture.mode == mode
+    else:
+        picture = Image.fromarray(ramp).convert(mode)
+    picture.save(tmp_path / '1.png')
+    read = read_picture(tmp_path / '1.png')
+    assert read.shape == (8, 64, 3) and read.dtype == np.uint8
+    if mode == '1':
+        assert set(np.unique(read)) == {0, 255}
+    else:
+        assert np.abs(read.astype(int) - ramp[..., None]).max() <= (3 if mode == 'P' else 1)
 
 
 # ------------------------------------------------------------------ damage
@@ -163,9 +226,13 @@ class FourClips(DFERDataset):
 
     METAINFO = dict(classes=('one', 'other'))
 
+    def __init__(self, *args: object, suffix: str = '', **kwargs: object) -> None:
+        self.suffix = suffix
+        super().__init__(*args, **kwargs)
+
     def load_data_list(self) -> list[dict]:
-        root = Path(self.data_root)
-        return [dict(filename=str(root / f'{i}'), label=i % 2, clip=f'{i}') for i in range(4)]
+        root, end = Path(self.data_root), self.suffix
+        return [dict(filename=str(root / f'{i}{end}'), label=i % 2, clip=f'{i}') for i in range(4)]
 
 
 @pytest.fixture
@@ -202,6 +269,58 @@ def test_training_skips_a_lost_clip_and_says_so(four: Path, workers: int) -> Non
     assert len(said) == 2 and '2 (1)' in said[0] and 'skipped: 1' in said[1]
     hook.after_train_epoch(runner)
     assert len(said) == 2
+
+
+def _fail(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int, times: int) -> list[int]:
+    """Have the file system fail below a folder, some times; returns how often it is still to."""
+    really, left = io.open, [times]
+
+    def flaky(file: object, *args: object, **kwargs: object) -> object:
+        if str(file).startswith(str(folder)) and left[0] > 0:
+            left[0] -= 1
+            raise OSError(number, os.strerror(number), str(file))
+        return really(file, *args, **kwargs)
+
+    monkeypatch.setattr(files, 'WAITS', (0.0, 0.0, 0.0))
+    monkeypatch.setattr(io, 'open', flaky)
+    monkeypatch.setattr(builtins, 'open', flaky)
+    return left
+
+
+@pytest.mark.parametrize('number', [errno.ESTALE, errno.EIO, errno.EMFILE, errno.ETIMEDOUT])
+@pytest.mark.parametrize('kind', ['pictures', 'video'])
+def test_a_passing_fault_costs_no_clip(
+    four: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: str
+) -> None:
+    dataset = FourClips('', data_root=str(four), pipeline=PIPELINE, num_views=1)
+    if kind == 'video':
+        shutil.rmtree(four / '0')
+        writer = cv2.VideoWriter(str(four / '0.mp4'), cv2.VideoWriter_fourcc(*'mp4v'), 25, (64, 64))
+        for _ in range(16):
+            writer.write(np.full((64, 64, 3), 99, np.uint8))
+        writer.release()
+        dataset = FourClips('', data_root=str(four), suffix='.mp4', pipeline=PIPELINE, num_views=1)
+    expected = dataset.read_view(0, 0)['inputs']
+    left = _fail(monkeypatch, four / ('0' + dataset.suffix), number, times=3)
+    assert torch.equal(dataset.read_view(0, 0)['inputs'], expected) and left == [0]
+    left[0] = 10**6  # the fault does not pass
+    with pytest.raises(FileSystemError, match=f'{four}/0.*{os.strerror(number)}.*--resume'):
+        dataset.read_view(0, 0)
+    left[0] = 0  # it does later: the clip was not given up
+    assert torch.equal(dataset.read_view(0, 0)['inputs'], expected)
+    assert dataset.unreadable.tolist() == [0, 0, 0, 0]
+
+
+def test_a_folder_that_may_not_be_listed_is_an_error(
+    four: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: object) -> list[str]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    monkeypatch.setattr(os, 'listdir', refuse)
+    dataset = FourClips('', data_root=str(four), pipeline=PIPELINE)
+    with pytest.raises(FileSystemError, match=f'{four}/0: may not be read .*permissions'):
+        dataset[0]
 
 
 def test_testing_stops_at_a_lost_clip(four: Path) -> None:

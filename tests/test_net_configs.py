@@ -138,9 +138,19 @@ def test_a_config_takes_two_steps_and_tests(path: Path, tmp_path: Path) -> None:
     metric = METRICS.build(config.test_evaluator)
     metric.dataset_meta = loader.dataset.metainfo
     assert model.cls_head.num_classes == len(metric.dataset_meta['classes']) == CLASSES[dataset]
+    tested = []
     for batch in loader:
-        metric.process(batch, [sample.to_dict() for sample in model.eval().test_step(batch)])
-    assert metric.evaluate(2)['WAR'] in (0, 50, 100)  # of two clips
+        samples = model.eval().test_step(batch)
+        metric.process(batch, [sample.to_dict() for sample in samples])
+        tested += samples
+    scores = torch.stack([sample.pred_score for sample in tested])  # (2, C)
+    assert scores.shape == (2, CLASSES[dataset])
+    assert torch.allclose(scores.sum(1), torch.ones(2), atol=1e-3)
+    assert [sample.gt_label.item() for sample in tested] == [
+        loader.dataset.get_data_info(index)['label'] for index in range(2)
+    ]
+    right = sum(int(s.argmax()) == t.gt_label.item() for s, t in zip(scores, tested))
+    assert metric.evaluate(2)['WAR'] == pytest.approx(50 * right)
 
 
 @pytest.mark.parametrize('name', ['resnet18_lstm_synth', 'resnet18_lstm_dfew', 'videomae_mafw'])
@@ -168,10 +178,11 @@ def test_a_config_keeps_the_protocol(path: Path) -> None:
         lengths = [t.clip_len for t in loader.dataset.pipeline if 'clip_len' in t]
         assert lengths == [16]
         assert loader.num_workers > 0
-    assert train.sampler.type == 'EpochSampler'
+    assert train.sampler.type == 'DefaultSampler'
     assert train.dataset.num_views is None
     assert (train.dataset.split, test.dataset.split) == ('train', 'test')
     assert test.dataset.test_mode
+    assert config.test_pipeline == test.dataset.pipeline  # MMAction2's inference takes the former
     assert 'custom_hooks' not in config
 
 

@@ -39,7 +39,7 @@ from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.evaluation.complexity import Complexity
 from mmdfer.evaluation.folds import PROTOCOL
 from mmdfer.evaluation.leaderboard import Row, Run, save_leaderboard
-from mmdfer.files import write_aside
+from mmdfer.files import check_writable, write_aside
 from mmdfer.model_index import Method, read_methods
 from mmdfer.runs import (
     check_reports,
@@ -254,7 +254,7 @@ def step(name: str, folder: Path, arguments: list[str]) -> None:
     Raises:
         StepError: It did not end well.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     command = [sys.executable, str(TOOLS / arguments[0]), *arguments[1:]]
     record = dict(command=command, seconds=kept(name, folder).get('seconds', 0), status=None)
     start = time.monotonic()

@@ -14,6 +14,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmdfer.errors import DFERError, one_line_errors
+from mmdfer.files import explain_full_disk
 from mmdfer.launch import (
     add_bank_flag,
     add_run_flags,
@@ -108,7 +109,8 @@ def main() -> None:
     with one_line_errors():
         cfg = read_config(args)
         apply_flags(cfg, args)
-        build_runner(cfg).test()
+        with explain_full_disk(cfg.work_dir, *filter(None, [args.dump])):
+            build_runner(cfg).test()
 
 
 if __name__ == '__main__':

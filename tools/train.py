@@ -15,10 +15,12 @@ from mmengine.device import get_device
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmdfer.engine import AtomicCheckpointHook, BAPHook
+from mmdfer.engine import AtomicCheckpointHook, BAPHook, EncodeOnceHook
 from mmdfer.engine.checkpoint import check_resumable, newest_checkpoint, settle_resume
 from mmdfer.engine.setup import check_stage_hook
+from mmdfer.engine.unwrap import unwrap
 from mmdfer.errors import DFERError, one_line_errors
+from mmdfer.files import explain_full_disk
 from mmdfer.launch import (
     add_bank_flag,
     add_run_flags,
@@ -115,11 +117,13 @@ def use_amp(cfg: Config) -> None:
 
 
 def check_stages(runner: Runner) -> None:
-    """Refuse stages that are missing or do not fit before the data are made or read."""
+    """Refuse hooks that are missing or do not fit before the data are made or read."""
     check_stage_hook(runner)
     for hook in runner.hooks:
         if isinstance(hook, BAPHook):
             hook.check(runner.model, runner.cfg.train_cfg.get('max_epochs'))
+        if isinstance(hook, EncodeOnceHook):
+            hook.check(unwrap(runner.model))
 
 
 def settle_stock_resume(runner: Runner) -> None:
@@ -137,10 +141,11 @@ def main() -> None:
         apply_flags(cfg, args)
         if args.resume not in (None, 'auto'):
             check_resumable(args.resume)
-        runner = build_runner(cfg)
-        check_stages(runner)
-        settle_stock_resume(runner)
-        runner.train()
+        with explain_full_disk(cfg.work_dir):
+            runner = build_runner(cfg)
+            check_stages(runner)
+            settle_stock_resume(runner)
+            runner.train()
 
 
 if __name__ == '__main__':

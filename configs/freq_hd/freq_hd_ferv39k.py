@@ -21,6 +21,8 @@ _base_ = [
 model = dict(
     backbone=dict(pretrained={{_base_.weights}}), cls_head=dict(num_classes={{_base_.num_classes}})
 )
+train_pipeline = {{_base_.picked_train_view}}
+test_pipeline = {{_base_.picked_test_view}}  # inference_recognizer takes it
 train_dataloader = dict(dataset=dict(pipeline={{_base_.picked_train_view}}))
 val_dataloader = dict(dataset=dict(pipeline={{_base_.picked_test_view}}))
 test_dataloader = val_dataloader

@@ -1,7 +1,8 @@
-"""Datasets, their views and their transforms; importing this room registers them."""
+"""Datasets, their views and their transforms. Importing this package registers them."""
 
-from mmdfer.datasets.base import DFERDataset, EpochSampler
+from mmdfer.datasets.base import DFERDataset
 from mmdfer.datasets.dfew import DFEW
+from mmdfer.datasets.epochs import EpochIndex, carry_epochs
 from mmdfer.datasets.ferv39k import FERV39k
 from mmdfer.datasets.frames import ClipDecode, ClipInit, SampleSegments
 from mmdfer.datasets.freq_hd import SampleFreqHD
@@ -15,10 +16,12 @@ __all__ = [
     'ClipDecode',
     'ClipInit',
     'DFERDataset',
-    'EpochSampler',
+    'EpochIndex',
     'FERV39k',
     'SampleFreqHD',
     'SampleSegments',
     'ShuffleFrames',
     'SynthDFER',
 ]
+
+carry_epochs()

@@ -9,22 +9,27 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any, ClassVar
 
-import decord
 import numpy as np
 import torch
-from mmengine.dataset import DefaultSampler
+from mmengine.logging import MessageHub
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from mmaction.datasets import BaseActionDataset
-from mmaction.registry import DATA_SAMPLERS
 from mmaction.structures import ActionDataSample
 
-from mmdfer.datasets.frames import UnreadableClipError
+from mmdfer.datasets.epochs import EpochIndex
 from mmdfer.datasets.transforms import ShuffleFrames
-from mmdfer.errors import DFERError
+from mmdfer.errors import DFERError, UnreadableClipError
+from mmdfer.files import read_patiently
 
-# What decord and MMAction2's transforms raise on a file that is no whole video.
-UNREADABLE = (decord.DECORDError, decord.DECORDLimitReachedError, OSError, IndexError, RuntimeError)
+try:
+    from decord import DECORDError, DECORDLimitReachedError
+except ImportError:  # it has no wheel for ARM, and only MMAction2's transforms need it
+    DECORDError = DECORDLimitReachedError = OSError
+
+# What MMAction2's own transforms raise on a file that is no whole video.
+UNREADABLE = (DECORDError, DECORDLimitReachedError, OSError, IndexError, RuntimeError)
 
 
 class DFERDataset(BaseActionDataset):
@@ -34,7 +39,7 @@ class DFERDataset(BaseActionDataset):
     clip and the view's number, whatever the worker, the rank or the order. With ``num_views=V``
     training shows views 0 to V - 1 of a clip in turn, starting from a view of its own, so that a
     frozen tower need encode each only once; without, every epoch shows a new view. In test mode
-    there is view 0 alone. The epoch reaches the dataset with the index: see :class:`EpochSampler`.
+    there is view 0 alone. The epoch reaches the dataset with the index: see ``epochs.py``.
 
     A clip that cannot be read is an error in test mode, where leaving it out would change WAR's
     denominator. In training the next clip takes its place; see ``unreadable``.
@@ -91,6 +96,10 @@ class DFERDataset(BaseActionDataset):
     def clip_names(self) -> list[str]:
         """The name of each clip within the dataset."""
         return [self.get_data_info(index)['clip'] for index in range(len(self))]
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the classes of a clip, by which ClassBalancedDataset samples."""
+        return [self.get_data_info(idx)['label']]
 
     # ------------------------------------------------------------------ views
 
@@ -153,10 +162,14 @@ class DFERDataset(BaseActionDataset):
             UnreadableClipError: The clip cannot be read.
             DFERError: The video is decoded to a wrong shape.
         """
-        info['unreadable'] = unreadable = []
-        try:
+        unreadable: list[str] = []
+
+        def run() -> dict[str, Any]:
             with _seeded(self.seed, _seed_of(info), view):
-                data = (pipeline or self.pipeline)(info)
+                return (pipeline or self.pipeline)(dict(info, unreadable=unreadable))
+
+        try:
+            data = read_patiently(run, info['filename'])
         except UNREADABLE as error:
             reason = f'{type(error).__name__}: {str(error).strip().splitlines()[-1]}'
             raise UnreadableClipError(
@@ -213,12 +226,30 @@ class DFERDataset(BaseActionDataset):
         raise UnreadableClipError(f'{self.ann_file}: none of its {len(self)} clips can be read')
 
     def _view_of(self, index: int) -> int:
-        return self.view_at(int(index), getattr(index, 'epoch', 0))
+        if isinstance(index, EpochIndex):
+            return self.view_at(int(index), index.epoch)
+        return self.view_at(int(index), 0 if self.test_mode else _epoch_of_run())
 
     def _clip_seed(self, index: int) -> int:
         if index not in self._seeds:
             self._seeds[index] = _seed_of(self.get_data_info(index))
         return self._seeds[index]
+
+
+def _epoch_of_run() -> int:
+    """Return the epoch that a Runner trains, for an index that does not carry it; 0 without one.
+
+    Raises:
+        DFERError: In a worker, which does not learn of the next epoch.
+    """
+    epoch = MessageHub.get_current_instance().runtime_info.get('epoch')
+    if epoch is not None and get_worker_info() is not None:
+        raise DFERError(
+            'the sampler of train_dataloader does not tell the epoch, on which the views of a clip '
+            "depend; derive it from mmengine's DefaultSampler, have it yield "
+            'mmdfer.datasets.EpochIndex(index, epoch), or set num_workers=0'
+        )
+    return int(epoch or 0)
 
 
 def _seed_of(info: dict[str, Any]) -> int:
@@ -239,25 +270,3 @@ def _seeded(*entropy: int) -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
-
-
-class EpochIndex(int):
-    """An index that knows its epoch, also in a worker that outlives epochs."""
-
-    def __new__(cls, index: int, epoch: int) -> EpochIndex:
-        self = super().__new__(cls, index)
-        self.epoch = epoch
-        return self
-
-    def __getnewargs__(self) -> tuple[int, int]:
-        return int(self), self.epoch
-
-
-@DATA_SAMPLERS.register_module()
-class EpochSampler(DefaultSampler):
-    """mmengine's DefaultSampler, whose indices carry the epoch to the dataset."""
-
-    def __iter__(self) -> Iterator[int]:
-        """Yields :class:`EpochIndex`."""
-        for index in super().__iter__():
-            yield EpochIndex(index, self.epoch)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import decord
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from mmdfer.cpus import count_cpus
 from mmdfer.datasets.dfew import DFEW, read_votes
 from mmdfer.datasets.disk import Disk, look
 from mmdfer.datasets.ferv39k import FERV39k
@@ -25,7 +25,8 @@ from mmdfer.datasets.listed import Listed, ListedDataset, read_marker
 from mmdfer.datasets.lists import count_labels, read_table
 from mmdfer.datasets.mafw import CLASSES as MAFW_CLASSES
 from mmdfer.datasets.mafw import MAFW
-from mmdfer.errors import DFERError
+from mmdfer.datasets.videos import VideoReader
+from mmdfer.errors import DFERError, UnreadableClipError
 
 DATASETS: dict[str, type[ListedDataset]] = dict(dfew=DFEW, ferv39k=FERV39k, mafw=MAFW)
 
@@ -349,7 +350,7 @@ def _few(clips: list[str]) -> str:
 def _look_at_all(
     jobs: list[tuple[str | None, bool]], title: str, workers: int | None
 ) -> Iterator[Seen]:
-    count = workers or len(os.sched_getaffinity(0))
+    count = workers or count_cpus()
     if count == 1 or len(jobs) < 256:
         yield from tqdm(map(_look_at, jobs), title, len(jobs), unit='clip')
         return
@@ -407,13 +408,8 @@ def _look_at_video(path: str, decode: bool) -> Seen:
     if not decode:
         return Seen(None)
     try:
-        reader = decord.VideoReader(path, num_threads=1)
-        height, width, _ = [frame.shape for frame in _frames(reader)][-1]
-    except (decord.DECORDError, decord.DECORDLimitReachedError, IndexError, RuntimeError):
+        reader = VideoReader(path)
+    except UnreadableClipError:
         return Seen(1, bad=1)
+    height, width, _ = reader.read([0])[0].shape
     return Seen(len(reader), size=f'{width} x {height}')
-
-
-def _frames(reader: decord.VideoReader) -> Iterable[Any]:
-    for index in range(len(reader)):
-        yield reader[index]

@@ -1,7 +1,8 @@
-"""Clips that lie as folders of pictures: listing, sampling and decoding them in a pipeline.
+"""Clips in a pipeline: listing or opening, sampling and decoding them, from folders and videos.
 
 MMAction2's RawframeDataset names frames by a template and so cannot read numbers with gaps, which
-DFEW's have (its frames without a face are gone), nor count frames that a list counts wrongly.
+DFEW's have (its frames without a face are gone), nor count frames that a list counts wrongly. Its
+video decoders give other frames than those asked for from some files (see docs/videos.md).
 """
 
 from __future__ import annotations
@@ -9,23 +10,29 @@ from __future__ import annotations
 import os
 import re
 import struct
+from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import mmcv
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image
+from PIL import Image, ImageOps
 
-from mmaction.datasets.transforms import DecordDecode, DecordInit, UniformSample
+from mmaction.datasets.transforms import UniformSample
 from mmaction.registry import TRANSFORMS
 
-from mmdfer.errors import DFERError
+from mmdfer.datasets.videos import VideoReader
+from mmdfer.errors import UnreadableClipError
+from mmdfer.files import FileSystemError, read_patiently
 
-# The trailing number of a name is the frame's: 00001_00007.jpg, 16.jpg, frame-0003.png.
-_PICTURE = re.compile(r'(?!\.).*?(\d+)\.(?:jpe?g|png|bmp)', re.IGNORECASE)
+_PICTURE = re.compile(r'(?!\.).*?\d+\.(?:jpe?g|png|bmp)', re.IGNORECASE)
+_NUMBERS = re.compile(r'\d+')
+# A name that ends in two numbers, as face croppers write them: #_#, frame#_face#.
+_PAIR = re.compile(r'(?P<frame>.*#)(?P<face>[_-][A-Za-z]*[_-]?#)')
 
-# What Pillow raises on a file that is no whole picture.
+# What Pillow raises on bytes that are no whole picture.
 NO_PICTURE = (
     OSError,
     SyntaxError,
@@ -36,25 +43,64 @@ NO_PICTURE = (
 )
 
 
-class UnreadableClipError(DFERError):
-    """Nothing of a clip can be read: its video is damaged, or each of its pictures."""
+# ---------------------------------------------------------------- folders
 
 
 def list_frames(folder: str | os.PathLike) -> list[str]:
-    """The pictures of a folder by the number at the end of their names: 2.jpg before 10.jpg.
+    """Return the pictures of a folder, one for each frame, in the order of the frames' numbers.
+
+    The number at the end of a name is the frame's: 2.jpg stands before 10.jpg, 00001_00007.jpg is
+    frame 7. Face croppers add a number for the face: in 0012_0.jpg, frame12_face0.jpg and
+    face0_frame12.jpg that is 0. Of a frame with several faces only the one with the lowest number
+    is returned (0001.jpg before 0001_2.jpg): otherwise the clip would jump between persons.
 
     Left out are hidden files, other files (Thumbs.db, ``._1.jpg``) and pictures whose name does not
     end in a number.
 
     Raises:
-        OSError: The folder cannot be listed.
+        FileSystemError: The folder cannot be listed for now.
+        OSError: There is no such folder.
     """
-    found = [(int(m[1]), m[0]) for name in os.listdir(folder) if (m := _PICTURE.fullmatch(name))]
-    return [name for _, name in sorted(found)]
+    names = read_patiently(lambda: os.listdir(folder), folder)
+    stems = {name: name.rpartition('.')[0] for name in names if _PICTURE.fullmatch(name)}
+    numbers = {name: [int(n) for n in _NUMBERS.findall(stem)] for name, stem in stems.items()}
+    patterns = {_NUMBERS.sub('#', stem) for stem in stems.values()}
+    if (faces := _faces(patterns, numbers)) is not None:
+        lowest: dict[int, str] = {}
+        for name in sorted(faces, key=faces.get):
+            lowest.setdefault(faces[name][0], name)
+        return list(lowest.values())
+    if len(patterns) == 1:
+        return sorted(numbers, key=lambda name: (numbers[name], name))
+    return sorted(numbers, key=lambda name: (numbers[name][-1], name))
+
+
+def _faces(patterns: set[str], numbers: dict[str, list[int]]) -> dict[str, tuple[int, int]] | None:
+    """Return the frame's and the face's number of each name; None where names number no faces.
+
+    Args:
+        patterns: The names without their suffix, each number replaced by ``#``.
+        numbers: The numbers of each name.
+    """
+    pairs = {pattern: match for pattern in patterns if (match := _PAIR.fullmatch(pattern))}
+    if len(pairs) != 1:
+        return None
+    ((pattern, match),) = pairs.items()
+    if not patterns <= {pattern, match['frame']}:  # 0001 beside 0001_2 is its first face
+        return None
+    length = pattern.count('#')
+    ends = {name: n[-2:] if len(n) == length else [n[-1], -1] for name, n in numbers.items()}
+    first, second = (len({end[place] for end in ends.values()}) for place in (0, 1))
+    if 'face' in match['frame'].lower() and 'face' not in match['face'].lower():
+        return {name: (frame, face) for name, (face, frame) in ends.items()}
+    # With a constant first number, and where the second takes more values, it is the frame's.
+    if first == 1 or second > first:
+        return None
+    return {name: (frame, face) for name, (frame, face) in ends.items()}
 
 
 def folder_of_frames(path: str) -> str | None:
-    """The folder that holds a clip's pictures: ``path``, or the one of the same name inside.
+    """Return the folder that holds a clip's pictures: ``path``, or the one of the same name inside.
 
     Returns:
         None where there is no picture that has a byte: not the clip's size but its entries count.
@@ -71,46 +117,138 @@ def folder_of_frames(path: str) -> str | None:
 
 
 def read_picture(path: str | os.PathLike) -> np.ndarray:
-    """Decodes a picture to RGB, uint8 (H, W, 3).
+    """Decode a picture to RGB, uint8 (H, W, 3); of 16 bits a channel, the upper 8.
 
-    By Pillow: where a file is cut short, OpenCV fills the rest with grey in most releases.
+    Pillow decodes: where a file is cut short, OpenCV fills the rest with grey in most releases. A
+    picture is turned as its EXIF tag says; transparency is ignored.
 
     Raises:
+        FileSystemError: The file cannot be read for now; it may be whole.
         OSError, ValueError: Or another of ``NO_PICTURE``, if it is no whole picture.
     """
-    content = Path(path).read_bytes()
-    return mmcv.imfrombytes(content, channel_order='rgb', backend='pillow')
+    content = read_patiently(Path(path).read_bytes, path)
+    with Image.open(BytesIO(content)) as picture:
+        if picture.mode.startswith('I'):  # grey of 16 bits, which Pillow would cut off at 255
+            grey = (np.asarray(picture) >> 8).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=2)
+        return np.array(ImageOps.exif_transpose(picture).convert('RGB'))
+
+
+class FolderReader:
+    """Read the pictures of a folder by their place, each at most once.
+
+    Args:
+        folder: The folder.
+
+    Attributes:
+        unreadable: Names of the pictures that the last ``read`` tried in vain.
+
+    Raises:
+        UnreadableClipError: There is no picture in the folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder, self.names = os.fspath(folder), list_frames(folder)
+        self.unreadable: list[str] = []
+        if not self.names:
+            raise UnreadableClipError(
+                f'{folder}: holds no picture whose name ends in a number; unpack it again'
+            )
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield all pictures in order; for one that cannot be read, the nearest that can."""
+        pictures: dict[int, np.ndarray | None] = {}
+        for place in range(len(self)):
+            yield self._nearest(place, pictures)
+            pictures = {p: picture for p, picture in pictures.items() if p >= place}
+
+    def read(self, places: Sequence[int]) -> list[np.ndarray]:
+        """Return the pictures at some places.
+
+        The nearest readable picture takes the place of one that is not, of two equally near the
+        earlier.
+
+        Args:
+            places: Each in 0..len - 1, in any order.
+
+        Returns:
+            RGB uint8 (H, W, 3) for each.
+
+        Raises:
+            UnreadableClipError: No picture of the folder can be read.
+        """
+        self.unreadable = []
+        pictures: dict[int, np.ndarray | None] = {}
+        return [self._nearest(int(place), pictures) for place in places]
+
+    def _nearest(self, place: int, pictures: dict[int, np.ndarray | None]) -> np.ndarray:
+        for distance in range(len(self)):
+            for i in dict.fromkeys((place - distance, place + distance)):
+                if 0 <= i < len(self) and (picture := self._read(i, pictures)) is not None:
+                    return picture
+        raise UnreadableClipError(
+            f'{self.folder}: none of its {len(self)} pictures can be read; unpack it again'
+        )
+
+    def _read(self, place: int, pictures: dict[int, np.ndarray | None]) -> np.ndarray | None:
+        if place not in pictures:
+            try:
+                pictures[place] = read_picture(Path(self.folder, self.names[place]))
+            except NO_PICTURE as error:
+                if isinstance(error, FileSystemError):
+                    raise
+                pictures[place] = None
+                self.unreadable.append(self.names[place])
+        return pictures[place]
+
+
+class ClipReader(Protocol):
+    """What ClipInit opens: a VideoReader or a FolderReader."""
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield all frames in order, RGB uint8 (H, W, 3)."""
+
+    def read(self, numbers: Sequence[int]) -> list[np.ndarray]:
+        """Return some frames."""
+
+
+# ---------------------------------------------------------------- transforms
 
 
 @TRANSFORMS.register_module()
 class ClipInit(BaseTransform):
-    """Opens a clip: a folder of pictures, which are listed, or a video, as DecordInit does.
+    """Open a clip: a folder of pictures, or a video.
 
-    Required keys: ``filename``. Added keys: ``total_frames``; of a folder ``frames``, the names in
-    natural order, and ``start_index``, 0; of a video ``video_reader``.
+    Required keys: ``filename``. Added keys: ``video_reader``, ``total_frames``, ``start_index``,
+    which is 0; of a video ``avg_fps``, as DecordInit does.
 
     Args:
         num_threads: Of the video decoder.
     """
 
     def __init__(self, num_threads: int = 1) -> None:
-        self.video = DecordInit(num_threads=num_threads)
+        self.num_threads = num_threads
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Opens the clip.
+        """Open the clip.
 
         Raises:
-            UnreadableClipError: There is no picture in the folder.
+            UnreadableClipError: The video cannot be read, or there is no picture in the folder.
         """
-        folder = results['filename']
-        if not os.path.isdir(folder):
-            return self.video.transform(results)
-        frames = list_frames(folder)
-        if not frames:
-            raise UnreadableClipError(
-                f'{folder}: holds no picture whose name ends in a number; unpack it again'
-            )
-        results.update(frames=frames, total_frames=len(frames), start_index=0)
+        path = results['filename']
+        if os.path.isdir(path):
+            reader: ClipReader = FolderReader(path)
+        else:
+            reader = VideoReader(path, self.num_threads)
+            results['avg_fps'] = reader.fps
+        results.update(video_reader=reader, total_frames=len(reader), start_index=0)
         return results
 
 
@@ -143,62 +281,36 @@ class SampleSegments(UniformSample):
 
 @TRANSFORMS.register_module()
 class ClipDecode(BaseTransform):
-    """Decodes the sampled frames of what ClipInit opened.
+    """Decode the sampled frames of what ClipInit opened.
 
-    Of a folder, the nearest readable picture takes the place of one that is not, of two equally
-    near the earlier. A dataset that wants to know gives a list as ``unreadable``, to which the
-    names are added.
+    Of a folder, the nearest readable picture takes the place of one that is not. A dataset that
+    asks for it gives a list as ``unreadable``, to which the names are added. Where the frames
+    differ in size, as face croppers write them, all are resized to the largest, so that the crops
+    and flips that follow show the same part of each.
 
     Required keys: those of ClipInit, and ``frame_inds``. Added keys: ``imgs``, RGB uint8 (H, W, 3)
     for each; ``original_shape``; ``img_shape``.
     """
 
-    def __init__(self) -> None:
-        self.video = DecordDecode()
-
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Decodes.
+        """Decode.
 
         Raises:
-            UnreadableClipError: No picture of the folder can be read.
+            UnreadableClipError: No picture of the folder can be read, or the video is damaged.
         """
-        if 'frames' not in results:
-            return self.video.transform(results)
+        reader = results.pop('video_reader')
         results['frame_inds'] = np.asarray(results['frame_inds']).reshape(-1)
-        reader = _FolderReader(results['filename'], results['frames'])
-        imgs = [reader.nearest(int(index)) for index in results['frame_inds']]
-        results.get('unreadable', []).extend(reader.unreadable)
+        imgs = _of_one_size(reader.read(results['frame_inds']))
+        if isinstance(reader, FolderReader):
+            results.get('unreadable', []).extend(reader.unreadable)
         results.update(imgs=imgs, original_shape=imgs[0].shape[:2], img_shape=imgs[0].shape[:2])
         return results
 
 
-class _FolderReader:
-    """Reads each picture of a folder at most once."""
-
-    def __init__(self, folder: str, names: list[str]) -> None:
-        self.folder, self.names = folder, names
-        self.pictures: dict[int, np.ndarray | None] = {}
-
-    def nearest(self, index: int) -> np.ndarray:
-        """The picture at ``index``, or the nearest that can be read."""
-        last = len(self.names) - 1
-        for distance in range(len(self.names)):
-            for i in dict.fromkeys((index - distance, index + distance)):
-                if 0 <= i <= last and (picture := self._read(i)) is not None:
-                    return picture
-        raise UnreadableClipError(
-            f'{self.folder}: none of its {len(self.names)} pictures can be read; unpack it again'
-        )
-
-    def _read(self, index: int) -> np.ndarray | None:
-        if index not in self.pictures:
-            try:
-                self.pictures[index] = read_picture(Path(self.folder, self.names[index]))
-            except NO_PICTURE:
-                self.pictures[index] = None
-        return self.pictures[index]
-
-    @property
-    def unreadable(self) -> list[str]:
-        """Names of the pictures that were tried in vain."""
-        return [self.names[i] for i, picture in self.pictures.items() if picture is None]
+def _of_one_size(imgs: list[np.ndarray]) -> list[np.ndarray]:
+    """Resize pictures to the one of them with the largest area, where they differ in size."""
+    height, width = max((img.shape[:2] for img in imgs), key=lambda shape: shape[0] * shape[1])
+    return [
+        img if img.shape[:2] == (height, width) else cv2.resize(img, (width, height))
+        for img in imgs
+    ]

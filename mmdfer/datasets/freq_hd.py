@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -10,20 +12,22 @@ from mmcv.transforms import BaseTransform
 
 from mmaction.registry import TRANSFORMS
 
-from mmdfer.datasets.frames import ClipDecode, SampleSegments
+from mmdfer.datasets.frames import FolderReader, SampleSegments
+from mmdfer.datasets.videos import VideoReader
 from mmdfer.errors import DFERError
 
 SIZE = 112  # H and W in which the frames are analysed
 CUTOFF = 20  # cycles per picture: the Gaussian's deviation that parts low from high
 SUPPRESSION = 10  # of windows that lie off the line
-CHUNK = 64  # frames decoded at a time: a long film need not fit into memory
+CHUNK = 64  # frames analysed at a time: a long film need not fit into memory
+LINE_POINTS = 1000  # windows through which the line is fitted at most: it takes all pairs of them
 
 
 @TRANSFORMS.register_module()
 class SampleFreqHD(BaseTransform):
     """Picks ``clip_len`` consecutive frames of high dynamics (Freq-HD; Tao et al., ACM MM 2023).
 
-    Stands where a sampler does, between ClipInit or DecordInit and their decoding::
+    Stands where a sampler does, between ClipInit and ClipDecode::
 
         dict(type='ClipInit'), dict(type='SampleFreqHD', clip_len=16), dict(type='ClipDecode')
 
@@ -40,8 +44,8 @@ class SampleFreqHD(BaseTransform):
     whose windows weigh most together, the first of equals.
 
     Nothing is drawn at random: the views of a clip in training differ in crop and flip alone. Every
-    frame is decoded to be analysed; a clip of at most ``clip_len`` frames is not, its frames are
-    repeated as by SampleSegments.
+    frame is decoded to be analysed, a chunk of frames at a time. A clip of at most ``clip_len``
+    frames is not analysed; its frames are repeated as by SampleSegments.
 
     Required keys: those of ClipInit. Added keys: ``frame_inds``, ``clip_len``, ``frame_interval``,
     ``num_clips``.
@@ -68,7 +72,7 @@ class SampleFreqHD(BaseTransform):
         """
         if results['total_frames'] <= self.clip_len:
             return self.short(results)
-        weights = self.weigh(read_grey(results))
+        weights = self.weigh(iterate_grey(results))
         runs = np.convolve(weights, np.ones(self.clip_len - self.window + 1), 'valid')
         picked = runs.argmax() + np.arange(self.clip_len) + results['start_index']
         results.update(
@@ -79,28 +83,44 @@ class SampleFreqHD(BaseTransform):
         )
         return results
 
-    def weigh(self, frames: np.ndarray) -> np.ndarray:
-        """The dynamicity of each window, of grey frames (T, H, W): (T - window + 1,)."""
-        low, high = (
-            temporal_power(band.reshape(len(frames), -1), self.window)
-            for band in split_bands(frames)
-        )
+    def weigh(self, frames: Iterable[np.ndarray]) -> np.ndarray:
+        """Return the dynamicity of each window (T - window + 1,) of T grey frames (H, W)."""
+        powers = []
+        for chunk in _overlapping(frames, CHUNK, self.window - 1):
+            bands = split_bands(np.stack(chunk))
+            powers.append([temporal_power(b.reshape(len(b), -1), self.window) for b in bands])
+        low, high = np.concatenate(powers, axis=1)
         return high * np.exp(-SUPPRESSION * off_the_line(_to_one(high), _to_one(low)))
 
 
-def read_grey(results: dict[str, Any]) -> np.ndarray:
-    """Decodes all frames of an opened clip, grey and small: (T, SIZE, SIZE).
+def iterate_grey(results: dict[str, Any]) -> Iterator[np.ndarray]:
+    """Yield all frames of a clip that ClipInit opened, grey and small: (SIZE, SIZE).
 
-    A picture that cannot be read is noted later, where it is picked.
+    A picture that cannot be read is noted later, when it is picked.
+
+    Raises:
+        DFERError: Another transform opened the clip.
     """
-    decode, grey = ClipDecode(), []
-    places = np.arange(results['total_frames']) + results['start_index']
-    for first in range(0, len(places), CHUNK):
-        chunk = dict(results, frame_inds=places[first : first + CHUNK], unreadable=[])
-        for img in decode(chunk)['imgs']:
-            img = cv2.cvtColor(img, cv2.COLOR_RGB2GRAY)
-            grey.append(cv2.resize(img, (SIZE, SIZE), interpolation=cv2.INTER_AREA))
-    return np.stack(grey)
+    reader, first = results['video_reader'], results['start_index']
+    if not isinstance(reader, VideoReader | FolderReader):
+        raise DFERError(
+            f'SampleFreqHD: {results["filename"]} was opened by another transform; '
+            "put dict(type='ClipInit') and dict(type='ClipDecode') around it"
+        )
+    for img in islice(reader, first, first + results['total_frames']):
+        img = cv2.cvtColor(img, cv2.COLOR_RGB2GRAY)
+        yield cv2.resize(img, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+
+
+def _overlapping(
+    frames: Iterable[np.ndarray], size: int, overlap: int
+) -> Iterator[list[np.ndarray]]:
+    """Yield chunks of ``size`` new frames, each begun by the last ``overlap`` of the one before."""
+    frames = iter(frames)
+    chunk = list(islice(frames, overlap))
+    while new := list(islice(frames, size)):
+        yield [*chunk, *new]
+        chunk = [*chunk, *new][-overlap:]
 
 
 def split_bands(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -142,13 +162,18 @@ def temporal_power(pixels: np.ndarray, window: int) -> np.ndarray:
 def off_the_line(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The distance in y of each point (n,) from the line of Theil and Sen, (n,).
 
-    Its slope is the median over all pairs of points, so that outliers do not move it.
+    Its slope is the median over all pairs of points, so that outliers do not move it. Of more than
+    ``LINE_POINTS`` points it is fitted through as many, evenly spaced.
     """
+    all_x, all_y = x, y
+    if len(x) > LINE_POINTS:
+        some = np.linspace(0, len(x) - 1, LINE_POINTS).round().astype(int)
+        x, y = x[some], y[some]
     first, second = np.triu_indices(len(x), 1)
     run, rise = x[second] - x[first], y[second] - y[first]
     slopes = rise[run != 0] / run[run != 0]
     slope = np.median(slopes) if len(slopes) else 0.0
-    return np.abs(y - slope * x - np.median(y - slope * x))
+    return np.abs(all_y - slope * all_x - np.median(y - slope * x))
 
 
 def _to_one(power: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from mmdfer.engine.bap import BAPHook
 from mmdfer.engine.checkpoint import AtomicCheckpointHook
 from mmdfer.engine.classes import ClassNamesHook
 from mmdfer.engine.features import EncodeOnceHook
+from mmdfer.engine.logs import RankMeanLogProcessor
 from mmdfer.engine.report import ReportHook
 from mmdfer.engine.setup import SetupHook
 from mmdfer.engine.show import ShowClipsHook
@@ -18,6 +19,7 @@ __all__ = [
     'BAPHook',
     'ClassNamesHook',
     'EncodeOnceHook',
+    'RankMeanLogProcessor',
     'ReportHook',
     'SetupHook',
     'ShowClipsHook',

@@ -23,7 +23,7 @@ from mmdfer.compat import load_from_local
 from mmdfer.engine.progress import progress, train_loop, unit
 from mmdfer.engine.schedule import fit_to_epoch_length
 from mmdfer.errors import DFERError
-from mmdfer.files import write_aside
+from mmdfer.files import clear_leftovers, write_aside
 
 POINTER = 'last_checkpoint'  # mmengine's name for the file that names the newest checkpoint
 
@@ -326,6 +326,11 @@ class AtomicCheckpointHook(CheckpointHook):
                 path.unlink()
         for path in Path(runner.work_dir).glob(f'.{POINTER}.*.aside'):
             path.unlink()
+        # Below it, each training and each test has a folder of its own that is named after its
+        # start: what a killed one was drawing or writing there nobody will write again.
+        begun = [path for path in Path(runner.work_dir).glob('[0-9]*_[0-9]*') if path.is_dir()]
+        for place in (folder, Path(runner.work_dir), *begun):
+            clear_leftovers(place)
         info = runner.message_hub.runtime_info
         outdated = [
             folder / self.filename_tmpl.format(step)

@@ -14,6 +14,7 @@ from torch import Tensor
 from mmaction.models import BaseRecognizer
 from mmaction.registry import MODELS
 
+from mmdfer.errors import DFERError
 from mmdfer.models.cache import TensorCache
 from mmdfer.models.clip import FrozenCLIP
 from mmdfer.models.sharded import encode_sharded
@@ -59,10 +60,21 @@ class CLIPRecognizer(BaseRecognizer):
         widths = dict(in_channels=clip.embed_dims, text_width=clip.text_width)
         self.cls_head = MODELS.build({**widths, **cls_head})
         self.cls_head.check_context(clip)
+        self._check_blending()
         self.last_of_step = True
         self._kept = TensorCache()  # class vectors without gradient
         # Class vectors with gradient, and the state of what they were made of.
         self._open: tuple[list, Tensor, Tensor] | None = None
+
+    def _check_blending(self) -> None:
+        """Raise DFERError where batches would be mixed over another number of classes."""
+        blending = getattr(self.data_preprocessor, 'blending', None)
+        classes = getattr(blending, 'num_classes', None)
+        if classes not in (None, self.cls_head.num_classes):
+            raise DFERError(
+                f'model.data_preprocessor.blending has num_classes={classes}, the head has '
+                f'{self.cls_head.num_classes}: set it to the number of classes'
+            )
 
     def extract_feat(
         self, inputs: Tensor, stage: str = 'neck', data_samples: Any = None, test_mode: bool = False

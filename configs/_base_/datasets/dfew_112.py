@@ -2,6 +2,8 @@
 
 _base_ = ['dfew.py', '../views/faces_112.py']
 
+train_pipeline = {{_base_.train_view}}
+test_pipeline = {{_base_.test_view}}  # inference_recognizer takes it
 train_dataloader = dict(
     batch_size=32,
     num_workers=8,

@@ -7,16 +7,18 @@ Ours, all of it: the frames, one of each segment, random in training and central
 views of each training clip, each encoded once; batch 64, as Align-DFER has it.
 """
 
-data_root = '{{$MMDFER_DATA:data}}/synth'
+# mmengine's {{$...}} breaks on the backslashes of a Windows path, and an `import os` makes mmengine
+# read the file as a config of its other kind.
+data_root = (__import__('os').environ.get('MMDFER_DATA') or 'data') + '/synth'
 # For the heads that write the names; in the order of the dataset's labels.
 classes = ['happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear']
 num_classes = 7
 
 # Views: 16 frames, one of each segment; a crop of 64 from 69, the paper's 112 from 120.
 train_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ClipInit'),
     dict(type='UniformSample', clip_len=16),
-    dict(type='DecordDecode'),
+    dict(type='ClipDecode'),
     dict(type='Resize', scale=(-1, 69)),
     dict(type='RandomCrop', size=64),
     dict(type='Flip', flip_ratio=0.5),
@@ -24,9 +26,9 @@ train_pipeline = [
     dict(type='PackActionInputs'),
 ]
 test_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ClipInit'),
     dict(type='UniformSample', clip_len=16, test_mode=True),
-    dict(type='DecordDecode'),
+    dict(type='ClipDecode'),
     dict(type='Resize', scale=(-1, 69)),
     dict(type='CenterCrop', crop_size=64),
     dict(type='FormatShape', input_format='NCTHW'),
@@ -35,7 +37,7 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,  # training reads vectors; the frames are decoded by EncodeOnceHook's workers
-    sampler=dict(type='EpochSampler', shuffle=True),
+    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='SynthDFER',
         data_root=data_root,

@@ -3,9 +3,9 @@
 _base_ = ['synth_64.py']
 
 train_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ClipInit'),
     dict(type='UniformSample', clip_len=16),
-    dict(type='DecordDecode'),
+    dict(type='ClipDecode'),
     dict(type='Resize', scale=(-1, 69)),
     dict(type='RandomCrop', size=64),
     dict(type='Flip', flip_ratio=0.5),
@@ -13,9 +13,9 @@ train_pipeline = [
     dict(type='PackActionInputs'),
 ]
 test_pipeline = [
-    dict(type='DecordInit'),
+    dict(type='ClipInit'),
     dict(type='UniformSample', clip_len=16, test_mode=True),
-    dict(type='DecordDecode'),
+    dict(type='ClipDecode'),
     dict(type='Resize', scale=(-1, 69)),
     dict(type='CenterCrop', crop_size=64),
     dict(type='FormatShape', input_format='NCHW'),
