@@ -13,6 +13,9 @@
 - `disarm_config_text`: resume executes the config that the checkpoint holds, in both mmengines.
 - `write_test_metrics_once`: every rank writes the metrics of a test to the same file at once.
 - `score_bfloat16`: MMAction2's heads hand their scores to numpy, which knows no bfloat16.
+- `compare_our_metrics`: mmengine's hooks do not know that a greater WAR, UAR or recall is better.
+- `resume_early_stopping`: EarlyStoppingHook forgets on resume what it has counted, and builds the
+  training loop for a test.
 - `hand_backbone_to_preprocessor`: a preprocessor cannot know what its recognizer's weights expect.
 - `pass_on_data_root`: a `data_root` on the command line reaches no loader.
 - `find_own_configs`: mmengine reads `package::config` of OpenMMLab's own packages alone.
@@ -49,11 +52,11 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, master_only
-from mmengine.hooks import LoggerHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, LoggerHook
 from mmengine.infer import BaseInferencer
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 
 from .errors import DFERError
 
@@ -83,6 +86,8 @@ def apply() -> None:
     disarm_config_text()
     write_test_metrics_once()
     score_bfloat16()
+    compare_our_metrics()
+    resume_early_stopping()
     hand_backbone_to_preprocessor()
     pass_on_data_root()
     find_own_configs()
@@ -393,6 +398,74 @@ def score_bfloat16() -> None:
         return upstream(self, cls_scores.float() if low else cls_scores, data_samples)
 
     BaseHead.loss_by_feat = loss_by_feat
+
+
+# ---------------------------------------------------------------- hooks
+
+# DFERMetric's names, with a prefix or without.
+_GREATER_IS_BETTER = re.compile(r'(.+/)?(WAR|UAR|recall/.+)')
+
+
+def compare_our_metrics() -> None:
+    """Have CheckpointHook and EarlyStoppingHook infer the rule of DFERMetric's metrics.
+
+    `save_best='auto'` and a `monitor` without `rule` otherwise end in a ValueError, the former
+    after the first epoch. The hooks' own lists match parts of names, where `uar` would also match
+    a squared error; so these names are matched whole.
+    """
+    upstream, monitor_upstream = CheckpointHook._init_rule, EarlyStoppingHook._init_rule
+    known = {key.lower() for key in CheckpointHook._default_greater_keys}
+    if 'war' in known or hasattr(upstream, '__wrapped__'):
+        return
+
+    @functools.wraps(upstream)
+    def init_rules(self: CheckpointHook, rules: list, key_indicators: list) -> None:
+        rules = rules * len(key_indicators) if len(rules) == 1 else rules
+        filled = [
+            'greater' if rule is None and _GREATER_IS_BETTER.fullmatch(key) else rule
+            for rule, key in zip(rules, key_indicators)
+        ]
+        upstream(self, filled, key_indicators)
+
+    @functools.wraps(monitor_upstream)
+    def init_rule(self: EarlyStoppingHook, monitor: str) -> str:
+        better = _GREATER_IS_BETTER.fullmatch(monitor)
+        return 'greater' if better else monitor_upstream(self, monitor)
+
+    CheckpointHook._init_rule, EarlyStoppingHook._init_rule = init_rules, init_rule
+
+
+def resume_early_stopping() -> None:
+    """Have EarlyStoppingHook count on where a resumed run stopped counting.
+
+    It counts the validations without improvement, and keeps the count in no checkpoint. The
+    metrics of all validations are in each, and are counted again. `before_run` is left out where
+    no training loop was built: to look at it would build one, and read the training set.
+    """
+    if 'before_train' in vars(EarlyStoppingHook):
+        return
+    upstream = EarlyStoppingHook.before_run
+
+    @functools.wraps(upstream)
+    def before_run(self: EarlyStoppingHook, runner: Runner) -> None:
+        if isinstance(runner._train_loop, BaseLoop):
+            upstream(self, runner)
+
+    def before_train(self: EarlyStoppingHook, runner: Runner) -> None:
+        """Count the validations that came before a resumed run."""
+        scores = runner.message_hub.log_scalars.get(f'val/{self.monitor}')
+        if runner.iter == 0 or scores is None:
+            return
+        self.wait_count = 0
+        self.best_score = -np.inf if self.rule == 'greater' else np.inf
+        for score in scores.data[0]:
+            stop, reason = self._check_stop_condition(score)
+            if stop:
+                runner.train_loop.stop_training = True
+                runner.logger.info(f'Training had stopped: {reason}')
+                return
+
+    EarlyStoppingHook.before_run, EarlyStoppingHook.before_train = before_run, before_train
 
 
 # ---------------------------------------------------------------- configs

@@ -173,7 +173,14 @@ def begun(folder: Path) -> bool:
 
 
 def finished(folder: Path, last_epoch: int | None = None, fold: int = 1) -> Fold | None:
-    """The result of a run whose report is whole and of the last epoch (None: of any)."""
+    """Return the result of a run that is done; None where there is none.
+
+    Args:
+        folder: The run's.
+        last_epoch: With which the run ends; None takes a complete report of any epoch. A run that
+            a hook such as EarlyStoppingHook has ended is done whatever its last epoch.
+        fold: The fold's number.
+    """
     path = folder / 'report.json'
     if not path.is_file():
         return None
@@ -182,16 +189,16 @@ def finished(folder: Path, last_epoch: int | None = None, fold: int = 1) -> Fold
     except DFERError as error:
         print(f'{error}; taken for not done', file=sys.stderr)
         return None
-    return done if last_epoch in (None, done.last.epoch) else None
+    return done if done.stopped_early or last_epoch in (None, done.last.epoch) else None
 
 
 # ------------------------------------------------------------------ running
 
 
 def resume_flag(cfg: Config, folder: Path) -> list[str]:
-    """``--resume``, for train.py, where it may stand.
+    """Return ``--resume``, for train.py; nothing where the run begins with a ``load_from``.
 
-    With nothing to resume from it would only take the config's ``load_from`` away.
+    train.py would begin with it all the same, but the command then says what happens.
     """
     return ['--resume'] if cfg.get('load_from') is None or begun(folder) else []
 

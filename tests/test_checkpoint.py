@@ -5,8 +5,10 @@ Run as a script, this file is the process that gets killed: `python test_checkpo
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,10 +25,16 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from mmdfer import compat
-from mmdfer.engine.checkpoint import AtomicCheckpointHook, why_unreadable, write_aside
+from mmdfer.engine.checkpoint import (
+    AtomicCheckpointHook,
+    newest_checkpoint,
+    why_unreadable,
+    write_aside,
+)
 from mmdfer.errors import DFERError
 
 EPOCHS = 4
+RUNS = itertools.count()  # mmengine tells runs apart by name and second
 SCORES = {1: 0.2, 2: 0.5, 3: 0.7, 4: 0.6}  # by epoch: the best changes twice, the last is not it
 AT_THE_END = {'epoch_3.pth', 'epoch_4.pth', 'best_score_epoch_3.pth', 'last_checkpoint'}
 
@@ -100,7 +108,7 @@ def make_runner(folder: str | Path, resume: bool = False, launcher: str = 'none'
             launcher=launcher,
             randomness=dict(seed=3),
             default_scope='mmaction',
-            experiment_name=f'{Path(folder).name}_{resume}_{os.getpid()}',
+            experiment_name=f'{Path(folder).name}_{resume}_{os.getpid()}_{next(RUNS)}',
             log_level='WARNING',
             cfg=dict(model_wrapper_cfg=wrapper),
         )
@@ -326,6 +334,80 @@ def test_two_ranks_save_once_and_fall_back_together(tmp_path):
         truncate(tmp_path / 'epoch_4.pth')
     assert same(*found)
     assert done.stdout.count('falling back') == 1  # said once, by rank 0
+
+
+# ---------------------------------------------------------------- a work dir that was moved
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir() if p.is_file()}
+
+
+@pytest.fixture
+def half(tmp_path, monkeypatch) -> Path:
+    """A run of two epochs of the four, which then has four."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[__name__], 'EPOCHS', 2)
+        torch.manual_seed(0)
+        return trained(tmp_path / 'half')
+
+
+@pytest.fixture
+def whole(tmp_path) -> Path:
+    """The same run, of four epochs from the start."""
+    torch.manual_seed(0)
+    return trained(tmp_path / 'whole')
+
+
+def test_a_moved_work_dir_goes_on_from_its_newest(half, whole, tmp_path):
+    moved = half.rename(tmp_path / 'moved')
+    trained(moved, resume=True)
+    assert same(weights(moved), weights(whole))
+    assert names(moved) == AT_THE_END and not half.exists()
+    assert (moved / 'last_checkpoint').read_text() == str(moved / 'epoch_4.pth')
+
+
+def test_a_copy_leaves_its_original_alone(half, tmp_path):
+    copied = Path(shutil.copytree(half, tmp_path / 'copied'))
+    (copied / 'epoch_1.pth').unlink()
+    before = snapshot(half)
+    trained(copied, resume=True)
+    assert snapshot(half) == before
+    assert names(copied) == AT_THE_END  # its own best of epoch 2 has gone
+
+
+def test_a_copy_without_checkpoints_does_not_resume_its_original(half, tmp_path):
+    copied = tmp_path / 'copied'
+    copied.mkdir()
+    shutil.copy(half / 'last_checkpoint', copied)
+    with pytest.raises(DFERError, match=r'copied.epoch_2\.pth \(it does not exist\).*--resume'):
+        make_runner(copied, resume=True).train()
+
+
+def test_without_last_checkpoint_the_newest_is_resumed_from(half, whole):
+    (half / 'last_checkpoint').unlink()
+    runner = make_runner(half, resume=True)
+    runner.train()
+    assert runner.iter == 4 * EPOCHS and same(weights(half), weights(whole))
+
+
+def test_checkpoints_beside_the_work_dir_move_with_its_name(tmp_path):
+    trained(tmp_path / 'run', out_dir=str(tmp_path / 'disk'))
+    runner = make_runner(tmp_path / 'run', resume=True, out_dir=str(tmp_path / 'disk'))
+    runner.train()
+    assert runner.epoch == EPOCHS and (tmp_path / 'disk' / 'run' / 'epoch_4.pth').is_file()
+    assert newest_checkpoint(tmp_path / 'run') == tmp_path / 'disk' / 'run' / 'epoch_4.pth'
+
+
+def test_validation_alone_saves_nothing(tmp_path):
+    runner = make_runner(tmp_path / 'run')
+    assert runner.val() == dict(score=0.0)
+    assert names(tmp_path / 'run') == set()
+    runner = make_runner(trained(tmp_path / 'other'), resume=False)
+    runner.train()
+    before = snapshot(tmp_path / 'other')
+    assert runner.val() == dict(score=0.6)
+    assert snapshot(tmp_path / 'other') == before
 
 
 def test_files_elsewhere_are_left_to_mmengine(tmp_path, monkeypatch):

@@ -318,6 +318,20 @@ def test_a_fold_that_fails_leaves_the_others_and_says_how_to_resume(
     assert 'its report is of epoch 2, the config ends with 1' in status and ran == []
 
 
+def test_a_fold_that_stops_early_is_done(cross_validate: Callable) -> None:
+    Path('early.py').write_text(
+        Path('toy folds.py').read_text()
+        + "custom_hooks = [dict(type='EarlyStoppingHook', monitor='WAR', patience=1)]\n"
+        + "optim_wrapper['optimizer']['lr'] = 0.0\ntrain_cfg['max_epochs'] = 5\n"
+    )
+    flags = ('early.py', '--work-dir', 'out', '--folds', '1')
+    status, ran = cross_validate(*flags)
+    assert status == 0 and len(ran) == 1
+    assert json.loads(Path('out/fold_1/report.json').read_text())['last']['epoch'] == 2
+    assert 'last: epoch 2, stopped early' in Path('out/cross_validation.txt').read_text()
+    assert cross_validate(*flags) == (0, [])
+
+
 def test_in_a_process_of_its_own(tool: ModuleType, cross_validate: Callable) -> None:
     status, _ = cross_validate(
         'toy folds.py', '--work-dir', 'o ut', '--folds', '3', run=tool.run_command

@@ -56,7 +56,7 @@ def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
         DFERError: A flag does not fit the config, or the checkpoint is missing.
     """
     check_checkpoint(args.checkpoint)
-    cfg.load_from = args.checkpoint
+    cfg.load_from, cfg.resume = args.checkpoint, False
     use_bank(cfg, args.bank)
     if args.show or args.show_dir is not None:
         cfg.default_hooks.visualization = dict(

@@ -17,6 +17,7 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     sync_buffers=dict(type='SyncBuffersHook'),
+    setup=dict(type='SetupHook'),
     accumulation=dict(type='AccumulationHook'),
     class_names=dict(type='ClassNamesHook'),
     report=dict(type='ReportHook'),

@@ -8,6 +8,7 @@ from mmdfer.engine.classes import ClassNamesHook
 from mmdfer.engine.features import EncodeOnceHook
 from mmdfer.engine.logs import RankMeanLogProcessor
 from mmdfer.engine.report import ReportHook
+from mmdfer.engine.setup import SetupHook
 from mmdfer.engine.show import ShowClipsHook
 from mmdfer.engine.unreadable import UnreadableHook
 
@@ -20,6 +21,7 @@ __all__ = [
     'EncodeOnceHook',
     'RankMeanLogProcessor',
     'ReportHook',
+    'SetupHook',
     'ShowClipsHook',
     'UnreadableHook',
 ]

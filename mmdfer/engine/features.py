@@ -28,6 +28,7 @@ from mmdfer.datasets import DFERDataset
 from mmdfer.datasets.bank import Bank, check_bank, open_bank, versioned
 from mmdfer.datasets.fingerprints import fingerprint_clips
 from mmdfer.datasets.transforms import ShuffleFrames
+from mmdfer.engine.progress import is_complete, train_loop
 from mmdfer.engine.unwrap import unwrap
 from mmdfer.errors import DFERError, UnreadableClipError
 from mmdfer.models.clip import ENCODED_AND_BLENDED
@@ -354,8 +355,13 @@ class EncodeOnceHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Encodes the training and the validation set, unless nothing is left to train."""
         self.check(unwrap(runner.model))
-        if runner.epoch < runner.max_epochs:
+        if not is_complete(runner):
             self.serve(runner, (runner.train_loop, runner.val_loop))
+
+    def before_val(self, runner: Runner) -> None:
+        """Encode the validation set for ``Runner.val()`` alone, if there is a bank."""
+        if self.bank is not None and train_loop(runner) is None:
+            self.serve(runner, (runner.val_loop,))
 
     def check(self, model: nn.Module) -> None:
         """Raise DFERError where training would mix what this hook has encoded."""

@@ -228,7 +228,9 @@ class FrozenCLIP(BaseModule):
         self._trained = {n for n, p in self.clip.named_parameters() if p.requires_grad}
 
     def train(self, mode: bool = True) -> FrozenCLIP:
-        """Stays in eval, whatever the model around it does."""
+        """Stay in eval, whatever the model around it does."""
+        for tower in (self._image_tower, self._text_tower):
+            tower.set_mode(mode)
         return super().train(False)
 
     def init_weights(self) -> None:
