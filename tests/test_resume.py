@@ -115,6 +115,19 @@ def test_another_batch_size_gives_the_schedule_of_a_run_that_began_with_it(
         assert ours[3:] == pytest.approx(expected[3:])
 
 
+def test_mmengines_own_checkpoint_hook_resumes_at_another_batch_size_too(build: Build) -> None:
+    settings = dict(
+        param_scheduler=[dict(type='CosineAnnealingLR', T_max=3, **BY_ITER)],
+        default_hooks=dict(checkpoint=dict(_delete_=True, type='CheckpointHook', interval=1)),
+    )
+    whole = rates(build('whole', **settings))
+    rates(build('run', **settings, **{'train_cfg.max_epochs': 2, 'train_dataloader.batch_size': 2}))
+    steps = rates(build('run', **settings, resume=True))
+    assert [step[:2] for step in steps] == [step[:2] for step in whole[8:]]
+    for ours, expected in zip(steps, whole[8:], strict=True):
+        assert ours[3:] == pytest.approx(expected[3:])
+
+
 def test_a_scaled_rate_is_that_of_the_present_batch_size(build: Build) -> None:
     settings = {
         'auto_scale_lr': dict(enable=True, base_batch_size=4),

@@ -21,7 +21,6 @@ from mmaction.registry import HOOKS
 
 from mmdfer.compat import load_from_local
 from mmdfer.engine.progress import progress, train_loop, unit
-from mmdfer.engine.schedule import fit_to_epoch_length
 from mmdfer.errors import DFERError
 from mmdfer.files import clear_leftovers, write_aside
 
@@ -120,7 +119,7 @@ def settle_resume(runner: Runner, hook: CheckpointHook) -> None:
     if not runner._resume or runner._has_loaded:
         return
     named = runner._load_from if runner._resume is True else None
-    if named and _has_training_state(CheckpointLoader.load_checkpoint(named, 'cpu')):
+    if named and has_training_state(CheckpointLoader.load_checkpoint(named, 'cpu')):
         return
     found = [_point_to_readable(runner, hook) if is_main_process() else (None, None)]
     broadcast_object_list(found)  # the other ranks wait here until the pointer is right
@@ -138,7 +137,7 @@ def settle_resume(runner: Runner, hook: CheckpointHook) -> None:
 
 def check_resumable(path: str) -> None:
     """Raise DFERError where a checkpoint holds weights alone."""
-    if not _has_training_state(CheckpointLoader.load_checkpoint(path, 'cpu')):
+    if not has_training_state(CheckpointLoader.load_checkpoint(path, 'cpu')):
         raise DFERError(_not_resumable(path))
 
 
@@ -149,7 +148,7 @@ def _not_resumable(path: str) -> str:
     )
 
 
-def _has_training_state(checkpoint: dict[str, Any]) -> bool:
+def has_training_state(checkpoint: dict[str, Any]) -> bool:
     """Return whether a checkpoint holds all that mmengine's Runner resumes."""
     meta = checkpoint.get('meta') or {}
     return {'epoch', 'iter'} <= meta.keys() and {'optimizer', 'message_hub'} <= checkpoint.keys()
@@ -232,8 +231,6 @@ class AtomicCheckpointHook(CheckpointHook):
     - On automatic resume (`resume=True`, no `load_from`), a newest checkpoint that does not
       read completely gives way to the one before, with a warning that names both. Checkpoints
       are looked for in the work dir, wherever it was moved or copied to; see `settle_resume`.
-    - A run is resumed with another batch size or number of ranks as if it had begun with it;
-      see `fit_to_epoch_length`.
     - mmengine saves before it validates, so a kill in between would lose that validation, and
       with it perhaps the best checkpoint: a resumed run makes up for it before it trains on.
     - Only files in the checkpoint folder are removed, whatever paths a resumed file names.
@@ -264,16 +261,14 @@ class AtomicCheckpointHook(CheckpointHook):
             settle_resume(runner, self)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Make a checkpoint that is resumed from one of the present epoch length.
+        """Refuse to resume from weights alone.
 
         Raises:
             DFERError: The checkpoint lacks what training needs, as a best checkpoint does.
         """
-        if not runner._resume or train_loop(runner) is None:
-            return
-        if not _has_training_state(checkpoint):
+        resumes = runner._resume and train_loop(runner) is not None
+        if resumes and not has_training_state(checkpoint):
             raise DFERError(_not_resumable(runner._load_from or runner.work_dir))
-        fit_to_epoch_length(runner, checkpoint)
 
     def _count_iterations(self, runner: Runner) -> None:
         """Save by iterations, each time the loop validates, where the loop has no epochs."""

@@ -1,4 +1,4 @@
-"""What a run is refused for before its first epoch, whatever hooks and datasets a config names."""
+"""What is checked and settled before a run's first epoch, whatever hooks a config names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from torch import Tensor
 from mmaction.registry import HOOKS
 
 from mmdfer.engine.bap import BAPHook, stage_modules
+from mmdfer.engine.checkpoint import has_training_state
 from mmdfer.engine.progress import train_loop
+from mmdfer.engine.schedule import fit_to_epoch_length
 from mmdfer.engine.unwrap import unwrap
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.metrics import DFERMetric
@@ -21,10 +23,13 @@ from mmdfer.evaluation.metrics import DFERMetric
 
 @HOOKS.register_module()
 class SetupHook(Hook):
-    """Refuse set-ups that would otherwise fail late, or train something else in silence.
+    """Refuse set-ups that would fail late or train something else, and fit what is resumed.
 
-    - A model that changes with the stage of training (JAS) is trained without BAPHook.
-    - A dataset gives several labels for a clip, where the head or DFERMetric takes one.
+    - A model that changes with the stage of training (JAS) is refused without BAPHook.
+    - A dataset that gives several labels for a clip is refused where the head or DFERMetric takes
+      one.
+    - A checkpoint that is resumed from with another batch size or number of ranks becomes that of
+      a run that had them from the start; see `fit_to_epoch_length`.
     """
 
     def before_run(self, runner: Runner) -> None:
@@ -43,6 +48,12 @@ class SetupHook(Hook):
             metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
             if any(isinstance(metric, DFERMetric) for metric in metrics):
                 check_labels(loop.dataloader.dataset)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Make a checkpoint that is resumed from one of the present epoch length."""
+        resumes = runner._resume and train_loop(runner) is not None
+        if resumes and has_training_state(checkpoint):
+            fit_to_epoch_length(runner, checkpoint)
 
 
 def check_stage_hook(runner: Runner) -> None:
