@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -46,12 +47,13 @@ WHOLE: dict[str, range] = {
     'joined.ts': range(40),
     'mpeg.mpg': range(40),
     'hevc.mp4': range(40),
-    'at 12:30, 100%d.mp4': range(40),
+    'middle.ts': range(24, 40),
+    'take:12, 100%d.mp4': range(40),
 }
 CUTS = [f'cut_{share}.mp4' for share in (5, 30, 50, 70, 95)]
 CUTS += ['cut.mkv', 'cut.webm', 'cut_xvid.avi', 'cut_mjpeg.avi', 'cut.gif', 'cut.mpg']
 DAMAGED = [*CUTS, 'zeros.mp4', 'zeros.mkv', 'zeros.avi', 'hole.ts', 'damaged_hevc.mp4', 'huge.gif']
-DAMAGED += ['sound.mp4', 'text.mp4', 'empty.mp4', 'matrix.mov']
+DAMAGED += ['zeros_trimmed.mp4', 'sound.mp4', 'text.mp4', 'empty.mp4', 'matrix.mov']
 
 
 def load_benchmark() -> ModuleType:
@@ -88,11 +90,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encode('av1.mp4', '-c:v', 'libsvtav1', '-preset', 10, '-crf', 30, '-pix_fmt', 'yuv420p')
     scale = ('-vf', 'scale=out_color_matrix=bt709:out_range=pc', '-colorspace', 'bt709')
     full = ('-color_range', 'pc', '-c:v', 'libx264', '-pix_fmt', 'yuv444p', '-crf', 10)
-    encode('bt709_full.mp4', *scale, *full)
+    encode('bt709_full.mp4', *scale, *full, size=(127, 101))
     first = encode('first.ts', *h264, frames=range(20))
     second = encode('second.ts', *h264, frames=range(20, 40), size=(192, 96))
     mpg = encode('mpeg.mpg', '-c:v', 'mpeg2video', '-bf', 2, '-q:v', 3)
     hevc = encode('hevc.mp4', *files.X265, 'log-level=none', '-pix_fmt', 'yuv420p')
+    keys = 'log-level=none:keyint=12:min-keyint=12:scenecut=0:open-gop=0'
+    tables = ('-mpegts_flags', '+pat_pmt_at_frames', '-pix_fmt', 'yuv420p')
+    source = encode('source.ts', *files.X265, keys, *tables)
+    with av.open(str(folder / 'source.ts')) as container:
+        places = [p.pos for p in container.demux(video=0) if p.is_keyframe]
     encode('stored.mp4', *h264, '-g', 1, size=(160, 96), frames=range(3))
     mjpeg = encode('mjpeg.avi', '-c:v', 'mjpeg', '-q:v', 3)
     prores = encode('prores.mov', '-c:v', 'prores_ks', frames=range(3))
@@ -102,8 +109,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_bytes(content)
 
     write('live.webm', live)
+    write('middle.ts', source[(places[1] + places[2]) // 2 // 188 * 188 :])
     write('joined.ts', first + second)
-    write('at 12:30, 100%d.mp4', plain)
+    write('take:12, 100%d.mp4', plain)
     for index, matrix in enumerate(files.MATRICES.values()):
         files.write_matrix(folder / 'stored.mp4', folder / f'turned_{index}.mp4', matrix)
     for share in (5, 30, 50, 70, 95):
@@ -114,10 +122,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for content, suffix in ((plain, 'mp4'), (mkv, 'mkv'), (avi, 'avi')):
         kept = len(content) * 8 // 10
         write(f'zeros.{suffix}', content[:kept] + bytes(len(content) - kept))
+    # Pictures that the edit list of trimmed.mp4 hides, but that later ones are made from.
+    trimmed = (folder / 'trimmed.mp4').read_bytes()
+    start, end = trimmed.index(b'mdat'), trimmed.index(b'moov')
+    start, end = start + (end - start) // 3, start + (end - start) * 2 // 3
+    write('zeros_trimmed.mp4', trimmed[:start] + bytes(end - start) + trimmed[end:])
     middle = len(first) // 188 // 2 * 188
     write('hole.ts', first[:middle] + first[middle + 3 * 188 :])
-    place = (hevc.index(b'mdat') + hevc.index(b'moov')) // 2  # in the data of a picture
-    write('damaged_hevc.mp4', hevc[:place] + bytes(100) + hevc[place + 100 :])
+    start, end = hevc.index(b'mdat'), hevc.index(b'moov')
+    for share in (45, 61, 69):  # in the data of three pictures
+        place = start + (end - start) * share // 100
+        hevc = hevc[:place] + b'UUU' + hevc[place + 3 :]
+    write('damaged_hevc.mp4', hevc)
     write('huge.gif', gif[:6] + b'\xff\x3f\xff\x1f' + gif[10:])  # 16383 x 8191 pixels
     write('sound.mp4', (folder / 'sound.m4a').read_bytes())
     write('text.mp4', b'This is no film.\n' * 100)
@@ -199,7 +215,7 @@ def test_frames_are_turned_as_their_tag_says(folder: Path, index: int) -> None:
 
 def test_colours_are_converted_by_the_matrix_and_range_of_the_file(folder: Path) -> None:
     for number, image in enumerate(VideoReader(folder / 'bt709_full.mp4')):
-        assert np.abs(image.astype(int) - files.draw(number)).mean() < 3
+        assert np.abs(image.astype(int) - files.draw(number, 127, 101)).mean() < 3
     for name in ('plain.mp4', 'live.webm', 'hevc.mp4', 'moving.gif'):
         image = VideoReader(folder / name).read([20])[0]
         assert np.abs(image.astype(int) - files.draw(20)).mean() < 16, name
@@ -210,6 +226,11 @@ def test_frames_of_several_sizes_are_given_one(folder: Path) -> None:
     assert sizes == {(128, 128), (96, 192)}
     data = Films([folder / 'joined.ts'], test_mode=True).read_view(0, 0)
     assert data['inputs'].shape[-2:] == (96, 192)
+
+
+def test_a_colon_in_a_name_names_no_protocol(folder: Path, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    assert len(VideoReader('take:12, 100%d.mp4')) == 40
 
 
 def test_a_long_film_is_decoded_again_and_not_kept(folder: Path, monkeypatch) -> None:

@@ -148,6 +148,7 @@ class VideoReader:
                 if begun or packet.is_keyframe:
                     raise
                 continue
+            begun = begun or packet.is_keyframe  # its picture may come out after later packets
             for frame in frames:
                 if frame.is_corrupt:
                     raise self._unreadable('a picture is damaged')
@@ -255,7 +256,7 @@ class _Converter:
 
 def _build_graph(frame: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> av.filter.Graph:
     graph = av.filter.Graph()
-    if hasattr(graph, 'threads'):  # PyAV before 17 leaves their number to FFmpeg
+    if hasattr(graph, 'threads'):  # PyAV before 18 leaves their number to FFmpeg
         graph.threads = 1  # the pictures are small, and workers have a CPU each
     chain = [
         graph.add_buffer(
