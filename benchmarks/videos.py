@@ -628,6 +628,9 @@ def _read_sixteen(film: Path) -> tuple[int, int, float, float]:
 
 def _peak() -> float:
     """Return the process's peak memory in MB."""
+    # On Linux ru_maxrss begins with the peak of the process that started this one.
+    if peak := re.search(r'VmHWM:\s*(\d+) kB', _read_or_empty('/proc/self/status')):
+        return int(peak[1]) / 1e3
     scale = 1e6 if sys.platform == 'darwin' else 1e3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
