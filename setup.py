@@ -21,7 +21,8 @@ INSTALL_REQUIRES = [
     'mmaction2==1.2.0',  # the newest; compat.py mends what its wheel lacks
     'importlib_metadata',  # which mmaction2 imports and does not declare
     'open_clip_torch>=3.0',
-    'av>=14.1',  # decodes videos; the oldest that tells a film from its cover
+    # Decodes videos. Before 16 FFmpeg 7 shows broken pictures of HEVC streams cut at any place.
+    'av>=16',
     # For the DecordInit of users' own pipelines; there is no wheel for ARM.
     'decord>=0.6; platform_machine == "x86_64" or platform_machine == "AMD64"',
     'filelock',  # a bank's shards are claimed by locks; torch needs it too
