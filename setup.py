@@ -21,7 +21,8 @@ INSTALL_REQUIRES = [
     'mmaction2==1.2.0',  # the newest; compat.py mends what its wheel lacks
     'importlib_metadata',  # which mmaction2 imports and does not declare
     'open_clip_torch>=3.0',
-    'av>=14',  # decodes videos; the oldest with the rotation tags and FFmpeg 7
+    # Decodes videos. Before 16 FFmpeg 7 shows broken pictures of HEVC streams cut at any place.
+    'av>=16',
     # For the DecordInit of users' own pipelines; there is no wheel for ARM.
     'decord>=0.6; platform_machine == "x86_64" or platform_machine == "AMD64"',
     'filelock',  # a bank's shards are claimed by locks; torch needs it too
@@ -39,7 +40,15 @@ EXTRAS_REQUIRE = {
     # For who has no mmcv. MMAction2 refuses 2.2; before 0.10.7 mmengine is untested.
     'lite': ['mmcv-lite>=2.1,<2.2', 'mmengine>=0.10.7'],
     # ruff as in .pre-commit-config.yaml: another release formats otherwise.
-    'tests': ['pytest>=7', 'pytest-xdist>=3', 'ruff==0.17.5', 'setuptools>=64', 'wheel'],
+    # imageio-ffmpeg brings the ffmpeg program that makes the videos to be read.
+    'tests': [
+        'pytest>=7',
+        'pytest-xdist>=3',
+        'ruff==0.17.5',
+        'setuptools>=64',
+        'wheel',
+        'imageio-ffmpeg>=0.6',
+    ],
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import resource
 import subprocess
 import sys
 import tempfile
@@ -448,12 +447,21 @@ def loading(s: Settings) -> tuple[Rows, Figures]:
     )
 
 
+def peak_gb() -> float:
+    """Return the peak memory of this process in GB; NaN on Windows, which does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return float('nan')
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == 'darwin' else 1e6)
+
+
 def memory(s: Settings) -> tuple[Rows, Figures]:
     """The peak of a process that takes steps of stage 1."""
     step = OurStep(build_ours(s), 'text', torch.randn(s.batch, FRAMES, 512, device=s.device), False)
     step(), step()
-    gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    rows = [Row('peak memory of stage 1, fp32', gb, 'GB', at_most=4)]
+    rows = [Row('peak memory of stage 1, fp32', peak_gb(), 'GB', at_most=4)]
     if s.device == 'cuda':
         gb = torch.cuda.max_memory_allocated() / 1e9
         rows.append(Row('  on the GPU', gb, 'GB', at_most=4))

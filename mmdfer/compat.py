@@ -13,6 +13,12 @@
 - `disarm_config_text`: resume executes the config that the checkpoint holds, in both mmengines.
 - `write_test_metrics_once`: every rank writes the metrics of a test to the same file at once.
 - `score_bfloat16`: MMAction2's heads hand their scores to numpy, which knows no bfloat16.
+- `compare_our_metrics`: mmengine's hooks do not know that a greater WAR, UAR or recall is better.
+- `resume_early_stopping`: EarlyStoppingHook forgets on resume what it has counted, and builds the
+  training loop for a test.
+- `hand_backbone_to_preprocessor`: a preprocessor cannot know what its recognizer's weights expect.
+- `pass_on_data_root`: a `data_root` on the command line reaches no loader.
+- `find_own_configs`: mmengine reads `package::config` of OpenMMLab's own packages alone.
 - `init_cpu_ranks`: ranks want CUDA, in both mmengines; called by our tools, not by `apply`.
 """
 
@@ -30,7 +36,8 @@ import sys
 import types
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,15 +45,18 @@ from pickle import UnpicklingError
 from typing import Any, NoReturn
 
 import mmengine.hooks.logger_hook as mmengine_logger_hook
+import mmengine.hub
 import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, master_only
-from mmengine.hooks import LoggerHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, LoggerHook
 from mmengine.infer import BaseInferencer
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 
 from .errors import DFERError
 
@@ -76,6 +86,11 @@ def apply() -> None:
     disarm_config_text()
     write_test_metrics_once()
     score_bfloat16()
+    compare_our_metrics()
+    resume_early_stopping()
+    hand_backbone_to_preprocessor()
+    pass_on_data_root()
+    find_own_configs()
 
 
 # ---------------------------------------------------------------- packages
@@ -385,6 +400,201 @@ def score_bfloat16() -> None:
     BaseHead.loss_by_feat = loss_by_feat
 
 
+# ---------------------------------------------------------------- hooks
+
+# DFERMetric's names, with a prefix or without.
+_GREATER_IS_BETTER = re.compile(r'(.+/)?(WAR|UAR|recall/.+)')
+
+
+def compare_our_metrics() -> None:
+    """Have CheckpointHook and EarlyStoppingHook infer the rule of DFERMetric's metrics.
+
+    `save_best='auto'` and a `monitor` without `rule` otherwise end in a ValueError, the former
+    after the first epoch. The hooks' own lists match parts of names, where `uar` would also match
+    a squared error; so these names are matched whole.
+    """
+    upstream, monitor_upstream = CheckpointHook._init_rule, EarlyStoppingHook._init_rule
+    known = {key.lower() for key in CheckpointHook._default_greater_keys}
+    if 'war' in known or hasattr(upstream, '__wrapped__'):
+        return
+
+    @functools.wraps(upstream)
+    def init_rules(self: CheckpointHook, rules: list, key_indicators: list) -> None:
+        rules = rules * len(key_indicators) if len(rules) == 1 else rules
+        filled = [
+            'greater' if rule is None and _GREATER_IS_BETTER.fullmatch(key) else rule
+            for rule, key in zip(rules, key_indicators)
+        ]
+        upstream(self, filled, key_indicators)
+
+    @functools.wraps(monitor_upstream)
+    def init_rule(self: EarlyStoppingHook, monitor: str) -> str:
+        better = _GREATER_IS_BETTER.fullmatch(monitor)
+        return 'greater' if better else monitor_upstream(self, monitor)
+
+    CheckpointHook._init_rule, EarlyStoppingHook._init_rule = init_rules, init_rule
+
+
+def resume_early_stopping() -> None:
+    """Have EarlyStoppingHook count on where a resumed run stopped counting.
+
+    It counts the validations without improvement, and keeps the count in no checkpoint. The
+    metrics of all validations are in each, and are counted again. `before_run` is left out where
+    no training loop was built: to look at it would build one, and read the training set.
+    """
+    if 'before_train' in vars(EarlyStoppingHook):
+        return
+    upstream = EarlyStoppingHook.before_run
+
+    @functools.wraps(upstream)
+    def before_run(self: EarlyStoppingHook, runner: Runner) -> None:
+        if isinstance(runner._train_loop, BaseLoop):
+            upstream(self, runner)
+
+    def before_train(self: EarlyStoppingHook, runner: Runner) -> None:
+        """Count the validations that came before a resumed run."""
+        scores = runner.message_hub.log_scalars.get(f'val/{self.monitor}')
+        if runner.iter == 0 or scores is None:
+            return
+        self.wait_count = 0
+        self.best_score = -np.inf if self.rule == 'greater' else np.inf
+        for score in scores.data[0]:
+            stop, reason = self._check_stop_condition(score)
+            if stop:
+                runner.train_loop.stop_training = True
+                runner.logger.info(f'Training had stopped: {reason}')
+                return
+
+    EarlyStoppingHook.before_run, EarlyStoppingHook.before_train = before_run, before_train
+
+
+# ---------------------------------------------------------------- configs
+
+
+def pass_on_data_root() -> None:
+    """Patch mmengine so that a `data_root` which replaces a config's own reaches its loaders.
+
+    `--cfg-options data_root=DIR`, and `data_root = DIR` in a config with a `_base_`, change a
+    variable that the loaders were built from already. Each dataset, however deep in wrappers, whose
+    `data_root` is the old value takes the new one, unless it is given one of its own in the same
+    place. Only configs whose `custom_imports` name mmdfer are changed.
+    """
+    upstream = Config._merge_a_into_b
+    if hasattr(upstream, '__wrapped__'):
+        return
+
+    @functools.wraps(upstream)
+    def _merge_a_into_b(a: dict, b: dict, *args: Any, **kwargs: Any) -> dict:
+        if isinstance(a, dict) and isinstance(b, dict) and (_imports_us(a) or _imports_us(b)):
+            old, new = b.get('data_root'), a.get('data_root')
+            if isinstance(old, str) and isinstance(new, str):
+                b = b.copy()
+                for key in [key for key in b if str(key).endswith('_dataloader')]:
+                    b[key] = _replace_root(b[key], old, new)
+        return upstream(a, b, *args, **kwargs)
+
+    Config._merge_a_into_b = staticmethod(_merge_a_into_b)
+
+
+def _imports_us(config: dict) -> bool:
+    imports = (config.get('custom_imports') or {}).get('imports') or ()
+    return 'mmdfer' in ([imports] if isinstance(imports, str) else imports)
+
+
+def _replace_root(part: Any, old: str, new: str) -> Any:
+    """Return a loader's config with `data_root=new` wherever it was `old`."""
+    if isinstance(part, (list, tuple)):
+        return type(part)(_replace_root(item, old, new) for item in part)
+    if not isinstance(part, dict):
+        return part
+    copy = part.copy()
+    for key, value in part.items():
+        same = key == 'data_root' and value == old
+        copy[key] = new if same else _replace_root(value, old, new)
+    return copy
+
+
+def find_own_configs() -> None:
+    """Patch mmengine so that `mmdfer::align_dfer_dfew.py` names a config of this package.
+
+    It works as a `_base_` and in `mmengine.hub`, for a wheel and for an editable install. mmengine
+    accepts only the packages of a fixed list, looks for them with `pkg_resources`, which setuptools
+    no longer has, and finds no config beside the top folder.
+    """
+    upstream = Config._get_cfg_path
+    if hasattr(upstream, '__wrapped__'):
+        return
+
+    @functools.wraps(upstream)
+    def _get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        own = _own_config(cfg_path)
+        return upstream(cfg_path, filename) if own is None else (own, None)
+
+    Config._get_cfg_path = staticmethod(_get_cfg_path)
+    theirs = mmengine.hub.get_config, mmengine.hub.get_model
+
+    @functools.wraps(theirs[0])
+    def get_config(cfg_path: str, pretrained: bool = False) -> Config:
+        if (own := _own_config(cfg_path)) is None:
+            return theirs[0](cfg_path, pretrained)
+        if pretrained:
+            raise DFERError(f'{cfg_path}: mmdfer publishes no weights; leave pretrained out')
+        return Config.fromfile(own)
+
+    @functools.wraps(theirs[1])
+    def get_model(cfg_path: str, pretrained: bool = False, **kwargs: Any) -> Any:
+        if _own_config(cfg_path) is None:
+            return theirs[1](cfg_path, pretrained, **kwargs)
+        model = get_config(cfg_path, pretrained).model
+        with DefaultScope.overwrite_default_scope('mmaction'):
+            return MODELS.build(model, default_args=kwargs)
+
+    for module in (mmengine.hub, mmengine.hub.hub):
+        module.get_config, module.get_model = get_config, get_model
+
+
+def _own_config(name: str) -> str | None:
+    """Return the path of the config that `mmdfer::<path below configs/>` names, or else None.
+
+    Raises:
+        DFERError: There is no such config.
+    """
+    package, _, below = name.partition('::')
+    if package != 'mmdfer' or not below:
+        return None
+    package_folder = Path(__file__).parent
+    in_wheel = package_folder / '.mim' / 'configs'
+    configs = in_wheel if in_wheel.is_dir() else package_folder.parent / 'configs'
+    path = configs / (below if below.endswith('.py') else f'{below}.py')
+    if not path.is_file():
+        raise DFERError(f'{name}: no such config; look below {configs}')
+    return str(path)
+
+
+# ---------------------------------------------------------------- preprocessing
+
+
+def hand_backbone_to_preprocessor() -> None:
+    """Patch MMAction2's recognizers to hand their backbone to a preprocessor that has `adopt`.
+
+    BaseRecognizer builds the preprocessor before the backbone, whose weights decide with which mean
+    and std frames are normalised.
+    """
+    from mmaction.models import BaseRecognizer
+
+    upstream = BaseRecognizer.__init__
+    if hasattr(upstream, '__wrapped__'):
+        return
+
+    @functools.wraps(upstream)
+    def build(self: BaseRecognizer, *args: Any, **kwargs: Any) -> None:
+        upstream(self, *args, **kwargs)
+        if hasattr(self.data_preprocessor, 'adopt'):
+            self.data_preprocessor.adopt(self.backbone)
+
+    BaseRecognizer.__init__ = build
+
+
 # ---------------------------------------------------------------- ranks
 
 
@@ -436,9 +646,28 @@ def init_cpu_ranks(launcher: str) -> None:
             f'launcher {launcher!r}: the environment variable {error.args[0]} is not set; '
             'start the ranks with tools/dist_train.sh or tools/slurm_train.sh'
         ) from None
-    torch.distributed.init_process_group('gloo')
+    with explain_taken_port():
+        torch.distributed.init_process_group('gloo')
     # A gloo thread that outlives the interpreter aborts the process now and then.
     atexit.register(_leave_ranks)
+
+
+@contextmanager
+def explain_taken_port() -> Iterator[None]:
+    """Turn torch's error about a port that another program uses into one line.
+
+    Raises:
+        DFERError: The ranks cannot meet at MASTER_PORT.
+    """
+    try:
+        yield
+    except torch.distributed.DistNetworkError as error:
+        port = os.environ.get('MASTER_PORT')
+        reason = 'another program uses it' if 'EADDRINUSE' in str(error) else 'no rank answers'
+        raise DFERError(
+            f'MASTER_PORT={port} on {os.environ.get("MASTER_ADDR")}: the ranks cannot meet there, '
+            f'{reason}; set MASTER_PORT to another port (tools/dist_*.sh: PORT)'
+        ) from error
 
 
 def _leave_ranks() -> None:

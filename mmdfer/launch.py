@@ -13,8 +13,9 @@ from mmengine.runner import Runner
 
 from mmaction.registry import RUNNERS
 
-from mmdfer.compat import init_cpu_ranks
+from mmdfer.compat import explain_taken_port, init_cpu_ranks
 from mmdfer.errors import DFERError
+from mmdfer.files import check_writable, warn_of_lost_logs
 
 _BUILT = itertools.count()  # the runs of this process
 
@@ -108,4 +109,8 @@ def build_runner(cfg: Config) -> Runner:
     # second: a later run of this process must not take those of one begun in the same second.
     if number := next(_BUILT):
         cfg.setdefault('experiment_name', f'{Path(cfg.filename or "run").stem}_{number}')
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    check_writable(cfg.work_dir)
+    with explain_taken_port():  # where there is an accelerator, the Runner joins the ranks
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    warn_of_lost_logs(runner.logger)
+    return runner

@@ -14,14 +14,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mmengine.config import Config
 
 from mmdfer.engine.checkpoint import POINTER
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.folds import Fold, read_fold
-from mmdfer.files import write_aside
+from mmdfer.files import explain_write_errors, write_aside
 from mmdfer.launch import add_run_flags, read_config
 
 # What decides a result, and in it what does not: a run goes on only with the settings it began
@@ -173,7 +173,14 @@ def begun(folder: Path) -> bool:
 
 
 def finished(folder: Path, last_epoch: int | None = None, fold: int = 1) -> Fold | None:
-    """The result of a run whose report is whole and of the last epoch (None: of any)."""
+    """Return the result of a run that is done; None where there is none.
+
+    Args:
+        folder: The run's.
+        last_epoch: With which the run ends; None takes a complete report of any epoch. A run that
+            a hook such as EarlyStoppingHook has ended is done whatever its last epoch.
+        fold: The fold's number.
+    """
     path = folder / 'report.json'
     if not path.is_file():
         return None
@@ -182,16 +189,16 @@ def finished(folder: Path, last_epoch: int | None = None, fold: int = 1) -> Fold
     except DFERError as error:
         print(f'{error}; taken for not done', file=sys.stderr)
         return None
-    return done if last_epoch in (None, done.last.epoch) else None
+    return done if done.stopped_early or last_epoch in (None, done.last.epoch) else None
 
 
 # ------------------------------------------------------------------ running
 
 
 def resume_flag(cfg: Config, folder: Path) -> list[str]:
-    """``--resume``, for train.py, where it may stand.
+    """Return ``--resume``, for train.py; nothing where the run begins with a ``load_from``.
 
-    With nothing to resume from it would only take the config's ``load_from`` away.
+    train.py would begin with it all the same, but the command then says what happens.
     """
     return ['--resume'] if cfg.get('load_from') is None or begun(folder) else []
 
@@ -203,7 +210,7 @@ def run_command(command: list[str], log: Path | None = None) -> int:
         command: Program and arguments.
         log: The file for all that it prints; None lets it print here.
     """
-    with nullcontext() if log is None else log.open('wb') as out:
+    with nullcontext() if log is None else _open_log(log) as out:
         # Ctrl-C reaches both: this process answers, and ends the child, which says nothing.
         child = subprocess.Popen(
             command,
@@ -217,6 +224,11 @@ def run_command(command: list[str], log: Path | None = None) -> int:
             if child.poll() is None:
                 child.terminate()
                 child.wait()
+
+
+def _open_log(path: Path) -> BinaryIO:
+    with explain_write_errors(path):
+        return path.open('wb')
 
 
 def _ignore_ctrl_c() -> None:

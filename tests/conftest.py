@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# Tests write and delete a hundred thousand small files, which a disk takes minutes for.
+if os.path.isdir('/dev/shm') and shutil.disk_usage('/dev/shm').free > 8 * 2**30:
+    os.environ.setdefault('PYTEST_DEBUG_TEMPROOT', '/dev/shm')
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 
 import mmdfer  # noqa: F401  registers everything
@@ -38,6 +43,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _scope_and_seed() -> None:
     init_default_scope('mmaction')
     torch.manual_seed(0)
+    # A run of an earlier test, in this process, leaves its epoch, which datasets read.
+    MessageHub.get_current_instance().runtime_info.pop('epoch', None)
 
 
 @pytest.fixture(scope='session')

@@ -5,13 +5,16 @@ Run as a script, this file is the process that gets killed: `python test_checkpo
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import traceback
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -22,10 +25,16 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from mmdfer import compat
-from mmdfer.engine.checkpoint import AtomicCheckpointHook, why_unreadable, write_aside
+from mmdfer.engine.checkpoint import (
+    AtomicCheckpointHook,
+    newest_checkpoint,
+    why_unreadable,
+    write_aside,
+)
 from mmdfer.errors import DFERError
 
 EPOCHS = 4
+RUNS = itertools.count()  # mmengine tells runs apart by name and second
 SCORES = {1: 0.2, 2: 0.5, 3: 0.7, 4: 0.6}  # by epoch: the best changes twice, the last is not it
 AT_THE_END = {'epoch_3.pth', 'epoch_4.pth', 'best_score_epoch_3.pth', 'last_checkpoint'}
 
@@ -74,30 +83,35 @@ def make_runner(folder: str | Path, resume: bool = False, launcher: str = 'none'
         collate = dict(type='default_collate')
         return dict(dataset=Points(), sampler=sampler, collate_fn=collate, batch_size=4)
 
-    Runner._log_env = lambda self, env_cfg: None  # it asks compilers for their versions: seconds
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None)
-    return Runner(
-        model=Line(),
-        work_dir=str(folder),
-        train_dataloader=loader(True),
-        val_dataloader=loader(False),
-        train_cfg=dict(by_epoch=True, max_epochs=EPOCHS, val_interval=1),
-        val_cfg=dict(),
-        val_evaluator=[Score()],
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9)),
-        default_hooks=dict(
-            checkpoint=dict(
-                type='AtomicCheckpointHook', interval=1, save_best='score', rule='greater', **hook
-            )
-        ),
-        resume=resume,
-        launcher=launcher,
-        randomness=dict(seed=3),
-        default_scope='mmaction',
-        experiment_name=f'{Path(folder).name}_{resume}_{os.getpid()}',
-        log_level='WARNING',
-        cfg=dict(model_wrapper_cfg=wrapper),
-    )
+    # It asks compilers for their versions, which takes seconds.
+    with mock.patch.object(Runner, '_log_env'):
+        return Runner(
+            model=Line(),
+            work_dir=str(folder),
+            train_dataloader=loader(True),
+            val_dataloader=loader(False),
+            train_cfg=dict(by_epoch=True, max_epochs=EPOCHS, val_interval=1),
+            val_cfg=dict(),
+            val_evaluator=[Score()],
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9)),
+            default_hooks=dict(
+                checkpoint=dict(
+                    type='AtomicCheckpointHook',
+                    interval=1,
+                    save_best='score',
+                    rule='greater',
+                    **hook,
+                )
+            ),
+            resume=resume,
+            launcher=launcher,
+            randomness=dict(seed=3),
+            default_scope='mmaction',
+            experiment_name=f'{Path(folder).name}_{resume}_{os.getpid()}_{next(RUNS)}',
+            log_level='WARNING',
+            cfg=dict(model_wrapper_cfg=wrapper),
+        )
 
 
 def weights(folder: str | Path) -> list[torch.Tensor]:
@@ -198,7 +212,7 @@ def start(*command: str, **env: str) -> subprocess.CompletedProcess:
     package = str(Path(compat.__file__).parents[1])
     env = {**os.environ, 'PYTHONPATH': package, 'OMP_NUM_THREADS': '1', **env}
     return subprocess.run(
-        [sys.executable, *command], env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, *command], env=env, capture_output=True, text=True, timeout=600
     )
 
 
@@ -322,6 +336,80 @@ def test_two_ranks_save_once_and_fall_back_together(tmp_path):
     assert done.stdout.count('falling back') == 1  # said once, by rank 0
 
 
+# ---------------------------------------------------------------- a work dir that was moved
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir() if p.is_file()}
+
+
+@pytest.fixture
+def half(tmp_path, monkeypatch) -> Path:
+    """A run of two epochs of the four, which then has four."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[__name__], 'EPOCHS', 2)
+        torch.manual_seed(0)
+        return trained(tmp_path / 'half')
+
+
+@pytest.fixture
+def whole(tmp_path) -> Path:
+    """The same run, of four epochs from the start."""
+    torch.manual_seed(0)
+    return trained(tmp_path / 'whole')
+
+
+def test_a_moved_work_dir_goes_on_from_its_newest(half, whole, tmp_path):
+    moved = half.rename(tmp_path / 'moved')
+    trained(moved, resume=True)
+    assert same(weights(moved), weights(whole))
+    assert names(moved) == AT_THE_END and not half.exists()
+    assert (moved / 'last_checkpoint').read_text() == str(moved / 'epoch_4.pth')
+
+
+def test_a_copy_leaves_its_original_alone(half, tmp_path):
+    copied = Path(shutil.copytree(half, tmp_path / 'copied'))
+    (copied / 'epoch_1.pth').unlink()
+    before = snapshot(half)
+    trained(copied, resume=True)
+    assert snapshot(half) == before
+    assert names(copied) == AT_THE_END  # its own best of epoch 2 has gone
+
+
+def test_a_copy_without_checkpoints_does_not_resume_its_original(half, tmp_path):
+    copied = tmp_path / 'copied'
+    copied.mkdir()
+    shutil.copy(half / 'last_checkpoint', copied)
+    with pytest.raises(DFERError, match=r'copied.epoch_2\.pth \(it does not exist\).*--resume'):
+        make_runner(copied, resume=True).train()
+
+
+def test_without_last_checkpoint_the_newest_is_resumed_from(half, whole):
+    (half / 'last_checkpoint').unlink()
+    runner = make_runner(half, resume=True)
+    runner.train()
+    assert runner.iter == 4 * EPOCHS and same(weights(half), weights(whole))
+
+
+def test_checkpoints_beside_the_work_dir_move_with_its_name(tmp_path):
+    trained(tmp_path / 'run', out_dir=str(tmp_path / 'disk'))
+    runner = make_runner(tmp_path / 'run', resume=True, out_dir=str(tmp_path / 'disk'))
+    runner.train()
+    assert runner.epoch == EPOCHS and (tmp_path / 'disk' / 'run' / 'epoch_4.pth').is_file()
+    assert newest_checkpoint(tmp_path / 'run') == tmp_path / 'disk' / 'run' / 'epoch_4.pth'
+
+
+def test_validation_alone_saves_nothing(tmp_path):
+    runner = make_runner(tmp_path / 'run')
+    assert runner.val() == dict(score=0.0)
+    assert names(tmp_path / 'run') == set()
+    runner = make_runner(trained(tmp_path / 'other'), resume=False)
+    runner.train()
+    before = snapshot(tmp_path / 'other')
+    assert runner.val() == dict(score=0.6)
+    assert snapshot(tmp_path / 'other') == before
+
+
 def test_files_elsewhere_are_left_to_mmengine(tmp_path, monkeypatch):
     def backend(uri, backend_args):
         return object()  # a petrel or http backend
@@ -332,6 +420,31 @@ def test_files_elsewhere_are_left_to_mmengine(tmp_path, monkeypatch):
     hook.before_run(make_runner(tmp_path, resume=True))
     assert hook.backend_args == dict(backend='local')
     assert names(tmp_path) >= {'epoch_1.pth', 'last_checkpoint', 'best_score_epoch_3.pth'}
+
+
+def test_resuming_clears_what_a_killed_run_left_and_no_other_file(tmp_path):
+    trained(tmp_path)
+    run, fold = tmp_path / '20260101_120000', tmp_path / 'fold_2'
+    gone = 4194305  # Linux gives no process a number as high as this
+    left = [
+        run / f'.confusion_matrix.{gone}.aside.png',
+        run / f'.confusion_matrix.{gone}.aside.csv',
+        tmp_path / f'.history.{gone}.aside.json',
+        tmp_path / f'.epoch_2.{gone}.aside.pth',
+        tmp_path / f'.last_checkpoint.{gone}.aside',
+    ]
+    kept = [
+        run / f'.confusion_matrix.{os.getppid()}.aside.png',  # a test in the same folder, running
+        run / 'confusion_matrix.png',
+        fold / f'.history.{gone}.aside.json',  # another run's
+        tmp_path / '.aside.json',
+    ]
+    for path in (*left, *kept):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('half')
+    make_runner(tmp_path, resume=True).train()
+    assert [path for path in left if path.exists()] == []
+    assert [path for path in kept if not path.exists()] == []
 
 
 def test_write_aside_leaves_the_old_file_on_an_error(tmp_path):

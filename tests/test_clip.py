@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import open_clip
 import pytest
@@ -13,8 +14,11 @@ from reference import encode_image, encode_prompts
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mmaction.registry import MODELS
+
 from mmdfer import DFERError
 from mmdfer.models import CLIPDataPreprocessor, FrozenCLIP, synth_clip
+from mmdfer.models.clip_weights import read_normalisation
 
 TEXTS = ['a face with brow lowerer.', 'an expression of happiness', 'no']
 
@@ -148,6 +152,7 @@ def test_only_towers_that_take_tokens_are_accepted() -> None:
 def _weights(tmp_path: Path, name: str = 'weights.safetensors') -> Path:
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
+    open_clip.add_model_config(synth_clip.CONFIG)  # whichever test runs first
     save_file(open_clip.create_model('synth-clip').state_dict(), str(path))
     return path
 
@@ -253,3 +258,103 @@ def test_preprocessor_normalises_frames_and_leaves_vectors() -> None:
     assert torch.equal(
         preprocessor(dict(inputs=[vectors], data_samples=[None]))['inputs'][0], vectors
     )
+
+
+# ------------------------------------------------------------------ mean and std of the weights
+
+HALF = dict(mean=[0.5, 0.5, 0.5], std=[0.5, 0.25, 0.5])
+HEAD = dict(type='ClassNameHead', classes=('a', 'b'), templates=['{}'])
+RECOGNIZERS = {
+    'CLIPRecognizer': dict(cls_head=HEAD),
+    'Recognizer3D': dict(
+        cls_head=dict(
+            type='ClassNameHead',
+            classes=('a', 'b'),
+            templates=['{}'],
+            in_channels=8,
+            text=dict(type='FrozenCLIP', arch='synth-clip'),
+        ),
+        data_preprocessor=dict(type='CLIPDataPreprocessor'),
+    ),
+    'Recognizer2D': dict(
+        cls_head=dict(type='TSNHead', num_classes=2, in_channels=128),
+        data_preprocessor=dict(type='CLIPDataPreprocessor', format_shape='NCHW'),
+    ),
+}
+
+
+def _with_config(tmp_path: Path, **config: object) -> str:
+    path = _weights(tmp_path)
+    config = {'model_cfg': {}, **config}
+    (tmp_path / 'open_clip_config.json').write_text(json.dumps(config))
+    return str(path)
+
+
+def _build(kind: str, weights: str | None, **preprocessor: object) -> nn.Module:
+    options = dict(RECOGNIZERS[kind])
+    if preprocessor:
+        options['data_preprocessor'] = dict(type='CLIPDataPreprocessor', **preprocessor)
+    backbone = dict(type='FrozenCLIP', arch='synth-clip', weights=weights)
+    return MODELS.build(dict(type=kind, backbone=backbone, **options))
+
+
+@pytest.mark.parametrize('kind', RECOGNIZERS)
+def test_frames_are_normalised_as_the_weights_were_trained(kind: str, tmp_path: Path) -> None:
+    own = _with_config(tmp_path, preprocess_cfg=HALF)
+    for weights, mean, std in (
+        (own, HALF['mean'], HALF['std']),
+        (None, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD),
+    ):
+        part = _build(kind, weights).data_preprocessor
+        assert part.mean.flatten() / 255 == pytest.approx(torch.tensor(mean))
+        assert part.std.flatten() / 255 == pytest.approx(torch.tensor(std))
+    frame = torch.full((1, 3, 64, 64) if kind == 'Recognizer2D' else (1, 3, 1, 64, 64), 255)
+    part = _build(kind, own).data_preprocessor
+    out = part(dict(inputs=[frame.byte()], data_samples=[None]))['inputs']
+    assert out[0, 0, :, ..., 0, 0].flatten().tolist() == pytest.approx([1, 2, 1])
+
+
+def test_a_mean_of_the_config_wins_over_that_of_the_weights(tmp_path: Path) -> None:
+    weights = _with_config(tmp_path, preprocess_cfg=HALF)
+    part = _build('CLIPRecognizer', weights, mean=[1, 2, 3]).data_preprocessor
+    assert part.mean.flatten().tolist() == [1, 2, 3]
+    assert part.std.flatten().tolist() == pytest.approx([127.5, 63.75, 127.5])
+
+
+def test_a_tag_brings_its_own_mean_and_std() -> None:
+    for arch, tag, mean in (
+        ('ViT-L-14', 'laion2b_s32b_b82k', 0.5),
+        ('ViT-L-14', 'laion2b-s32b-b82k', 0.5),  # open_clip takes either spelling
+        ('MobileCLIP-S1', 'datacompdr', 0.0),
+        ('ViT-B-32-quickgelu', 'openai', open_clip.OPENAI_DATASET_MEAN[0]),
+    ):
+        found = read_normalisation(arch, tag)
+        assert found.known and found.mean[0] == mean
+
+
+def test_weights_that_do_not_tell_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    logger = SimpleNamespace(get_current_instance=lambda: SimpleNamespace(warning=said.append))
+    monkeypatch.setattr('mmdfer.models.clip.MMLogger', logger)
+    weights = str(_weights(tmp_path))
+    _build('CLIPRecognizer', None)
+    _build('CLIPRecognizer', weights, mean=[1, 2, 3], std=[1, 2, 3])
+    assert said == []
+    _build('CLIPRecognizer', weights)
+    (line,) = said
+    assert 'copy their open_clip_config.json beside them' in line
+
+
+@pytest.mark.parametrize(
+    ('config', 'said'),
+    [
+        (dict(preprocess_cfg=dict(mean=[0.5])), r'mean=\[0\.5\] .* must be three numbers'),
+        (dict(preprocess_cfg=dict(std=[0.5, 0, 0.5])), r'std=.* must be positive'),
+        (dict(model_cfg=3), 'is not a config of open_clip'),
+    ],
+)
+def test_a_config_without_sense_is_refused(config: dict, said: str, tmp_path: Path) -> None:
+    with pytest.raises(DFERError, match=said):
+        FrozenCLIP('synth-clip', _with_config(tmp_path, **config))

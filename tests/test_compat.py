@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import types
@@ -472,6 +473,21 @@ def test_ranks_without_their_environment_end_in_one_line(joined, monkeypatch):
     with pytest.raises(DFERError, match='MASTER_ADDR'):
         compat.init_cpu_ranks('mpi')
     assert joined == []
+
+
+def test_a_taken_port_ends_in_one_line(monkeypatch):
+    monkeypatch.setattr(compat, 'get_device', lambda: 'cpu')
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ranks = dict(RANK='0', WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+        for name, value in ranks.items():
+            monkeypatch.setenv(name, value)
+        said = rf'^MASTER_PORT={port} on 127\.0\.0\.1: .*another program uses it; set MASTER_PORT'
+        with pytest.raises(DFERError, match=said) as caught:
+            compat.init_cpu_ranks('pytorch')
+    assert '\n' not in str(caught.value)
 
 
 # ---------------------------------------------------------------- bf16 without a GPU

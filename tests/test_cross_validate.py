@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -317,6 +318,20 @@ def test_a_fold_that_fails_leaves_the_others_and_says_how_to_resume(
     assert 'its report is of epoch 2, the config ends with 1' in status and ran == []
 
 
+def test_a_fold_that_stops_early_is_done(cross_validate: Callable) -> None:
+    Path('early.py').write_text(
+        Path('toy folds.py').read_text()
+        + "custom_hooks = [dict(type='EarlyStoppingHook', monitor='WAR', patience=1)]\n"
+        + "optim_wrapper['optimizer']['lr'] = 0.0\ntrain_cfg['max_epochs'] = 5\n"
+    )
+    flags = ('early.py', '--work-dir', 'out', '--folds', '1')
+    status, ran = cross_validate(*flags)
+    assert status == 0 and len(ran) == 1
+    assert json.loads(Path('out/fold_1/report.json').read_text())['last']['epoch'] == 2
+    assert 'last: epoch 2, stopped early' in Path('out/cross_validation.txt').read_text()
+    assert cross_validate(*flags) == (0, [])
+
+
 def test_in_a_process_of_its_own(tool: ModuleType, cross_validate: Callable) -> None:
     status, _ = cross_validate(
         'toy folds.py', '--work-dir', 'o ut', '--folds', '3', run=tool.run_command
@@ -325,14 +340,23 @@ def test_in_a_process_of_its_own(tool: ModuleType, cross_validate: Callable) -> 
     assert read_fold('o ut/fold_3/report.json').last.confusion.tolist() == [[4, 0], [0, 3]]
 
 
+@pytest.fixture
+def _ctrl_c_interrupts() -> Iterator[None]:
+    """Ctrl-C as at a terminal, also where a background shell has pytest ignore it (nohup)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('_ctrl_c_interrupts')
 def test_ctrl_c_ends_the_child_too(tool: ModuleType, cross_validate: Callable, capfd) -> None:
-    sleep = 'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(60)'
+    sleep = 'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(600)'
     run, pid = tool.run_command, Path('pid')
 
     def interrupted(command: list[str]) -> int:
         def interrupt() -> None:
             while not (pid.is_file() and pid.read_text()):
-                pass
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGINT)
 
         threading.Thread(target=interrupt).start()

@@ -103,7 +103,7 @@ def run_tool(name: str, *args: object, path: Path | None = None) -> subprocess.C
     paths = [str(p) for p in (path, ROOT) if p]
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join(paths), 'OMP_NUM_THREADS': '1'}
     command = [sys.executable, str(TOOLS / name), *map(str, args)]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
 
 
 def flops_and_parameters(done: subprocess.CompletedProcess) -> tuple[float, float]:

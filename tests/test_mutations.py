@@ -40,6 +40,7 @@ class Damage:
         blame: An error must hold one of these: the file or folder that was damaged.
         line: Whether it must name a line.
         lost: Clips that cannot be read any more, which training leaves out.
+        warned: What warnings name in place of these; empty: these.
         decode: Whether the pictures are to be decoded too.
         only: What may come of it; empty: anything but a wrong label.
         root: Where the tree lies now.
@@ -48,6 +49,7 @@ class Damage:
     blame: list[str]
     line: bool = False
     lost: set[str] = field(default_factory=set)
+    warned: tuple[str, ...] = ()
     decode: bool = False
     only: tuple[str, ...] = ()
     root: Path | None = None
@@ -199,6 +201,20 @@ def raw(change: Callable[[bytes], bytes], only: tuple[str, ...], line: bool = Fa
     return mutation
 
 
+def not_there(name: str, tree: trees.Tree, rng: random.Random) -> Damage:
+    """Another clip's name in a row, which no folder has: the row's own clip is lost."""
+    path, lines = some_list(name, tree, rng)
+    i = a_row(name, lines, rng)
+    clip, label = lines[i].rsplit(mark_of(name), 1)
+    other = 'Action/Sad/9999' if name == 'ferv39k' else '29999'
+    lines[i] = f'{other}{mark_of(name)}{label}'
+    end = '\r\n' if name == 'mafw' else '\n'
+    path.write_bytes(''.join(line + end for line in lines).encode())
+    lost = {c for truth in tree.truth.values() for c in truth if c in (clip, Path(clip).stem)}
+    assert len(lost) == 1
+    return Damage([blame_of(path), other], lost=lost, warned=(other,))
+
+
 def exchange(first: tuple[str, int], second: tuple[str, int]) -> Mutation:
     def mutation(name: str, tree: trees.Tree, rng: random.Random) -> Damage:
         keys = [(s, f if name != 'ferv39k' else 0) for s, f in (first, second)]
@@ -265,9 +281,7 @@ LABEL_FILES: dict[str, Mutation] = {
     ),
     'no label at all': edit(row(bad_label), only=ERROR),
     'a clip twice, another lost': edit(one_twice_one_lost, line=True, only=ERROR),
-    'a clip that is not there': edit(
-        row(lambda n, c, w, r: f'{"Action/Sad/9999" if n == "ferv39k" else "29999"}{mark_of(n)}{w}')
-    ),
+    'a clip that is not there': not_there,
     'a path of another kind': edit(
         row(lambda n, c, w, r: f'nowhere/at/all{mark_of(n)}{w}'), line=True, only=ERROR
     ),
@@ -534,39 +548,44 @@ def outcome(name: str, tree: trees.Tree, damage: Damage, warned: Warnings) -> st
         assert labels.items() <= truth.items(), 'a wrong label'
         assert split == 'train' or not (gone or skipped), 'a test clip is gone'
         if gone or skipped:
-            listed = gone | set(skipped)
-            assert damage.lost >= listed or damage.line is False and len(gone) == 1
-            assert all(
-                any(clip in text for text in warned.texts) for clip in gone if clip in damage.lost
-            )
+            assert damage.lost >= gone | set(skipped)
+            for word in damage.warned or gone:
+                assert any(word in text for text in warned.texts), (word, warned.texts)
             found.add('listed')
     return next(word for word in ('error', 'listed', 'right') if word in found)
 
 
+@pytest.fixture(scope='module')
+def outcomes() -> Counter[str]:
+    """What came of the cases so far."""
+    return Counter()
+
+
+@pytest.mark.parametrize(('name', 'kind', 'seed'), PLAN, ids=[f'{n}, {k}, {s}' for n, k, s in PLAN])
 def test_damage(
+    name: str,
+    kind: str,
+    seed: int,
     originals: dict[str, trees.Tree],
+    outcomes: Counter[str],
     tmp_path: Path,
     warned: Warnings,
-    record_property: Callable[[str, object], None],
+) -> None:
+    root = tmp_path / name
+    shutil.copytree(originals[name].root, root)
+    tree = trees.Tree(root, originals[name].truth, originals[name].counts)
+    damage = MUTATIONS[name][kind](name, tree, random.Random(seed))
+    came = outcome(name, tree, damage, warned)
+    outcomes[came] += 1
+    assert not damage.only or came in damage.only
+    shutil.rmtree(tmp_path)
+
+
+def test_damage_is_read_and_refused(
+    outcomes: Counter[str], record_property: Callable[[str, object], None]
 ) -> None:
     assert len(PLAN) == 200 and len(MUTATIONS['dfew']) >= 50
-    outcomes: Counter[str] = Counter()
-    wrong: list[str] = []
-    for name, kind, seed in PLAN:
-        root = tmp_path / name
-        shutil.copytree(originals[name].root, root)
-        tree = trees.Tree(root, originals[name].truth, originals[name].counts)
-        damage = MUTATIONS[name][kind](name, tree, random.Random(seed))
-        what = f'{name}, {kind}, seed {seed}'
-        try:
-            came = outcome(name, tree, damage, warned)
-            outcomes[came] += 1
-            if damage.only and came not in damage.only:
-                wrong.append(f'{what}: {came}')
-        except Exception as error:  # of any kind: it is what the reader must never raise
-            wrong.append(f'{what}: {type(error).__name__}: {error}')
-        for folder in (root, damage.root and damage.root.parent):
-            shutil.rmtree(folder or root, ignore_errors=True)
-    assert not wrong, '\n'.join(wrong)
+    if sum(outcomes.values()) < 200:
+        pytest.skip('counts the outcomes of all 200 cases, and not all were run')
     record_property('200 kinds of damage', dict(sorted(outcomes.items())))
     assert outcomes['right'] > 50 and outcomes['error'] > 50

@@ -144,9 +144,19 @@ def test_a_config_takes_two_steps_and_tests(path: Path, tmp_path: Path) -> None:
     metric = METRICS.build(config.test_evaluator)
     metric.dataset_meta = loader.dataset.metainfo
     assert model.cls_head.num_classes == len(metric.dataset_meta['classes']) == CLASSES[dataset]
+    tested = []
     for batch in loader:
-        metric.process(batch, [sample.to_dict() for sample in model.eval().test_step(batch)])
-    assert metric.evaluate(2)['WAR'] in (0, 50, 100)  # of two clips
+        samples = model.eval().test_step(batch)
+        metric.process(batch, [sample.to_dict() for sample in samples])
+        tested += samples
+    scores = torch.stack([sample.pred_score for sample in tested])  # (2, C)
+    assert scores.shape == (2, CLASSES[dataset])
+    assert torch.allclose(scores.sum(1), torch.ones(2), atol=1e-3)
+    assert [sample.gt_label.item() for sample in tested] == [
+        loader.dataset.get_data_info(index)['label'] for index in range(2)
+    ]
+    right = sum(int(s.argmax()) == t.gt_label.item() for s, t in zip(scores, tested))
+    assert metric.evaluate(2)['WAR'] == pytest.approx(50 * right)
 
 
 @pytest.mark.parametrize('name', ['resnet18_lstm_synth', 'resnet18_lstm_dfew', 'videomae_mafw'])

@@ -500,7 +500,7 @@ def test_the_command(tmp_path):
     command = [sys.executable, str(tool), str(tmp_path / 'out'), '--extras', 'captions']
     sizes = {'train': 60, 'test': 8, 'train-identities': 4, 'test-identities': 2, 'size': 64}
     command += [f'--{name}={value}' for name, value in sizes.items()] + ['--workers', '2']
-    run = functools.partial(subprocess.run, capture_output=True, text=True, timeout=120)
+    run = functools.partial(subprocess.run, capture_output=True, text=True, timeout=600)
     # The sheet starts OpenCV's threads, which a forked worker must not wait for.
     done = run([*command, '--contact-sheet', str(tmp_path / 'sheet.png')])
     assert done.returncode == 0, done.stderr

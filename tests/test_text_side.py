@@ -204,7 +204,7 @@ def _rank(rank: int, port: int, out: str) -> None:
         init_method=f'tcp://127.0.0.1:{port}',
         rank=rank,
         world_size=2,
-        timeout=timedelta(seconds=60),
+        timeout=timedelta(seconds=600),
     )
     ends = torch.arange(15).view(3, 5) % 4
     prompts = torch.randn(3, 5, 4, 2, generator=torch.Generator().manual_seed(0))

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -33,7 +32,7 @@ from mmdfer.files import write_aside
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is beside the package, not in it
 
-from benchmarks.parts import COMPUTED, PARTS, Row, Settings, matrix_rates  # noqa: E402
+from benchmarks.parts import COMPUTED, PARTS, Row, Settings, matrix_rates, peak_gb  # noqa: E402
 
 
 def run_part(name: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -54,8 +53,7 @@ def measure_part(args: argparse.Namespace) -> None:
     init_default_scope('mmaction')
     torch.manual_seed(0)
     rows, figures = PARTS[args.part](Settings(args.device, args.quick, args.small))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    found = dict(rows=[asdict(row) for row in rows], figures=figures, peak_gb=peak)
+    found = dict(rows=[asdict(row) for row in rows], figures=figures, peak_gb=peak_gb())
     write(args.out, found)
 
 

@@ -35,7 +35,7 @@ def main() -> None:
     text = json.dumps(figures, indent=1)
     if args.out is not None:
         with write_aside(args.out) as aside:
-            aside.write_text(text)
+            aside.write_text(text, encoding='utf-8')
     print(text)
 
 

@@ -16,6 +16,7 @@ import sys
 
 from mmdfer.engine import EncodeOnceHook
 from mmdfer.errors import one_line_errors
+from mmdfer.files import explain_full_disk
 from mmdfer.launch import add_bank_flag, add_run_flags, build_runner, read_config, use_bank
 
 
@@ -34,12 +35,13 @@ def main() -> None:
     with one_line_errors():
         cfg = read_config(args)
         use_bank(cfg, args.bank or True)
-        runner = build_runner(cfg)
-        (hook,) = [hook for hook in runner.hooks if isinstance(hook, EncodeOnceHook)]
-        loops = [runner.train_loop, runner.val_loop]
-        if cfg.get('test_dataloader') != cfg.get('val_dataloader'):
-            loops.append(runner.test_loop)
-        hook.serve(runner, loops)
+        with explain_full_disk(cfg.work_dir):
+            runner = build_runner(cfg)
+            (hook,) = [hook for hook in runner.hooks if isinstance(hook, EncodeOnceHook)]
+            loops = [runner.train_loop, runner.val_loop]
+            if cfg.get('test_dataloader') != cfg.get('val_dataloader'):
+                loops.append(runner.test_loop)
+            hook.serve(runner, loops)
 
 
 if __name__ == '__main__':

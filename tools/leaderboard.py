@@ -34,12 +34,12 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmdfer.engine.checkpoint import POINTER
+from mmdfer.engine.checkpoint import newest_checkpoint
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.evaluation.complexity import Complexity
 from mmdfer.evaluation.folds import PROTOCOL
 from mmdfer.evaluation.leaderboard import Row, Run, save_leaderboard
-from mmdfer.files import write_aside
+from mmdfer.files import check_writable, write_aside
 from mmdfer.model_index import Method, read_methods
 from mmdfer.runs import (
     check_reports,
@@ -236,10 +236,10 @@ def do(job: Job, options: Sequence[str]) -> None:
         if finished(folder, entry.epochs) is None:
             raise StepError('train', folder, f'no report of epoch {entry.epochs}')
     # What nothing trains, as zero-shot CLIP, has no checkpoint to test.
-    if (folder / POINTER).is_file() and not done('shuffled', folder):
+    newest = newest_checkpoint(folder)
+    if newest is not None and not done('shuffled', folder):
         flags = ['--shuffle-frames', '--work-dir', str(folder / 'shuffled')]
-        newest = (folder / POINTER).read_text().strip()
-        step('shuffled', folder, ['test.py', config, newest, *bank, *flags, *tail])
+        step('shuffled', folder, ['test.py', config, str(newest), *bank, *flags, *tail])
     if not done('complexity', entry.folder):
         out = ['--out', str(entry.folder / 'complexity' / 'figures.json')]
         step('complexity', entry.folder, ['complexity.py', config, *out, *tail])
@@ -254,7 +254,7 @@ def step(name: str, folder: Path, arguments: list[str]) -> None:
     Raises:
         StepError: It did not end well.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     command = [sys.executable, str(TOOLS / arguments[0]), *arguments[1:]]
     record = dict(command=command, seconds=kept(name, folder).get('seconds', 0), status=None)
     start = time.monotonic()

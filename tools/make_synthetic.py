@@ -9,9 +9,9 @@ Made once, then reused; interrupted, it goes on where it stopped. What it holds:
 import argparse
 import sys
 
-import cv2
-
+from mmdfer.files import write_aside
 from mmdfer.synthetic import EXTRAS, make_benchmark, make_identities, make_specs
+from mmdfer.synthetic.media import check_picture_name, write_picture
 from mmdfer.synthetic.releases import MEDIA, RELEASES, make_release
 
 _MEDIA_HELP = (
@@ -70,9 +70,10 @@ def main() -> None:
     if args.contact_sheet:
         from mmdfer.synthetic.sheet import contact_sheet
 
+        check_picture_name(args.contact_sheet)
         sheet = contact_sheet(specs, make_identities(*people, args.seed))
-        if not cv2.imwrite(args.contact_sheet, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-            raise ValueError(f'{args.contact_sheet} cannot be written; give a .png path')
+        with write_aside(args.contact_sheet) as aside:
+            write_picture(aside, sheet)
         print(f'Contact sheet: {args.contact_sheet}')
     if args.out:
         root = make_benchmark(

@@ -54,7 +54,6 @@ def publish(in_file: str, out_file: str) -> Path:
     content = buffer.getvalue()
     date, digest = datetime.date.today(), hashlib.sha256(content).hexdigest()
     path = Path(f'{out_file.removesuffix(".pth")}_{date:%Y%m%d}-{digest[:8]}.pth')
-    path.parent.mkdir(parents=True, exist_ok=True)
     with write_aside(path) as temporary:
         Path(temporary).write_bytes(content)
     return path

@@ -1,16 +1,34 @@
 #!/usr/bin/env bash
-# Train under Slurm. GPUS_PER_NODE=0 asks for no GPU: GPUS is then the number of CPU ranks.
-#     [GPUS=8 GPUS_PER_NODE=8 CPUS_PER_TASK=5 SRUN_ARGS= MASTER_PORT=] \
-#         slurm_train.sh PARTITION JOB_NAME CONFIG [FLAGS...]
+# Train under Slurm: slurm_train.sh PARTITION JOB_NAME CONFIG [FLAGS...]
+# It may also be submitted: sbatch OPTIONS tools/slurm_train.sh ... The environment variables
+# GPUS=8, GPUS_PER_NODE=8, CPUS_PER_TASK=5, SRUN_ARGS and MASTER_PORT are described in
+# docs/clusters.md. Nodes without GPUs: GPUS=2 GPUS_PER_NODE=0 CPUS_PER_TASK=1 (2 ranks).
 set -euo pipefail
 
 if [ $# -lt 3 ]; then
     echo "usage: $0 PARTITION JOB_NAME CONFIG [FLAGS of train.py...]" >&2
     exit 2
 fi
+
+# sbatch runs a copy of this script in its spool folder. The job's record names the original,
+# which lies beside train.py; where it does not, use the folder that the job was submitted from.
 here=$(cd -- "$(dirname -- "$0")" > /dev/null && pwd)
+if [ ! -f "$here/train.py" ]; then
+    original=
+    if [ -n "${SLURM_JOB_ID:-}" ]; then
+        original=$(scontrol show job "$SLURM_JOB_ID" |
+            sed -n 's|^ *Command=\(/.*\)/slurm_train\.sh.*|\1|p') || original=
+    fi
+    for here in "$original" "${SLURM_SUBMIT_DIR:-$PWD}/tools"; do
+        if [ -f "$here/train.py" ]; then break; fi
+    done
+fi
+if [ ! -f "$here/train.py" ]; then
+    echo "error: $here/train.py does not exist; submit from the folder that contains tools/" >&2
+    exit 1
+fi
 export PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}"
-# Any free port will do, but the ranks must agree on it: hence here, not in python.
+# Any free port will do, but the ranks must agree on it, so it is chosen here and not in Python.
 export MASTER_PORT="${MASTER_PORT:-$((12000 + RANDOM % 20000))}"
 
 per_node=${GPUS_PER_NODE:-8}

@@ -14,6 +14,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmdfer.errors import DFERError, one_line_errors
+from mmdfer.files import explain_full_disk
 from mmdfer.launch import (
     add_bank_flag,
     add_run_flags,
@@ -55,7 +56,7 @@ def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
         DFERError: A flag does not fit the config, or the checkpoint is missing.
     """
     check_checkpoint(args.checkpoint)
-    cfg.load_from = args.checkpoint
+    cfg.load_from, cfg.resume = args.checkpoint, False
     use_bank(cfg, args.bank)
     if args.show or args.show_dir is not None:
         cfg.default_hooks.visualization = dict(
@@ -108,7 +109,8 @@ def main() -> None:
     with one_line_errors():
         cfg = read_config(args)
         apply_flags(cfg, args)
-        build_runner(cfg).test()
+        with explain_full_disk(cfg.work_dir, *filter(None, [args.dump])):
+            build_runner(cfg).test()
 
 
 if __name__ == '__main__':

@@ -12,10 +12,15 @@ import argparse
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmdfer.engine import BAPHook
+from mmdfer.engine import AtomicCheckpointHook, BAPHook, EncodeOnceHook
+from mmdfer.engine.checkpoint import check_resumable, newest_checkpoint, settle_resume
+from mmdfer.engine.setup import check_stage_hook
+from mmdfer.engine.unwrap import unwrap
 from mmdfer.errors import DFERError, one_line_errors
+from mmdfer.files import explain_full_disk
 from mmdfer.launch import (
     add_bank_flag,
     add_run_flags,
@@ -35,7 +40,8 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint; without a value from the newest in the work dir',
+        help='go on from this checkpoint; without a value from the newest in the work dir, or, '
+        "where there is none, from the config's load_from",
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument('--no-validate', action='store_true', help='train without validation')
@@ -67,9 +73,13 @@ def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
         use_amp(cfg)
-    if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.resume == 'auto':
+        # With nothing to resume from the run begins with load_from: see settle_resume.
+        cfg.resume = 'auto' if cfg.get('load_from') else True
+    elif args.resume is not None:
+        cfg.resume, cfg.load_from = True, args.resume
+    elif cfg.get('resume') and newest_checkpoint(cfg.work_dir) is not None:
+        cfg.load_from = None  # it is from where the run began
     if cfg.get('load_from') is not None:
         check_checkpoint(cfg.load_from)
     if args.auto_scale_lr:
@@ -107,10 +117,20 @@ def use_amp(cfg: Config) -> None:
 
 
 def check_stages(runner: Runner) -> None:
-    """Has BAPHook refuse stages that do not fit before the data are made or read."""
+    """Refuse hooks that are missing or do not fit before the data are made or read."""
+    check_stage_hook(runner)
     for hook in runner.hooks:
         if isinstance(hook, BAPHook):
-            hook.check(runner.model, runner.cfg.train_cfg.max_epochs)
+            hook.check(runner.model, runner.cfg.train_cfg.get('max_epochs'))
+        if isinstance(hook, EncodeOnceHook):
+            hook.check(unwrap(runner.model))
+
+
+def settle_stock_resume(runner: Runner) -> None:
+    """Decide from what to resume where the config saves by mmengine's own CheckpointHook."""
+    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    if hooks and not any(isinstance(hook, AtomicCheckpointHook) for hook in hooks):
+        settle_resume(runner, hooks[0])
 
 
 def main() -> None:
@@ -119,9 +139,13 @@ def main() -> None:
     with one_line_errors():
         cfg = read_config(args)
         apply_flags(cfg, args)
-        runner = build_runner(cfg)
-        check_stages(runner)
-        runner.train()
+        if args.resume not in (None, 'auto'):
+            check_resumable(args.resume)
+        with explain_full_disk(cfg.work_dir):
+            runner = build_runner(cfg)
+            check_stages(runner)
+            settle_stock_resume(runner)
+            runner.train()
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     sync_buffers=dict(type='SyncBuffersHook'),
+    setup=dict(type='SetupHook'),
     accumulation=dict(type='AccumulationHook'),
     class_names=dict(type='ClassNamesHook'),
     report=dict(type='ReportHook'),
@@ -34,7 +35,7 @@ model_wrapper_cfg = dict(
     type='MMDistributedDataParallel', device_ids=None, find_unused_parameters=True
 )
 
-log_processor = dict(type='LogProcessor', window_size=20, by_epoch=True)
+log_processor = dict(type='RankMeanLogProcessor', window_size=20, by_epoch=True)
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='ActionVisualizer', vis_backends=vis_backends)
 log_level = 'INFO'

@@ -2,13 +2,17 @@
 
     DIR/manifest.json      what the vectors depend on, their shape, and the clips of each shard
     DIR/vectors.f16        (clips, V, views, T, D) in half precision, little-endian, shard by shard
-    DIR/shards/00000.json  the shard's SHA-256, and which of its clips could not be read
+    DIR/shards/00000.json  the shard's SHA-256, which of its clips could not be read, and which are
+                           absent, because they had other pictures by the time it was encoded
     DIR/shards/00000.lock  held by the process that encodes the shard
 
 A shard counts once its record is there, which is written after its bytes are on disk: a process
 killed at any instant leaves whole shards, and the next one goes on with the others. Ranks, and runs
 that know nothing of each other, share the work by the locks, which the system frees with their
 holder. Clips that a bank does not have are appended, so that it serves every fold.
+
+A clip is named ``<name>@<fingerprint>``, by :func:`versioned`: with other pictures it is another
+clip of the bank, and is appended too. What other runs read stays where it is.
 """
 
 from __future__ import annotations
@@ -28,7 +32,12 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from mmdfer.errors import DFERError
-from mmdfer.files import write_aside
+from mmdfer.files import clear_leftovers, explain_write_errors, write_aside
+
+try:
+    import fcntl
+except ImportError:  # Windows, where filelock uses other locks
+    fcntl = None
 
 CLIPS_PER_SHARD = 64
 _BYTES = 2  # of a number in half precision
@@ -43,8 +52,6 @@ class Bank:
         shards: The names of the clips of each shard.
         wanted: The clips that must be there; the shards without any of them are left alone.
 
-    Attributes:
-        rows: The row of each clip in :attr:`vectors`.
     """
 
     def __init__(
@@ -52,17 +59,32 @@ class Bank:
     ) -> None:
         self.folder, self.shape, self.shards = folder, tuple(shape), shards
         self._wanted = [k for k, clips in enumerate(shards) if not wanted.isdisjoint(clips)]
-        self.rows = {clip: row for row, clip in enumerate(chain.from_iterable(shards))}
+        self._clips = wanted
         self._starts = [0, *accumulate(map(len, shards))]  # each shard's first row
         self._held: dict[int, FileLock] = {}
 
     @property
     def vectors(self) -> Tensor:
         """All vectors, (clips, V, views, T, D) float16: a map of the file, read as it is used."""
-        shape = len(self.rows), *self.shape
+        shape = self._starts[-1], *self.shape
         # Not shared: what is written to the tensor never reaches the file.
         flat = torch.from_file(str(self._file), False, prod(shape), dtype=torch.float16)
         return flat.view(shape)
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The row of each clip in :attr:`vectors`."""
+        rows: dict[str, int] = {}
+        for shard, clips in enumerate(self.shards):
+            absent = (self._record(shard) or {}).get('absent', ())
+            rows |= {c: r for c, r in zip(clips, self.rows_of(shard)) if c not in absent}
+        return rows
+
+    def outdated(self) -> list[str]:
+        """List the clips still to be encoded of which the bank has vectors of other pictures."""
+        missing = [clip for shard in self.missing() for clip in self.shards[shard]]
+        old = {_clip_of(c) for c in chain.from_iterable(self.shards) if c not in self._clips}
+        return [_clip_of(c) for c in missing if c in self._clips and _clip_of(c) in old]
 
     @property
     def unreadable(self) -> dict[str, int]:
@@ -79,13 +101,17 @@ class Bank:
         return [shard for shard in self._wanted if self._record(shard) is None]
 
     def clips_missing(self) -> int:
-        """The number of clips in them."""
-        return sum(len(self.shards[shard]) for shard in self.missing())
+        """The number of wanted clips in them."""
+        return sum(clip in self._clips for shard in self.missing() for clip in self.shards[shard])
 
     def check_known(self, clips: set[str]) -> None:
-        """Raises DFERError where a missing shard has other clips, which cannot be encoded here."""
+        """Raises DFERError where a missing shard has other clips, which cannot be encoded here.
+
+        A clip that is known with other pictures does not count: its shard is encoded without it.
+        """
+        known = set(map(_clip_of, clips))
         for shard in self.missing():
-            if others := set(self.shards[shard]) - clips:
+            if others := set(map(_clip_of, self.shards[shard])) - known:
                 raise DFERError(
                     f'{self.folder}: was left unfinished by a run over more clips (shard {shard} '
                     f'has {min(others)!r}, unknown here); finish it with the config of that run, '
@@ -105,6 +131,8 @@ class Bank:
             if self._record(shard) is not None:  # written since we looked
                 lock.release()
                 continue
+            for left_over in self.folder.glob(f'shards/.{shard:05d}.*.aside.json'):
+                left_over.unlink()  # by a process that was killed, since the lock is ours
             self._held[shard] = lock
             yield shard
 
@@ -114,13 +142,20 @@ class Bank:
             with self._lock(shard):
                 pass
 
-    def write(self, shard: int, vectors: Tensor, unreadable: dict[str, int]) -> None:
+    def write(
+        self,
+        shard: int,
+        vectors: Tensor,
+        unreadable: dict[str, int],
+        absent: Sequence[str] = (),
+    ) -> None:
         """Writes a claimed shard, and gives it free.
 
         Args:
             shard: Its number.
             vectors: (clips of the shard, V, views, T, D).
             unreadable: As :attr:`unreadable`, of its clips.
+            absent: Its clips whose pictures are no longer there, and whose vectors mean nothing.
 
         Raises:
             DFERError: A vector has a number that half precision does not hold.
@@ -132,12 +167,14 @@ class Bank:
                 f'{self.shards[shard][-1]} is not finite in half precision: train without --bank'
             )
         content = half.cpu().contiguous().numpy().astype('<f2', copy=False).tobytes()
-        with self._file.open('rb+') as file:
+        with explain_write_errors(self._file), self._file.open('rb+') as file:
             file.seek(self._offset(shard))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         record = dict(sha256=hashlib.sha256(content).hexdigest(), unreadable=unreadable)
+        if absent:
+            record['absent'] = list(absent)
         with write_aside(self._path(shard, '.json')) as aside:
             aside.write_text(json.dumps(record))
         if (lock := self._held.pop(shard, None)) is not None:
@@ -199,13 +236,38 @@ class Bank:
         free = shutil.disk_usage(self.folder).free
         if sum(sizes) > free:
             raise DFERError(
-                f'{self.folder}: the bank needs {sum(sizes) / 1e9:.1f} GB more, {free / 1e9:.1f} '
-                'GB are free: give --bank a folder on another disk'
+                f'{self.folder}: the bank needs {_in_bytes(sum(sizes))} more, {_in_bytes(free)} '
+                'are free: give --bank a folder on another disk'
             )
-        self._file.touch()
-        total = self._offset(len(self.shards))
-        if self._file.stat().st_size < total:
-            os.truncate(self._file, total)
+        with explain_write_errors(self._file):
+            self._file.touch()
+            total = self._offset(len(self.shards))
+            if self._file.stat().st_size < total:
+                os.truncate(self._file, total)
+
+
+def _in_bytes(count: int) -> str:
+    """Return a number of bytes in the largest unit of which there is at least one."""
+    for unit, name in ((10**12, 'TB'), (10**9, 'GB'), (10**6, 'MB'), (10**3, 'kB')):
+        if count >= unit:
+            return f'{count / unit:.1f} {name}'
+    return f'{count} bytes'
+
+
+def versioned(clip: str, fingerprint: str) -> str:
+    """Return the name in a bank of a clip with these pictures."""
+    return f'{clip}@{fingerprint}'
+
+
+def _clip_of(name: str) -> str:
+    """Return the clip that a name in a bank is a version of."""
+    return name.rpartition('@')[0]
+
+
+def check_bank(folder: Path, settings: dict[str, Any]) -> None:
+    """Raise DFERError where there is a bank of other settings, or none that can be read."""
+    if (manifest := _read_manifest(folder / 'manifest.json')) is not None:
+        _check_settings(folder, manifest['settings'], settings)
 
 
 def open_bank(
@@ -225,14 +287,18 @@ def open_bank(
     Raises:
         DFERError: The bank was encoded with other settings, it is not one, or the disk is full.
     """
-    (folder / 'shards').mkdir(parents=True, exist_ok=True)
+    with explain_write_errors(folder):
+        (folder / 'shards').mkdir(parents=True, exist_ok=True)
     path = folder / 'manifest.json'
+    _check_locks(folder / 'manifest.lock')
     with FileLock(folder / 'manifest.lock'):
+        clear_leftovers(folder)
         manifest = _read_manifest(path)
         if manifest is None:
             manifest = dict(settings=settings, shape=list(shape()), shards=[])
         _check_settings(folder, manifest['settings'], settings)
-        known, wanted = set(chain.from_iterable(manifest['shards'])), set(clips)
+        wanted = set(clips)
+        known = Bank(folder, manifest['shape'], manifest['shards'], wanted).rows
         new = [clip for clip in clips if clip not in known]
         for start in range(0, len(new), CLIPS_PER_SHARD):
             manifest['shards'].append(new[start : start + CLIPS_PER_SHARD])
@@ -243,6 +309,28 @@ def open_bank(
             with write_aside(path) as aside:
                 aside.write_text(json.dumps(manifest, indent=1))
     return bank
+
+
+def _check_locks(path: Path) -> None:
+    """Raise DFERError where the file system of a lock file has no locks.
+
+    filelock then waits for ever, or leaves a file that outlives a killed process and locks the
+    others out, or raises: that depends on its version and on the file system.
+    """
+    if fcntl is None:
+        return
+    with explain_write_errors(path), path.open('a') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_UN)
+        except (BlockingIOError, PermissionError):  # held by another process: there are locks
+            return
+        except OSError as error:
+            raise DFERError(
+                f'{path.parent}: its file system does not lock files ({error.strerror}): give '
+                '--bank a folder on another file system, or mount this one with locks (Lustre: '
+                '-o flock; NFS: without nolock)'
+            ) from error
 
 
 def _read_manifest(path: Path) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from mmdfer.cpus import count_cpus
 from mmdfer.datasets.dfew import DFEW, read_votes
 from mmdfer.datasets.disk import Disk, look
 from mmdfer.datasets.ferv39k import FERV39k
@@ -349,7 +350,7 @@ def _few(clips: list[str]) -> str:
 def _look_at_all(
     jobs: list[tuple[str | None, bool]], title: str, workers: int | None
 ) -> Iterator[Seen]:
-    count = workers or len(os.sched_getaffinity(0))
+    count = workers or count_cpus()
     if count == 1 or len(jobs) < 256:
         yield from tqdm(map(_look_at, jobs), title, len(jobs), unit='clip')
         return

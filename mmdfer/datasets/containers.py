@@ -34,7 +34,9 @@ _IN_SEGMENT = frozenset(
         _CRC,
     ]
 )
-_IN_CLUSTER = frozenset([0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0xAF, 0x5854])
+_IN_CLUSTER = frozenset([0xE7, 0xA3, 0xAB, 0xA7, 0xAF, 0x5854])
+_GROUP = 0xA0  # of a block and what belongs to it, as a picture's transparency
+_IN_GROUP = frozenset([0xA1, 0xA2, 0x75A1, 0x9B, 0xFA, 0xFB, 0xFD, 0xA4, 0x75A2, 0x8E, 0xC8])
 _AVI_CHUNK = re.compile(rb'\d\d(?:dc|db|wb|tx|pc|iv)|ix\d\d|JUNK|LIST|idx1|RIFF', re.DOTALL)
 
 
@@ -112,7 +114,7 @@ def _matroska_damage(file: BinaryIO, size: int) -> str | None:
     A browser that records a stream does not know the sizes of the Segment and of Clusters when it
     writes them, and leaves them unknown. Such an element ends where one of a higher level begins.
     """
-    place, end, in_segment, cluster_end = 0, size, False, 0
+    place, end, in_segment, cluster_end, group_end = 0, size, False, 0, 0
     while place < end:
         file.seek(place)
         element, length, known, header = _element(file)
@@ -126,7 +128,14 @@ def _matroska_damage(file: BinaryIO, size: int) -> str | None:
         elif element == _CLUSTER:
             cluster_end = inside + length if known else size
             place = inside
-        elif element in _IN_SEGMENT or (element in _IN_CLUSTER and place < cluster_end):
+        elif element == _GROUP and place < cluster_end:
+            group_end = inside + length
+            place = inside
+        elif (
+            element in _IN_SEGMENT
+            or (element in _IN_CLUSTER and place < cluster_end)
+            or (element in _IN_GROUP and inside + length <= group_end)
+        ):
             place = inside + length
         else:
             return 'a part of the file is overwritten'

@@ -64,8 +64,9 @@ def look(root: str | os.PathLike) -> Disk:
     root = Path(root)
     if not root.is_dir():
         raise DFERError(
-            f'{root}: no such folder; give the folder that holds the dataset as data_root '
-            '(docs/datasets.md shows what lies where)'
+            f'{root}: no such folder; give the folder that holds the dataset, in training with '
+            '--cfg-options data_root=DIR, or the folder above it as the environment variable '
+            'MMDFER_DATA (docs/datasets.md shows what lies where)'
         )
     disk = Disk(root, [], [])
     _look_into(disk, '', _DEPTH)

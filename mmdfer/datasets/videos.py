@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import av
 import av.filter
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 
@@ -24,6 +25,9 @@ from mmdfer.files import PASSING, read_patiently
 
 # Decoded pictures that are kept until they are asked for, in bytes. A longer film is decoded twice.
 KEPT_BYTES = 64 * 2**20
+
+# Larger pictures than of 8K television come from a damaged header, and would fill the memory.
+MAX_PIXELS = 2**26
 
 # FFmpeg may open no other file or address than the one that it was given, as playlists ask for.
 _ONLY_FILES = dict(protocol_whitelist='file')
@@ -52,6 +56,7 @@ class VideoReader:
         self.path, self.num_threads = os.fspath(path), num_threads
         self.fps = 0.0
         self._kept: list[av.VideoFrame] | None = []
+        self._converter = _Converter()
         read_patiently(self._open, path)
 
     def __len__(self) -> int:
@@ -60,9 +65,8 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield all pictures in order, RGB uint8 (H, W, 3)."""
-        convert = _Converter()
         for frame in self._decode() if self._kept is None else self._kept:
-            yield convert(frame)
+            yield self._convert(frame)
 
     def read(self, numbers: Sequence[int]) -> list[np.ndarray]:
         """Return some pictures.
@@ -80,14 +84,13 @@ class VideoReader:
         for number in wanted:
             if not 0 <= number < len(self):
                 raise IndexError(f'{self.path}: no picture {number}, it has {len(self)}')
-        convert = _Converter()
         if self._kept is not None:
-            found = {number: convert(self._kept[number]) for number in wanted}
+            found = {number: self._convert(self._kept[number]) for number in wanted}
         else:
             found = {}
             for number, frame in enumerate(self._decode()):
                 if number in wanted:
-                    found[number] = convert(frame)
+                    found[number] = self._convert(frame)
                 if len(found) == len(wanted):
                     break
         return [found[int(number)] for number in numbers]
@@ -102,6 +105,9 @@ class VideoReader:
         self._kept, self._length, size = [], 0, 0
         for frame in self._decode():
             self._length += 1
+            # What cannot be converted is refused here, whichever pictures are asked for.
+            if self._converter.is_new(frame):
+                self._convert(frame)
             if self._kept is not None:
                 self._kept.append(frame)
                 size += sum(plane.buffer_size for plane in frame.planes)
@@ -131,9 +137,10 @@ class VideoReader:
     def _decode_stream(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
         stream = self._choose_stream(container)
         stream.codec_context.thread_count = self.num_threads
+        stream.codec_context.options = _decoder_options(stream.codec_context.name)
         self.fps = float(stream.average_rate or stream.guessed_rate or 0)
         begun = False
-        for packet in container.demux(stream):
+        for packet in self._demux(container, stream):
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
@@ -141,11 +148,35 @@ class VideoReader:
                 if begun or packet.is_keyframe:
                     raise
                 continue
+            begun = begun or packet.is_keyframe  # its picture may come out after later packets
             for frame in frames:
                 if frame.is_corrupt:
                     raise self._unreadable('a picture is damaged')
                 begun = True
                 yield frame
+
+    def _demux(
+        self, container: av.container.InputContainer, stream: av.VideoStream
+    ) -> Iterator[av.Packet]:
+        """Yield the packets of a stream, and an empty one after the last."""
+        # Transport streams count their packets. Where two were joined, the count breaks off up to
+        # two packets before a key frame, and nothing is missing.
+        allowed = 3 if container.format.name == 'mpegts' else 1
+        left = 0
+        for packet in container.demux(stream):
+            is_last = packet.size == 0 and packet.dts is None
+            if packet.size == 0 and not is_last:
+                continue  # FFmpeg's decoders would take a picture without data for the end
+            if packet.is_corrupt:
+                left = allowed
+            elif packet.is_keyframe:
+                left = 0
+            if left == 1 or (left and is_last):
+                raise self._unreadable('a part of the file is missing')
+            left = max(left - 1, 0)
+            yield packet
+            if is_last:
+                return  # where a stream was found after the file was opened, PyAV would fail now
 
     def _choose_stream(self, container: av.container.InputContainer) -> av.VideoStream:
         """Return the stream that ffmpeg would take: the default one, or the largest; no cover."""
@@ -168,6 +199,12 @@ class VideoReader:
             )
         return stream
 
+    def _convert(self, frame: av.VideoFrame) -> np.ndarray:
+        try:
+            return self._converter(frame)
+        except av.FFmpegError as error:
+            raise self._unreadable(f'its colours cannot be converted: {error.strerror}') from error
+
     def _unreadable(self, reason: str) -> UnreadableClipError:
         return UnreadableClipError(
             f'{self.path}: cannot be read as a video ({reason}); restore the file, or take the '
@@ -182,6 +219,14 @@ def _read_through(path: str) -> None:
             pass
 
 
+def _decoder_options(codec: str) -> dict[str, str]:
+    """Return FFmpeg's options for a decoder."""
+    options = dict(max_pixels=str(MAX_PIXELS))
+    if codec == 'hevc':  # this decoder drops a damaged picture without an error otherwise
+        options['err_detect'] = 'explode'
+    return options
+
+
 class _Converter:
     """Convert frames to upright RGB by FFmpeg's own filters, as its command line does."""
 
@@ -190,20 +235,29 @@ class _Converter:
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         """Return (H, W, 3), uint8."""
-        filters = _upright(_display_matrix(frame))
-        # A stream may change its size or format; a graph is built for one of them.
-        key = (frame.width, frame.height, frame.format.name, *filters)
-        key += (frame.colorspace, frame.color_range)
+        filters, key = self._settings(frame)
         if key not in self._graphs:
             self._graphs[key] = _build_graph(frame, filters)
         graph = self._graphs[key]
         graph.push(frame)
-        return graph.pull().to_ndarray()
+        return np.ascontiguousarray(graph.pull().to_ndarray())
+
+    def is_new(self, frame: av.VideoFrame) -> bool:
+        """Return whether no frame of this size, format and rotation was converted before."""
+        return self._settings(frame)[1] not in self._graphs
+
+    @staticmethod
+    def _settings(frame: av.VideoFrame) -> tuple[Sequence[tuple[str, str]], tuple]:
+        """Return the filters that turn a frame, and all that a graph is built for."""
+        filters = _upright(_display_matrix(frame))
+        key = (frame.width, frame.height, frame.format.name, *filters)
+        return filters, (*key, frame.colorspace, frame.color_range)
 
 
 def _build_graph(frame: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> av.filter.Graph:
     graph = av.filter.Graph()
-    graph.threads = 1  # the pictures are small, and workers have a CPU each
+    if hasattr(graph, 'threads'):  # PyAV before 18 leaves their number to FFmpeg
+        graph.threads = 1  # the pictures are small, and workers have a CPU each
     chain = [
         graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
@@ -219,11 +273,13 @@ def _build_graph(frame: av.VideoFrame, filters: Sequence[tuple[str, str]]) -> av
 
 def _display_matrix(frame: av.VideoFrame) -> Sequence[int] | None:
     """Return the first six of the nine numbers that say how a frame is to be shown."""
-    data: Any = frame.side_data.get(SideData.DISPLAYMATRIX)
+    # Not frame.side_data: it and the frame refer to each other, which would keep both in memory
+    # until Python's garbage collection.
+    data: Any = SideDataContainer(frame).get(SideData.DISPLAYMATRIX)
     return None if data is None else np.frombuffer(data, np.int32)[:6].tolist()
 
 
-def _upright(matrix: Sequence[int] | None) -> Iterable[tuple[str, str]]:
+def _upright(matrix: Sequence[int] | None) -> Sequence[tuple[str, str]]:
     """Return the filters, with their arguments, that ffmpeg puts in for a display matrix."""
     if matrix is None:
         return ()

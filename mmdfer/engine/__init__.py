@@ -6,7 +6,9 @@ from mmdfer.engine.bap import BAPHook
 from mmdfer.engine.checkpoint import AtomicCheckpointHook
 from mmdfer.engine.classes import ClassNamesHook
 from mmdfer.engine.features import EncodeOnceHook
+from mmdfer.engine.logs import RankMeanLogProcessor
 from mmdfer.engine.report import ReportHook
+from mmdfer.engine.setup import SetupHook
 from mmdfer.engine.show import ShowClipsHook
 from mmdfer.engine.unreadable import UnreadableHook
 
@@ -17,7 +19,9 @@ __all__ = [
     'BAPHook',
     'ClassNamesHook',
     'EncodeOnceHook',
+    'RankMeanLogProcessor',
     'ReportHook',
+    'SetupHook',
     'ShowClipsHook',
     'UnreadableHook',
 ]

@@ -16,6 +16,7 @@ from torch.optim import SGD, Optimizer
 
 from mmaction.registry import HOOKS
 
+from mmdfer.engine.progress import train_loop, unit
 from mmdfer.engine.unwrap import unwrap
 from mmdfer.errors import DFERError
 
@@ -75,8 +76,18 @@ class BAPHook(Hook):
         self.stages = [Stage(**stage) for stage in stages]
         self._frozen: set[str] | None = None  # what was frozen when built stays so
 
-    def check(self, model: nn.Module, max_epochs: int) -> None:
-        """Raises DFERError where the stages do not fit the model or the length of training."""
+    def check(self, model: nn.Module, max_epochs: int | None) -> None:
+        """Raise DFERError where the stages do not fit the model or the length of training.
+
+        Args:
+            model: The recognizer.
+            max_epochs: The length of training; None where the training loop counts iterations.
+        """
+        if max_epochs is None:
+            raise DFERError(
+                'BAPHook: its stages last a number of epochs, but train_cfg counts iterations: use '
+                "train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=...)"
+            )
         epochs = [stage.epochs for stage in self.stages]
         if sum(epochs) != max_epochs:
             raise DFERError(
@@ -94,7 +105,7 @@ class BAPHook(Hook):
                     f'BAPHook: stage {stage.name!r}: grows_at={list(stage.grows_at)} must lie in '
                     f"0..{stage.epochs - 1}, the stage's epochs"
                 )
-            for module in _listeners(model):
+            for module in stage_modules(model):
                 module.check_stage(stage.name, stage.grows_at)
 
     def _check_pattern(self, stage: Stage, pattern: str, names: list[str]) -> None:
@@ -111,9 +122,14 @@ class BAPHook(Hook):
             )
 
     def before_run(self, runner: Runner) -> None:
-        """Checks the stages against the model before anything is loaded."""
-        if runner._train_loop is not None:
-            self.check(runner.model, runner.max_epochs)
+        """Check the stages against the model before anything is loaded.
+
+        Raises:
+            DFERError: They do not fit, or the training loop counts iterations.
+        """
+        loop = train_loop(runner)
+        if loop is not None:
+            self.check(runner.model, loop.max_epochs if unit(runner) == 'epoch' else None)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Sets the stage of this epoch, and enters it where it is the stage's first."""
@@ -122,7 +138,7 @@ class BAPHook(Hook):
         if epoch == 0:
             self._enter(runner, index)
         joined = stage.joined(epoch)
-        for module in _listeners(runner.model):
+        for module in stage_modules(runner.model):
             module.set_stage(stage.name, joined)
         self._freeze(runner.model, stage)
         if epoch == 0:
@@ -143,7 +159,7 @@ class BAPHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Logs the metrics under the stage's name."""
-        if metrics and runner._train_loop is not None and runner.epoch > 0:
+        if metrics and train_loop(runner) is not None and runner.epoch > 0:
             index, epoch = self.position(runner.epoch - 1)
             stage = self.stages[index]
             runner.logger.info(
@@ -164,12 +180,12 @@ class BAPHook(Hook):
         for optimizer in _optimizers(runner):
             optimizer.state.clear()
             optimizer.zero_grad(set_to_none=True)
-        for module in _listeners(runner.model):
+        for module in stage_modules(runner.model):
             module.enter_stage(self.stages[index].name)
 
     def _freeze(self, model: nn.Module, stage: Stage) -> None:
         """Only what the stage trains requires a gradient."""
-        newest = max((int(m.layers) - 1 for m in _listeners(model)), default=None)
+        newest = max((int(m.layers) - 1 for m in stage_modules(model)), default=None)
         for name, parameter in unwrap(model).named_parameters():
             layer = re.search(r'\.layers\.(\d+)\.', name)
             older = stage.newest_only and layer and newest not in (None, int(layer[1]))
@@ -221,8 +237,8 @@ def _in_words(metrics: dict[str, float]) -> str:
     return ', '.join(f'{k} {v:.2f}' for k, v in metrics.items() if isinstance(v, (int, float)))
 
 
-def _listeners(model: nn.Module) -> list[nn.Module]:
-    """The modules that change with the stage."""
+def stage_modules(model: nn.Module) -> list[nn.Module]:
+    """List the modules that change with the stage of training."""
     return [m for m in unwrap(model).modules() if hasattr(m, 'set_stage')]
 
 

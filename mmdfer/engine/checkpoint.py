@@ -11,16 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend, register_backend
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmaction.registry import HOOKS
 
 from mmdfer.compat import load_from_local
+from mmdfer.engine.progress import progress, train_loop, unit
 from mmdfer.errors import DFERError
-from mmdfer.files import write_aside
+from mmdfer.files import clear_leftovers, write_aside
 
 POINTER = 'last_checkpoint'  # mmengine's name for the file that names the newest checkpoint
 
@@ -81,6 +83,145 @@ class AsideBackend(LocalBackend):
             super().remove(path)
 
 
+def newest_checkpoint(work_dir: str | os.PathLike) -> Path | None:
+    """Return the checkpoint that `last_checkpoint` names; None where nothing was saved.
+
+    mmengine writes the whole path there. Once the work dir is moved or copied, that path is
+    missing or the original's, so the file of the same name in the work dir comes first.
+    """
+    pointer = Path(work_dir, POINTER)
+    if not pointer.is_file():
+        return None
+    named = Path(pointer.read_text().strip() or 'unnamed')
+    here = Path(work_dir, named.name)
+    return here if here.is_file() else named
+
+
+def settle_resume(runner: Runner, hook: CheckpointHook) -> None:
+    """Decide whether a run resumes, and from which checkpoint, before anything is loaded.
+
+    The Runner's `resume` may be
+
+    - `'auto'`, which tools/train.py sets for `--resume`: resume from the newest checkpoint in the
+      work dir; where there is none, load `load_from` and begin;
+    - True without `load_from`: the same. MMAction2's train.py clears `load_from` for `--resume`,
+      so that of the config file is read again;
+    - True with `load_from`: resume from that file. Weights without the state of training cannot
+      be resumed from: they are taken as for `'auto'`.
+
+    Args:
+        runner: Changed in place, as is the file `last_checkpoint` where it names another file.
+        hook: Says where checkpoints are saved, and under which names.
+
+    Raises:
+        DFERError: On every rank, where checkpoints are named and none can be read.
+    """
+    if not runner._resume or runner._has_loaded:
+        return
+    named = runner._load_from if runner._resume is True else None
+    if named and has_training_state(CheckpointLoader.load_checkpoint(named, 'cpu')):
+        return
+    found = [_point_to_readable(runner, hook) if is_main_process() else (None, None)]
+    broadcast_object_list(found)  # the other ranks wait here until the pointer is right
+    error, newest = found[0]
+    if error is not None:
+        raise DFERError(error)
+    if newest is not None:
+        runner._resume, runner._load_from = True, None
+        return
+    begin = runner._load_from or _load_from_of_file(runner)
+    runner._resume, runner._load_from = begin is None, begin
+    if begin is not None:
+        runner.logger.info(f'Nothing to resume from in {runner.work_dir}: beginning with {begin}')
+
+
+def check_resumable(path: str) -> None:
+    """Raise DFERError where a checkpoint holds weights alone."""
+    if not has_training_state(CheckpointLoader.load_checkpoint(path, 'cpu')):
+        raise DFERError(_not_resumable(path))
+
+
+def _not_resumable(path: str) -> str:
+    return (
+        f'{path}: the checkpoint has no state of the optimizer, so no training resumes from it; '
+        'resume from an epoch_<number>.pth, or give it as load_from to begin with its weights'
+    )
+
+
+def has_training_state(checkpoint: dict[str, Any]) -> bool:
+    """Return whether a checkpoint holds all that mmengine's Runner resumes."""
+    meta = checkpoint.get('meta') or {}
+    return {'epoch', 'iter'} <= meta.keys() and {'optimizer', 'message_hub'} <= checkpoint.keys()
+
+
+def _load_from_of_file(runner: Runner) -> str | None:
+    """Return the `load_from` of the run's config file."""
+    name = runner.cfg.filename
+    return Config.fromfile(name).get('load_from') if name and Path(name).is_file() else None
+
+
+def _point_to_readable(runner: Runner, hook: CheckpointHook) -> tuple[str | None, Path | None]:
+    """Have `last_checkpoint` name the newest checkpoint that reads completely.
+
+    Returns:
+        An error line, where checkpoints are named and none reads; and the checkpoint, where one is.
+    """
+    pointer, folder = Path(runner.work_dir, POINTER), _folder(runner, hook)
+    named = Path(pointer.read_text().strip() or 'unnamed') if pointer.is_file() else None
+    newest = None
+    if named is not None:
+        newest = folder / named.name
+        if not newest.is_file() and Path(runner.work_dir, named.name).is_file():
+            newest = Path(runner.work_dir, named.name)  # the hook's out_dir is new
+    reason = 'it does not exist' if newest is None else why_unreadable(newest)
+    if reason is None:
+        if newest.resolve() != named.resolve():
+            runner.logger.warning(f'{pointer}: names {named}; resuming from {newest} instead')
+            _point(pointer, newest)
+        return None, newest
+    for older in _checkpoints_before(newest, folder, hook):
+        if why_unreadable(older) is None:
+            runner.logger.warning(
+                f'{pointer} is missing; resuming from {older}'
+                if newest is None
+                else f'{newest} cannot be resumed from ({reason}); falling back to {older}'
+            )
+            _point(pointer, older)
+            return None, older
+    if newest is None:
+        return None, None  # nothing was saved, or nothing that reads: the run begins
+    elsewhere = '' if newest == named else f' as {newest}'
+    return (
+        f'{pointer}: names {named}, which cannot be resumed from{elsewhere} ({reason}), and no '
+        'earlier checkpoint there reads completely; remove the file to train from the beginning, '
+        'or name a checkpoint with --resume'
+    ), None
+
+
+def _point(pointer: Path, checkpoint: Path) -> None:
+    with write_aside(pointer) as aside:
+        aside.write_text(str(checkpoint))
+
+
+def _folder(runner: Runner, hook: CheckpointHook) -> Path:
+    """Return where a hook saves, by mmengine's rule (`before_train` puts it into `out_dir`)."""
+    if hook.out_dir is None or str(hook.out_dir) == str(runner.work_dir):
+        return Path(runner.work_dir)
+    return Path(hook.out_dir, Path(runner.work_dir).name)
+
+
+def _checkpoints_before(newest: Path | None, folder: Path, hook: CheckpointHook) -> list[Path]:
+    """List the folder's checkpoints of an earlier step than `newest`, the latest first."""
+    pattern = re.compile(re.escape(hook.filename_tmpl).replace(r'\{\}', r'(\d+)'))
+    limit = pattern.fullmatch(newest.name) if newest else None
+    steps = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = pattern.fullmatch(path.name)
+        if match and (limit is None or int(match[1]) < int(limit[1])):
+            steps[int(match[1])] = path
+    return [steps[step] for step in sorted(steps, reverse=True)]
+
+
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook, with every file whole or absent whenever the process dies.
@@ -88,7 +229,8 @@ class AtomicCheckpointHook(CheckpointHook):
     - A checkpoint and the file `last_checkpoint` are written aside, synced and renamed;
       outdated and formerly best checkpoints are removed once their successors are named.
     - On automatic resume (`resume=True`, no `load_from`), a newest checkpoint that does not
-      read completely gives way to the one before, with a warning that names both.
+      read completely gives way to the one before, with a warning that names both. Checkpoints
+      are looked for in the work dir, wherever it was moved or copied to; see `settle_resume`.
     - mmengine saves before it validates, so a kill in between would lose that validation, and
       with it perhaps the best checkpoint: a resumed run makes up for it before it trains on.
     - Only files in the checkpoint folder are removed, whatever paths a resumed file names.
@@ -103,24 +245,43 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def __init__(self, *args: Any, max_keep_ckpts: int = 2, **kwargs: Any) -> None:
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
-        self._local = False
+        self._local = self._training = False
 
     # ------------------------------------------------------------ before training
 
     def before_run(self, runner: Runner) -> None:
-        """Points an automatic resume to the newest checkpoint that reads completely.
+        """Count as the training loop does, and decide from what to resume.
 
         Raises:
-            DFERError: on every rank, if no checkpoint does.
+            DFERError: On every rank, where there are checkpoints and none can be read.
         """
         self._choose_backend(runner)
-        automatic = runner._resume and runner._load_from is None and not runner._has_loaded
-        if not (self._local and automatic):
+        self._count_iterations(runner)
+        if self._local and train_loop(runner) is not None:
+            settle_resume(runner, self)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Refuse to resume from weights alone.
+
+        Raises:
+            DFERError: The checkpoint lacks what training needs, as a best checkpoint does.
+        """
+        resumes = runner._resume and train_loop(runner) is not None
+        if resumes and not has_training_state(checkpoint):
+            raise DFERError(_not_resumable(runner._load_from or runner.work_dir))
+
+    def _count_iterations(self, runner: Runner) -> None:
+        """Save by iterations, each time the loop validates, where the loop has no epochs."""
+        if not (self.by_epoch and unit(runner) == 'iter'):
             return
-        problem = [self._point_to_readable(runner) if is_main_process() else None]
-        broadcast_object_list(problem)  # the other ranks wait here until the pointer is right
-        if problem[0] is not None:
-            raise DFERError(problem[0])
+        self.by_epoch = False
+        self.interval = runner.train_loop.val_interval
+        if self.filename_tmpl == 'epoch_{}.pth':
+            self.filename_tmpl = 'iter_{}.pth'
+        runner.logger.warning(
+            f'{type(self).__name__}: the training loop counts iterations, so checkpoints are saved '
+            f'every {self.interval} iterations; set by_epoch=False and interval to choose'
+        )
 
     def _choose_backend(self, runner: Runner) -> None:
         if self.file_client_args is not None or self._local:
@@ -131,47 +292,9 @@ class AtomicCheckpointHook(CheckpointHook):
         if type(backend) is LocalBackend:
             self._local, self.backend_args = True, {'backend': 'aside'}
 
-    def _point_to_readable(self, runner: Runner) -> str | None:
-        """Rewrites `last_checkpoint` if it has to; returns an error line if none reads."""
-        pointer = Path(runner.work_dir, POINTER)
-        if not pointer.is_file():
-            return None  # nothing was saved: mmengine starts from the beginning
-        newest = Path(pointer.read_text().strip() or 'unnamed')
-        reason = why_unreadable(newest)
-        if reason is None:
-            return None
-        for older in self._checkpoints_before(newest, self._folder(runner)):
-            if why_unreadable(older) is None:
-                runner.logger.warning(
-                    f'{newest} cannot be resumed from ({reason}); falling back to {older}'
-                )
-                with write_aside(pointer) as aside:
-                    aside.write_text(str(older))
-                return None
-        return (
-            f'{pointer}: names {newest}, which cannot be resumed from ({reason}), and no earlier '
-            'checkpoint reads completely; remove the file to train from the beginning'
-        )
-
-    def _folder(self, runner: Runner) -> Path:
-        """Where this hook saves, by mmengine's rule (`before_train` puts it into `out_dir`)."""
-        if self.out_dir is None or str(self.out_dir) == str(runner.work_dir):
-            return Path(runner.work_dir)
-        return Path(self.out_dir, Path(runner.work_dir).name)
-
-    def _checkpoints_before(self, newest: Path, folder: Path) -> list[Path]:
-        """The folder's checkpoints of an earlier step than `newest`, the latest first."""
-        pattern = re.compile(re.escape(self.filename_tmpl).replace(r'\{\}', r'(\d+)'))
-        limit = pattern.fullmatch(newest.name)
-        steps = {}
-        for path in folder.iterdir() if folder.is_dir() else ():
-            match = pattern.fullmatch(path.name)
-            if match and (limit is None or int(match[1]) < int(limit[1])):
-                steps[int(match[1])] = path
-        return [steps[step] for step in sorted(steps, reverse=True)]
-
     def before_train(self, runner: Runner) -> None:
         """Clears what a kill left, and makes up for the validation that it cut off."""
+        self._training = True
         self._choose_backend(runner)
         if not self._local:
             super().before_train(runner)
@@ -181,10 +304,13 @@ class AtomicCheckpointHook(CheckpointHook):
         if ids:  # from a file: no more than numbers goes into the names of what is removed
             runner.message_hub.update_info('keep_ckpt_ids', ids)
         super().before_train(runner)
+        self._find_best_here(runner)
         if is_main_process():
             self._clear_leftovers(runner)
         if runner._resume and self._lacks_validation(runner):
-            runner.logger.info(f'Validating epoch {runner.epoch}, which the last run did not save')
+            runner.logger.info(
+                f'Validating {unit(runner)} {progress(runner)}, which the last run did not save'
+            )
             runner.val_loop.run()
 
     def _clear_leftovers(self, runner: Runner) -> None:
@@ -195,6 +321,11 @@ class AtomicCheckpointHook(CheckpointHook):
                 path.unlink()
         for path in Path(runner.work_dir).glob(f'.{POINTER}.*.aside'):
             path.unlink()
+        # Below it, each training and each test has a folder of its own that is named after its
+        # start: what a killed one was drawing or writing there nobody will write again.
+        begun = [path for path in Path(runner.work_dir).glob('[0-9]*_[0-9]*') if path.is_dir()]
+        for place in (folder, Path(runner.work_dir), *begun):
+            clear_leftovers(place)
         info = runner.message_hub.runtime_info
         outdated = [
             folder / self.filename_tmpl.format(step)
@@ -208,21 +339,53 @@ class AtomicCheckpointHook(CheckpointHook):
             if path.name not in current and path.is_file():
                 path.unlink()
 
+    def _find_best_here(self, runner: Runner) -> None:
+        """Look for the best checkpoints beside the one resumed from, if the folder was moved.
+
+        Those of a run that is resumed elsewhere stay named where they are, and are not removed.
+        """
+        folder, source = Path(self.out_dir), runner._load_from
+        if not (self.save_best and runner._resume):
+            return
+        if source is not None and Path(source).resolve().parent != folder.resolve():
+            return
+        single = len(self.key_indicators) == 1
+        for key in self.key_indicators:
+            path = self.best_ckpt_path if single else self.best_ckpt_path_dict[key]
+            here = folder / Path(path or '').name
+            if path and here != Path(path) and here.is_file():
+                runner.message_hub.update_info(
+                    'best_ckpt' if single else f'best_ckpt_{key}', str(here)
+                )
+                if single:
+                    self.best_ckpt_path = str(here)
+                else:
+                    self.best_ckpt_path_dict[key] = str(here)
+
     def _lacks_validation(self, runner: Runner) -> bool:
-        loop, epoch = runner.train_loop, runner.epoch
-        if not isinstance(loop, EpochBasedTrainLoop) or runner.val_loop is None or epoch == 0:
+        loop, step, kind = runner.train_loop, progress(runner), unit(runner)
+        known = isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop))
+        if not known or runner.val_loop is None or step == 0:
             return False
         loop._decide_current_val_interval()
-        due = epoch % loop.val_interval == 0 or epoch == loop.max_epochs
-        done = runner.message_hub.runtime_info.get('last_validated_epoch') == epoch
-        return epoch >= loop.val_begin and due and not done
+        end = loop.max_iters if kind == 'iter' else loop.max_epochs
+        due = step % loop.val_interval == 0 or step == end
+        done = runner.message_hub.runtime_info.get(f'last_validated_{kind}') == step
+        return step >= loop.val_begin and due and not done
 
     # ------------------------------------------------------------ saving
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        """Saves the best checkpoint; its successor in the folder knows of this validation."""
-        runner.message_hub.update_info('last_validated_epoch', runner.epoch)
+        """Save the best checkpoint, in training; ``Runner.val()`` alone saves nothing."""
+        if not self._training:
+            return
+        # Saved with the next checkpoint, so that a resumed run does not repeat this validation.
+        runner.message_hub.update_info(f'last_validated_{unit(runner)}', progress(runner))
         super().after_val_epoch(runner, metrics)
+
+    def after_run(self, runner: Runner) -> None:
+        """Save nothing at a validation that the same Runner makes after its training."""
+        self._training = False
 
     def _best_paths(self) -> list[str]:
         if not self.save_best:

@@ -25,11 +25,15 @@ from tqdm import tqdm
 from mmaction.registry import HOOKS
 
 from mmdfer.datasets import DFERDataset
-from mmdfer.datasets.bank import Bank, open_bank
+from mmdfer.datasets.bank import Bank, check_bank, open_bank, versioned
+from mmdfer.datasets.fingerprints import fingerprint_clips
 from mmdfer.datasets.transforms import ShuffleFrames
+from mmdfer.engine.progress import is_complete, train_loop
 from mmdfer.engine.unwrap import unwrap
 from mmdfer.errors import DFERError, UnreadableClipError
+from mmdfer.models.clip import ENCODED_AND_BLENDED
 
+FINGERPRINTS = 'fingerprints.json'  # in a bank's folder: of files that were read before
 BANKS = Path('work_dirs', 'banks')  # where banks lie whose folder was not given
 Key = tuple[int, int]  # a clip's place in Views, and the number of the view
 Clip = tuple[DFERDataset, int]
@@ -53,6 +57,7 @@ class Views(Dataset):
                 'EncodeOnceHook: the training set shows a new view each epoch: set its num_views'
             )
         self.reader, self.names, self.clips = reader, list(clips), list(clips.values())
+        self.files = [owner.get_data_info(index)['filename'] for owner, index in self.clips]
         self.num_views: int = 1 if reader.test_mode else reader.num_views
         # The tower sees one frame at a time: their order is put on the vectors, as they are read.
         ordered = [t for t in reader.pipeline.transforms if not isinstance(t, ShuffleFrames)]
@@ -173,15 +178,25 @@ def encode_to_memory(encoder: Encoder, views: Views, name: str) -> tuple[Tensor,
     return vectors, {views.names[i]: int(unreadable[i]) for i in unreadable.nonzero().flatten()}
 
 
-def encode_to_bank(encoder: Encoder, views: Views, bank: Bank, name: str) -> None:
-    """Encodes what a bank is missing, beside whoever else does so."""
-    places = {clip: place for place, clip in enumerate(views.names)}
+def encode_to_bank(
+    encoder: Encoder, views: Views, names: Sequence[str], bank: Bank, name: str
+) -> None:
+    """Encodes what a bank is missing, beside whoever else does so.
+
+    Args:
+        encoder: Encodes.
+        views: Of which clips.
+        names: The name of each in the bank.
+        bank: Where the vectors go.
+        name: For the progress bar.
+    """
+    places = {clip: place for place, clip in enumerate(names)}
     claims: deque[int] = deque()
 
     def claimed() -> Iterator[list[int]]:
         for shard in bank.claim():
             claims.append(shard)
-            yield [places[clip] for clip in bank.shards[shard]]
+            yield [places[clip] for clip in bank.shards[shard] if clip in places]
 
     with _bar(len(views.clips), name, len(views.clips) - bank.clips_missing()) as bar:
         while bank.missing():
@@ -189,24 +204,49 @@ def encode_to_bank(encoder: Encoder, views: Views, bank: Bank, name: str) -> Non
             for batch in encoder.run(views, claimed()):
                 got.append(batch)
                 bar.update(len(batch[0]) / views.num_views)
-                whole = len(bank.shards[claims[0]]) * views.num_views
-                if sum(len(keys) for keys, *_ in got) == whole:
-                    _write(bank, claims.popleft(), views, got)
+                there = sum(clip in places for clip in bank.shards[claims[0]])
+                if sum(len(keys) for keys, *_ in got) == there * views.num_views:
+                    _write(bank, claims.popleft(), views, names, got)
                     got = []
                     bar.n = len(views.clips) - bank.clips_missing()  # others' too
             bank.wait()
 
 
-def _write(bank: Bank, shard: int, views: Views, batches: list[Batch]) -> None:
-    """Writes a shard, whose views came in order."""
-    vectors = torch.cat([vectors for _, vectors, _ in batches])
+def _write(
+    bank: Bank, shard: int, views: Views, names: Sequence[str], batches: list[Batch]
+) -> None:
+    """Writes a shard, whose views came in order; the rows of clips without pictures are zeros.
+
+    Raises:
+        DFERError: A clip's pictures have changed since the bank was opened.
+    """
     unreadable: dict[str, int] = {}
     for keys, _, counts in batches:
         for (clip, _), count in zip(keys, counts, strict=True):
             if count:
-                name = views.names[clip]
-                unreadable[name] = max(count, unreadable.get(name, 0))
-    bank.write(shard, vectors.unflatten(0, (-1, views.num_views)), unreadable)
+                unreadable[names[clip]] = max(count, unreadable.get(names[clip], 0))
+    clips = list(dict.fromkeys(clip for keys, *_ in batches for clip, _ in keys))
+    for clip, now in zip(clips, _name_in_bank(views, clips, bank.folder), strict=True):
+        if now != names[clip]:
+            raise DFERError(
+                f'{views.files[clip]}: the pictures changed while they were encoded; run it again'
+            )
+    encoded = torch.cat([vectors for _, vectors, _ in batches])
+    encoded = encoded.unflatten(0, (-1, views.num_views))  # (clips, V, views, T, D)
+    vectors = encoded.new_zeros(len(bank.shards[shard]), *encoded.shape[1:])
+    there = {names[clip]: vector for clip, vector in zip(clips, encoded, strict=True)}
+    for row, name in enumerate(bank.shards[shard]):
+        if name in there:
+            vectors[row] = there[name]
+    absent = [name for name in bank.shards[shard] if name not in there]
+    bank.write(shard, vectors, unreadable, absent)
+
+
+def _name_in_bank(views: Views, clips: Iterable[int], folder: Path) -> list[str]:
+    """Name clips by what their pictures are now."""
+    clips = list(clips)
+    prints = fingerprint_clips([views.files[clip] for clip in clips], folder / FINGERPRINTS)
+    return [versioned(views.names[c], p) for c, p in zip(clips, prints, strict=True)]
 
 
 def _bar(clips: int, name: str, done: int = 0) -> tqdm:
@@ -242,7 +282,7 @@ def settings_of(model: nn.Module, dataset: DFERDataset) -> dict[str, Any]:
         )
     normalise = model.data_preprocessor
     settings = dict(
-        format=1,
+        format=2,
         **dataset.source,
         clip=model.backbone.identity,
         mean=normalise.mean.flatten().tolist(),
@@ -293,7 +333,8 @@ class EncodeOnceHook(Hook):
     are decoded and encoded, shared among the ranks. Afterwards the dataset gives vectors (T, D) in
     place of frames, and the backbone lets them pass. Without a bank they are kept in memory in
     fp32, for this run; in a bank they are kept on disk in half precision, for every run, fold and
-    text head over the same views and weights, and testing reads them too.
+    text head over the same views and weights, and testing reads them too. Clips whose files have
+    changed since are encoded again.
 
     Args:
         bank: A bank's folder; True for one below ``work_dirs/banks`` that is named after what its
@@ -303,7 +344,7 @@ class EncodeOnceHook(Hook):
 
     Raises:
         DFERError: Some stage trains the image tower, the dataset draws a new view each epoch, or
-            the bank is of other settings.
+            the bank is of other settings, or the batches are mixed (MixUp, CutMix).
     """
 
     def __init__(
@@ -313,8 +354,19 @@ class EncodeOnceHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Encodes the training and the validation set, unless nothing is left to train."""
-        if runner.epoch < runner.max_epochs:
+        self.check(unwrap(runner.model))
+        if not is_complete(runner):
             self.serve(runner, (runner.train_loop, runner.val_loop))
+
+    def before_val(self, runner: Runner) -> None:
+        """Encode the validation set for ``Runner.val()`` alone, if there is a bank."""
+        if self.bank is not None and train_loop(runner) is None:
+            self.serve(runner, (runner.val_loop,))
+
+    def check(self, model: nn.Module) -> None:
+        """Raise DFERError where training would mix what this hook has encoded."""
+        if getattr(model.data_preprocessor, 'blending', None) is not None:
+            raise DFERError(ENCODED_AND_BLENDED)
 
     def before_test(self, runner: Runner) -> None:
         """Encodes the test set, if there is a bank to keep the vectors in."""
@@ -359,31 +411,60 @@ class EncodeOnceHook(Hook):
             dataset.vectors, unreadable = encode_to_memory(encoder, views, kind)
         else:
             views = Views(dataset, clips_of(dataset, datasets))
-            bank = self.fill(encoder, views, kind, logger)
-            dataset.rows = torch.tensor([bank.rows[clip] for clip in dataset.clip_names()])
-            dataset.vectors, unreadable = bank.vectors, bank.unreadable
+            bank, names = self.fill(encoder, views, kind, logger)
+            rows = bank.rows
+            dataset.rows = torch.tensor([rows[names[clip]] for clip in dataset.clip_names()])
+            dataset.vectors, counts = bank.vectors, bank.unreadable
+            unreadable = {clip: counts.get(name, 0) for clip, name in names.items()}
         for index, clip in enumerate(dataset.clip_names()):
             dataset.unreadable[index] = unreadable.get(clip, 0)
         _check_test(dataset)
 
-    def fill(self, encoder: Encoder, views: Views, kind: str, logger: Logger) -> Bank:
-        """Opens a bank and encodes what it is missing, so that all of ``views`` is there."""
+    def fill(
+        self, encoder: Encoder, views: Views, kind: str, logger: Logger
+    ) -> tuple[Bank, dict[str, str]]:
+        """Opens a bank and encodes what it is missing, so that all of ``views`` is there.
+
+        Returns:
+            The bank, and the name in it of each clip.
+
+        Raises:
+            DFERError: The bank is of other settings, or pictures changed while they were encoded.
+        """
         settings = settings_of(encoder.model, views.reader)
         folder = folder_of(self.bank, settings, kind)
-        bank = open_bank(folder, settings, views.names, lambda: encoder.shape(views))
+        check_bank(folder, settings)
+        named: list[Any] = [None]  # by the main rank, so that all ranks agree on what is there
+        if dist.is_main_process():
+            named = [_name_in_bank(views, range(len(views.names)), folder)]
+        dist.broadcast_object_list(named)
+        names: list[str] = named[0]
+        bank = open_bank(folder, settings, names, lambda: encoder.shape(views))
+        if outdated := bank.outdated():
+            logger.warning(
+                f'{folder}: the pictures of {len(outdated)} clips have changed since they were '
+                f'encoded, {outdated[0]} the first; these clips are encoded again'
+            )
         if dist.is_main_process() and (damaged := bank.verify()):
             logger.warning(f'{folder}: shards {damaged} are damaged and are encoded anew')
         dist.barrier()
-        encode_to_bank(encoder, views, bank, kind)
+        encode_to_bank(encoder, views, names, bank, kind)
         dist.barrier()
-        lost = [clip for clip, n in bank.unreadable.items() if n == DFERDataset.LOST]
+        rows, counts = bank.rows, bank.unreadable
+        if gone := [name for name in names if name not in rows]:
+            raise DFERError(
+                f'{folder}: the pictures of {len(gone)} clips, {gone[0].rpartition("@")[0]} the '
+                'first, changed while they were encoded; run it again'
+            )
+        by_clip = dict(zip(views.names, names, strict=True))
+        lost = [clip for clip, name in by_clip.items() if counts.get(name) == DFERDataset.LOST]
         if lost:
             logger.warning(
                 f'{folder}: {len(lost)} clips could not be read when it was encoded, {lost[0]} the '
-                'first; once they are restored, delete it to have them too'
+                'first; once their files are restored, they are encoded again'
             )
-        logger.info(f'{kind} vectors of {len(bank.rows)} clips in {folder}')
-        return bank
+        logger.info(f'{kind} vectors of {len(rows)} clips in {folder}')
+        return bank, by_clip
 
 
 def stack_vectors(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -400,6 +481,6 @@ def _check_test(dataset: DFERDataset) -> None:
     if lost and dataset.test_mode:
         name = dataset.get_data_info(lost[0])['filename']
         raise UnreadableClipError(
-            f'{name}: could not be read when the bank was encoded; restore the file and delete '
-            'the bank'
+            f'{name}: could not be read when the bank was encoded; restore the file, or delete '
+            'the bank if the file is whole'
         )

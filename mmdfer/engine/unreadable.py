@@ -42,7 +42,7 @@ class UnreadableHook(Hook):
         self._say(runner, runner.test_dataloader.dataset)
 
     def _say(self, runner: Runner, dataset: Dataset) -> None:
-        for part in _parts(dataset):
+        for part in dfer_parts(dataset):
             dist.all_reduce(part.unreadable, 'max')  # what other ranks met
             counts = part.unreadable.clone()
             before = self.said.get(id(part), torch.zeros_like(counts))
@@ -66,13 +66,13 @@ class UnreadableHook(Hook):
                 )
 
 
-def _parts(dataset: Dataset) -> Iterator[DFERDataset]:
-    """The datasets of ours in a dataset and its wrappers."""
+def dfer_parts(dataset: Dataset) -> Iterator[DFERDataset]:
+    """Yield the DFERDatasets in a dataset and its wrappers."""
     if isinstance(dataset, DFERDataset):
         yield dataset
     for inner in getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]:
         if inner is not None:
-            yield from _parts(inner)
+            yield from dfer_parts(inner)
 
 
 def _shown(names: list[str]) -> str:

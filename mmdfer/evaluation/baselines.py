@@ -15,6 +15,8 @@ from torch import Tensor
 
 from mmdfer.models import FrozenCLIP
 
+PROBE_FOLDS = 5  # in which the regularisation of the logistic regression is chosen
+
 
 def mean_vectors(frames: Tensor) -> Tensor:
     """The mean of unit frame vectors, (clips, ..., T, D) -> (clips, D)."""
@@ -51,5 +53,5 @@ def fit_probe(vectors: Tensor, labels: np.ndarray, identities: np.ndarray) -> Gr
     """
     probe = make_pipeline(StandardScaler(), LogisticRegression(solver='newton-cg', max_iter=200))
     grid = {'logisticregression__C': np.logspace(-3, 2, 6)}
-    search = GridSearchCV(probe, grid, scoring='accuracy', cv=GroupKFold(5))
+    search = GridSearchCV(probe, grid, scoring='accuracy', cv=GroupKFold(PROBE_FOLDS))
     return search.fit(vectors.numpy(), labels, groups=identities)

@@ -28,7 +28,10 @@ Row = tuple[str, float | None, float | None, float | None, float | None, int | N
 
 @dataclass(frozen=True)
 class Score:
-    """One validation: WAR and UAR in percent, and (C, C) counts where they were kept."""
+    """One validation: WAR and UAR in percent, and (C, C) counts where they were kept.
+
+    ``epoch`` is the number of the iteration where training counted iterations.
+    """
 
     epoch: int
     war: float
@@ -38,13 +41,24 @@ class Score:
 
 @dataclass(frozen=True)
 class Fold:
-    """What training came to on one fold; ``best`` is None where its figures are lost."""
+    """What training came to on one fold.
+
+    Attributes:
+        number: The fold's.
+        dataset: The dataset's name, where it has one.
+        classes: The names of its C classes.
+        last: The validation at the end of training.
+        best: The validation of highest WAR; None where its figures are lost.
+        stopped_early: Whether a hook, such as EarlyStoppingHook, ended training before the last
+            epoch of its config.
+    """
 
     number: int
     dataset: str | None
     classes: tuple[str, ...]
     last: Score
     best: Score | None
+    stopped_early: bool = False
 
 
 # ------------------------------------------------------------------ reading
@@ -71,7 +85,8 @@ def read_fold(path: str | Path, number: int = 1) -> Fold:
             f'{path}: is no whole report ({type(error).__name__}: {error}); delete it, and '
             'tools/train.py with --resume writes it anew'
         ) from error
-    return Fold(number, report.get('dataset'), classes, last, best)
+    stopped = report.get('stopped_early') is True  # absent where an older version wrote the file
+    return Fold(number, report.get('dataset'), classes, last, best, stopped)
 
 
 def _score(figures: dict[str, Any] | None, classes: int) -> Score | None:
@@ -83,17 +98,19 @@ def _score(figures: dict[str, Any] | None, classes: int) -> Score | None:
         confusion = np.array(confusion, dtype=np.int64)
         if confusion.shape != (classes, classes):
             raise ValueError(f'confusion of shape {confusion.shape} for {classes} classes')
-    return Score(int(figures['epoch']), float(figures['WAR']), float(figures['UAR']), confusion)
+    step = figures['iter' if 'iter' in figures else 'epoch']
+    return Score(int(step), float(figures['WAR']), float(figures['UAR']), confusion)
 
 
 def check_alike(folds: Sequence[Fold]) -> None:
     """Raises DFERError where folds are of different datasets, classes or numbers of epochs."""
-    for fold in folds[1:]:
-        for what in ('dataset', 'classes', 'last.epoch'):
-            first, other = (_get(f, what) for f in (folds[0], fold))
+    whole = [fold for fold in folds if not fold.stopped_early]  # the others may end at any epoch
+    for what, group in (('dataset', folds), ('classes', folds), ('last.epoch', whole)):
+        for fold in group[1:]:
+            first, other = (_get(f, what) for f in (group[0], fold))
             if first != other:
                 raise DFERError(
-                    f'fold {fold.number} has {what} {other}, but fold {folds[0].number} has '
+                    f'fold {fold.number} has {what} {other}, but fold {group[0].number} has '
                     f'{first}: these make no one table; give each a work dir of its own'
                 )
 
@@ -199,9 +216,12 @@ def heading(folds: Sequence[Fold], name: str) -> list[str]:
     """The lines above the table."""
     numbers = ' '.join(str(fold.number) for fold in folds)
     dataset = folds[0].dataset
+    epochs = sorted({fold.last.epoch for fold in folds})
+    last = f'epoch {epochs[0]}' if len(epochs) == 1 else f'epochs {epochs[0]} to {epochs[-1]}'
+    last += ', stopped early' * any(fold.stopped_early for fold in folds)
     lines = [
         f'Cross-validation of {name}' + (f' on {dataset}' if dataset else ''),
-        f'fold{"s" * (len(folds) > 1)} {numbers}, in percent; last: epoch {folds[0].last.epoch}; '
+        f'fold{"s" * (len(folds) > 1)} {numbers}, in percent; last: {last}; '
         'best: the epoch of highest WAR, chosen on the test fold itself',
     ]
     note = synthetic_note(dataset)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mmengine.evaluator import BaseMetric
@@ -93,11 +94,17 @@ class DFERMetric(BaseMetric):
         """Keeps of each clip the predicted and the true label.
 
         Raises:
-            DFERError: A clip has not one score per class, or a label that is no class.
+            DFERError: A clip has not one score per class, several labels, or one that is no class.
         """
         count = len(self._classes)
         for sample in data_samples:
-            scores, label = sample['pred_score'], int(sample['gt_label'])
+            scores, truth = sample['pred_score'], torch.as_tensor(sample['gt_label'])
+            if truth.numel() != 1:
+                raise DFERError(
+                    f'DFERMetric: a clip has several labels ({truth.flatten().tolist()}); WAR and '
+                    'UAR take one class for each clip: give its main one, or leave the clip out'
+                )
+            label = int(truth)
             if scores.shape != (count,):
                 raise DFERError(
                     f'DFERMetric: scores of shape {tuple(scores.shape)} for {count} classes '

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import open_clip
 import torch
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -16,10 +18,20 @@ from mmaction.registry import MODELS
 
 from mmdfer.errors import DFERError
 from mmdfer.models import synth_clip
-from mmdfer.models.clip_weights import build_clip, digest, suitable_config
+from mmdfer.models.clip_weights import (
+    Normalisation,
+    build_clip,
+    digest,
+    read_normalisation,
+    suitable_config,
+)
 from mmdfer.models.identity import from_tensor, to_tensor
 from mmdfer.models.towers import ImageTower, TextTower
 
+ENCODED_AND_BLENDED = (
+    'model.data_preprocessor.blending mixes frames, and EncodeOnceHook (--bank) trains on vectors '
+    'that were encoded before: take EncodeOnceHook out of custom_hooks, or leave blending out'
+)
 IMAGES_PER_PASS = 64  # bounds the memory of one pass through open_clip's image tower
 
 
@@ -48,6 +60,8 @@ class FrozenCLIP(BaseModule):
         text_width: W, the text tower's width.
         context_length: The text tower's number of positions.
         image_size: The image tower's input, in pixels.
+        normalisation: The mean and std that the weights were trained with, which
+            CLIPDataPreprocessor takes over in whichever recognizer they are built.
 
     Raises:
         DFERError: The architecture is unknown or its text tower does not fit, the weights are
@@ -66,6 +80,7 @@ class FrozenCLIP(BaseModule):
         self.arch, self.activations_gb = arch, activations_gb
         config = suitable_config(arch)
         self.clip = build_clip(arch, config, weights)
+        self.normalisation = read_normalisation(arch, weights)
         self.tokenizer = (
             synth_clip.tokenizer() if arch == synth_clip.ARCH else open_clip.get_tokenizer(arch)
         )
@@ -213,7 +228,9 @@ class FrozenCLIP(BaseModule):
         self._trained = {n for n, p in self.clip.named_parameters() if p.requires_grad}
 
     def train(self, mode: bool = True) -> FrozenCLIP:
-        """Stays in eval, whatever the model around it does."""
+        """Stay in eval, whatever the model around it does."""
+        for tower in (self._image_tower, self._text_tower):
+            tower.set_mode(mode)
         return super().train(False)
 
     def init_weights(self) -> None:
@@ -247,22 +264,50 @@ class FrozenCLIP(BaseModule):
 
 @MODELS.register_module()
 class CLIPDataPreprocessor(ActionDataPreprocessor):
-    """Normalises RGB frames with CLIP's mean and std; frame vectors pass as they are.
+    """Normalises RGB frames with the mean and std of the CLIP weights; vectors pass as they are.
+
+    MMAction2's recognizers build it before the backbone, and hand the backbone to :meth:`adopt`
+    afterwards (``compat.hand_backbone_to_preprocessor``).
 
     Args:
-        mean: Per channel, in 0..255. Defaults to CLIP's.
-        std: Per channel, in 0..255. Defaults to CLIP's.
+        mean: Per channel, in 0..255. Defaults to that of the recognizer's FrozenCLIP, and without
+            one to OpenAI's.
+        std: Per channel, in 0..255. Defaults likewise.
         format_shape: ``'NCTHW'``, the shape that CLIPRecognizer takes.
+        blending: Config of MixupBlending, CutmixBlending or RandomBatchAugment, which mix the
+            frames of a training batch. Vectors that were encoded beforehand cannot be mixed.
     """
 
     def __init__(
         self,
-        mean: Sequence[float] = tuple(255 * m for m in open_clip.OPENAI_DATASET_MEAN),
-        std: Sequence[float] = tuple(255 * s for s in open_clip.OPENAI_DATASET_STD),
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         format_shape: str = 'NCTHW',
+        blending: dict | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(mean=mean, std=std, format_shape=format_shape, **kwargs)
+        self._given = mean is not None, std is not None
+        openai = Normalisation()
+        mean = [255 * m for m in openai.mean] if mean is None else mean
+        std = [255 * s for s in openai.std] if std is None else std
+        # A copy: RandomBatchAugment lengthens the `probs` of its config, which may be built again.
+        blending = copy.deepcopy(blending)
+        super().__init__(mean=mean, std=std, format_shape=format_shape, blending=blending, **kwargs)
+
+    def adopt(self, backbone: nn.Module) -> None:
+        """Take over what the config left open: mean and std of a FrozenCLIP's weights."""
+        if not isinstance(backbone, FrozenCLIP) or all(self._given):
+            return
+        own = backbone.normalisation
+        for given, buffer, values in zip(self._given, (self.mean, self.std), (own.mean, own.std)):
+            if not given:
+                buffer.copy_(torch.tensor([255 * value for value in values]).view_as(buffer))
+        if not own.known:
+            MMLogger.get_current_instance().warning(
+                'the CLIP weights do not say with which mean and std they were trained; frames are '
+                "normalised with OpenAI's: copy their open_clip_config.json beside them, or set "
+                'mean and std of model.data_preprocessor'
+            )
 
     def preprocess(
         self, inputs: list[Tensor] | Tensor, data_samples: list, training: bool = False
@@ -270,8 +315,14 @@ class CLIPDataPreprocessor(ActionDataPreprocessor):
         """Stacks a batch: views (clips, 3, T, H, W) are normalised, (clips, T, D) are not.
 
         Vectors may also come as one tensor (B, clips, T, D); they leave in fp32 or more.
+
+        Raises:
+            DFERError: Vectors are to be mixed: a mixture of frames has another vector than the
+                mixture of their vectors.
         """
         if inputs[0].ndim == 3:
+            if training and self.blending is not None:
+                raise DFERError(ENCODED_AND_BLENDED)
             vectors = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
             return vectors.to(torch.promote_types(vectors.dtype, torch.float32)), data_samples
         return super().preprocess(inputs, data_samples, training)

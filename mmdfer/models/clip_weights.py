@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -20,6 +21,8 @@ from torch import nn
 
 from mmdfer.errors import DFERError
 from mmdfer.models import synth_clip
+
+CONFIG_BESIDE = 'open_clip_config.json'  # what open_clip writes beside a file of weights
 
 
 def suitable_config(arch: str) -> dict[str, Any]:
@@ -108,11 +111,81 @@ def _weights_path(arch: str, quick_gelu: bool, weights: str | None) -> Path | No
     return path
 
 
+@dataclass(frozen=True)
+class Normalisation:
+    """The mean and the standard deviation of the pixels that CLIP weights were trained on.
+
+    Attributes:
+        mean: Per channel, in 0..1.
+        std: Per channel, in 0..1.
+        known: Whether the weights say so; otherwise these are OpenAI's.
+    """
+
+    mean: tuple[float, ...] = open_clip.OPENAI_DATASET_MEAN
+    std: tuple[float, ...] = open_clip.OPENAI_DATASET_STD
+    known: bool = True
+
+
+def read_normalisation(arch: str, weights: str | None) -> Normalisation:
+    """Return the mean and std of weights: those of the tag, or of the config beside a file.
+
+    Args:
+        arch: As for FrozenCLIP.
+        weights: As for FrozenCLIP.
+
+    Raises:
+        DFERError: The config beside the file holds no such values.
+    """
+    if weights is None or weights == 'random':
+        return Normalisation()
+    if (source := get_pretrained_cfg(arch, weights)) is None or not source:
+        path = Path(weights).expanduser()
+        config = _config_beside(path)
+        if config is None:
+            by_openai = re.search('openai', str(path.resolve()), re.IGNORECASE) is not None
+            return Normalisation(known=by_openai)
+        source = config.get('preprocess_cfg') or {}
+    found = {
+        key: _three_numbers(source[key], key, weights) for key in ('mean', 'std') if key in source
+    }
+    if min(found.get('std', (1,))) <= 0:
+        raise DFERError(f'CLIP weights {weights}: std={found["std"]} must be positive')
+    return Normalisation(**found)
+
+
+def _three_numbers(value: Any, key: str, weights: str) -> tuple[float, ...]:
+    numbers = value if isinstance(value, (list, tuple)) else [value] * 3
+    if len(numbers) != 3 or not all(isinstance(number, (int, float)) for number in numbers):
+        raise DFERError(
+            f'CLIP weights {weights}: {key}={value!r} of their config must be three numbers: set '
+            f'mean and std of model.data_preprocessor and correct {CONFIG_BESIDE}'
+        )
+    return tuple(map(float, numbers))
+
+
+def _config_beside(path: Path) -> dict[str, Any] | None:
+    """Read open_clip's config beside a file of weights, or return None where there is none.
+
+    Raises:
+        DFERError: It is not such a config.
+    """
+    path = path.with_name(CONFIG_BESIDE)
+    if not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding='utf-8'))
+        if not isinstance(config['model_cfg'], dict):
+            raise TypeError('model_cfg')
+    except (ValueError, KeyError, TypeError):
+        raise DFERError(f'{path}: is not a config of open_clip; download it again') from None
+    return config
+
+
 def _activation_of_file(path: Path) -> bool | None:
     """Whether a file's weights need QuickGELU: by the config beside it, or by OpenAI's name."""
-    config = path.with_name('open_clip_config.json')
-    if config.is_file():
-        return bool(json.loads(config.read_text())['model_cfg'].get('quick_gelu'))
+    config = _config_beside(path)
+    if config is not None:
+        return bool(config['model_cfg'].get('quick_gelu'))
     return True if re.search(r'openai|quickgelu', str(path.resolve()), re.IGNORECASE) else None
 
 
@@ -143,8 +216,8 @@ def _download(arch: str, weights: str, tag: dict[str, Any]) -> Path:
         raise DFERError(
             f'CLIP weights {weights!r} for {arch!r} are not on this machine and cannot be '
             f'downloaded ({type(error).__name__}): on a machine with a network run '
-            f'"hf download {repository} open_clip_model.safetensors --local-dir DIR", copy DIR '
-            'here and set model.backbone.weights=DIR/open_clip_model.safetensors'
+            f'"hf download {repository} open_clip_model.safetensors {CONFIG_BESIDE} --local-dir '
+            'DIR", copy DIR here and set model.backbone.weights=DIR/open_clip_model.safetensors'
         ) from error
     return path
 

@@ -54,6 +54,7 @@ class CoOpHead(TextHead):
             )
         if self.clip is not None:
             self.check_context(self.clip)
+        self.class_specific = class_specific
         contexts = len(classes) if class_specific else 1
         self.tokens = nn.Parameter(torch.empty(contexts, num_tokens, self.text_width))
         nn.init.normal_(self.tokens, std=0.02)
@@ -78,6 +79,10 @@ class CoOpHead(TextHead):
         contexts = contexts.expand(*fixed.shape[:-2], -1, -1)  # (..., C, M, W)
         prompts = torch.cat([fixed[..., :1, :], contexts, fixed[..., 1:, :]], dim=-2)
         return prompts, ends + self.num_tokens
+
+    def class_parameters(self) -> tuple[str, ...]:
+        """Name the context where every class has its own."""
+        return ('tokens',) if self.class_specific else ()
 
     def check_context(self, clip: FrozenCLIP) -> None:
         """Raises DFERError where a prompt exceeds the context of ``clip``."""

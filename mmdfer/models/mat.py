@@ -69,6 +69,10 @@ class MATHead(TextHead):
         )  # each (C, S, 1, W)
         return torch.cat([start, self.tokens, stop, end], dim=2), self.num_tokens + 2
 
+    def class_parameters(self) -> tuple[str, ...]:
+        """Name the tokens: every class has its own."""
+        return ('tokens',)
+
     def check_context(self, clip: FrozenCLIP) -> None:
         """Raises DFERError where T tokens and the three fixed ones exceed the context."""
         if self.num_tokens > (most := clip.context_length - 3):

@@ -14,6 +14,8 @@ from torch import Tensor
 from mmaction.models import BaseRecognizer
 from mmaction.registry import MODELS
 
+from mmdfer.errors import DFERError
+from mmdfer.models.cache import TensorCache
 from mmdfer.models.clip import FrozenCLIP
 from mmdfer.models.sharded import encode_sharded
 
@@ -61,11 +63,22 @@ class CLIPRecognizer(BaseRecognizer):
         widths = dict(in_channels=clip.embed_dims, text_width=clip.text_width)
         self.cls_head = MODELS.build({**widths, **cls_head})
         self.cls_head.check_context(clip)
+        self._check_blending()
         self.normalize_frames = normalize_frames
         self.last_of_step = True
-        # Class vectors, and the state of what they were made of: without gradient, and with.
-        self._kept: dict[bool, tuple[list, Tensor]] = {}
+        self._kept = TensorCache()  # class vectors without gradient
+        # Class vectors with gradient, and the state of what they were made of.
         self._open: tuple[list, Tensor, Tensor] | None = None
+
+    def _check_blending(self) -> None:
+        """Raise DFERError where batches would be mixed over another number of classes."""
+        blending = getattr(self.data_preprocessor, 'blending', None)
+        classes = getattr(blending, 'num_classes', None)
+        if classes not in (None, self.cls_head.num_classes):
+            raise DFERError(
+                f'model.data_preprocessor.blending has num_classes={classes}, the head has '
+                f'{self.cls_head.num_classes}: set it to the number of classes'
+            )
 
     def extract_feat(
         self, inputs: Tensor, stage: str = 'neck', data_samples: Any = None, test_mode: bool = False
@@ -101,19 +114,22 @@ class CLIPRecognizer(BaseRecognizer):
         """Encodes the head's prompts to class vectors (C, D).
 
         They depend on no clip. Where nothing on the text side takes a gradient they are kept until
-        a tensor behind them changes, which its version tells: once per stage while the text side is
-        frozen, once per run at inference.
+        a tensor behind them changes: once per stage while the text side is frozen, once per run at
+        inference.
         """
         tensors = self._text_side()
-        state = [(t._version, t.data_ptr(), t.requires_grad) for t in tensors]
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            self._kept.clear()  # a fused optimizer changes tensors and leaves their version
-            return self._class_vectors_of_step(state)
+            self._kept.clear()
+            return self._class_vectors_of_step([(t._version, t.data_ptr()) for t in tensors])
         low = torch.is_autocast_enabled(tensors[0].device.type)  # training may be, validation not
-        if low not in self._kept or self._kept[low][0] != state:
-            with torch.no_grad():
-                self._kept[low] = state, self._encode_classes(self.backbone.encode_prompts)
-        return self._kept[low][1]
+        with torch.no_grad():
+            encode = partial(self._encode_classes, self.backbone.encode_prompts)
+            return self._kept.get(low, tensors, encode)
+
+    def train(self, mode: bool = True) -> CLIPRecognizer:
+        """Switch between training and eval, around which hooks may have swapped weights."""
+        self._kept.set_mode(mode)
+        return super().train(mode)
 
     def _class_vectors_of_step(self, state: list) -> Tensor:
         """Passes through the text side once in an optimizer step, forward and backward.

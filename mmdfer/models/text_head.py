@@ -109,6 +109,10 @@ class TextHead(BaseHead):
         """
         return clip.encode_prompts(*self.prompts(clip))
 
+    def class_parameters(self) -> tuple[str, ...]:
+        """Name the head's own parameters (C, ...) that belong to one class each."""
+        return ()
+
     # ----------------------------------------------------------------- logits
 
     def forward(
@@ -163,7 +167,7 @@ class TextHead(BaseHead):
                 f'num_classes={self.num_classes}'
             )
         if self.classes is not None and classes != self.classes:
-            raise DFERError(_other_classes(self.classes, classes))
+            raise DFERError(other_classes(self.classes, classes))
         self.classes = classes
 
     def _save_classes(self, state: dict[str, Tensor], prefix: str, _: Any) -> None:
@@ -178,7 +182,7 @@ class TextHead(BaseHead):
             return
         saved = tuple(from_tensor(saved))
         if self.classes is not None and saved != self.classes:
-            raise DFERError(_other_classes(saved, self.classes))
+            raise DFERError(other_classes(saved, self.classes))
         self.classes = saved
 
 
@@ -212,10 +216,13 @@ def check_length(owner: str, clip: FrozenCLIP, texts: Sequence[str], more: int =
             )
 
 
-def _other_classes(saved: Sequence[str], ours: Sequence[str]) -> str:
+def other_classes(saved: Sequence[str], ours: Sequence[str]) -> str:
+    """Say that a checkpoint is of other classes, and how to train from it all the same."""
     return (
         f'the checkpoint was trained on the classes ({", ".join(saved)}), the dataset has '
-        f'({", ".join(ours)}): names and order must be the same'
+        f'({", ".join(ours)}): names and order must be the same; to train on new classes from '
+        'its other weights, give it as load_from and set '
+        'default_hooks.class_names.new_classes=True'
     )
 
 

@@ -23,6 +23,7 @@ from open_clip.transformer import QuickGELU, ResidualAttentionBlock, Transformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmdfer.models.cache import TensorCache
 from mmdfer.models.packed import Linear, frozen_linear
 
 # Rows (images or sentences x positions) of one pass. On the CPU the MLP's hidden values then stay
@@ -77,17 +78,21 @@ class FrozenTower:
     ) -> None:
         self.transformer, self.norm, self.projection = transformer, norm, projection
         self.watched, self.gradient = watched, gradient
-        self._derived: dict[torch.dtype, tuple[list, Weights]] = {}
+        self._derived = TensorCache()
+
+    def set_mode(self, training: bool) -> None:
+        """Tell the derived weights of a switch of mode, around which hooks may swap weights."""
+        self._derived.set_mode(training)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the derived weights out of copies."""
-        return {**self.__dict__, '_derived': {}}
+        return {**self.__dict__, '_derived': TensorCache()}
 
     @property
     def applies(self) -> bool:
         """Whether the tower is frozen, made of the parts known here, and watched by no hook."""
         if any(tensor.requires_grad for tensor in self._tensors()):
-            self._derived.clear()  # a fused optimizer changes weights and leaves their version
+            self._derived.clear()
             return False
         modules = [module for part in self.watched for module in part.modules()]
         return (
@@ -98,14 +103,14 @@ class FrozenTower:
         )
 
     def weights(self, dtype: torch.dtype) -> Weights:
-        """The derived weights, as they were made or anew."""
-        versions = [(t.data_ptr(), t._version, t.device) for t in self._tensors()]
-        made = self._derived.get(dtype)
-        if made is None or made[0] != versions:
+        """Return the derived weights, computed again where a weight has changed."""
+
+        def fold() -> Weights:
             # Training may use what inference made, so it must not be an inference tensor.
             with torch.inference_mode(False), torch.no_grad():
-                made = self._derived[dtype] = versions, self._fold(dtype)
-        return made[1]
+                return self._fold(dtype)
+
+        return self._derived.get(dtype, self._tensors(), fold)
 
     def dtype(self) -> torch.dtype:
         """What to compute in: autocast's dtype, or the weights' own."""
@@ -164,7 +169,7 @@ class ImageTower(FrozenTower):
     """
 
     def __init__(self, visual: nn.Module) -> None:
-        self.visual = visual
+        self.visual, self._derived = visual, TensorCache()
         if self._is_known():
             super().__init__(visual.transformer, visual.ln_post, visual.proj, (visual,))
 

@@ -13,6 +13,7 @@ with the frames they should hold, and remade where they differ.
 """
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -32,9 +33,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ..files import write_aside
-from .emotions import FPS, ClipSpec, curves, describe, make_identities, make_specs
+from ..cpus import count_cpus
+from ..files import clear_leftovers, explain_write_errors, write_aside
+from .emotions import ClipSpec, curves, describe, make_identities, make_specs
 from .faces import Identity, render, render_parts
+from .media import write_video
 
 #: Changes whenever the same arguments would give other clips.
 GENERATOR = 1
@@ -125,14 +128,7 @@ def frames(spec: ClipSpec, face: Identity, size: int) -> Iterator[np.ndarray]:
 
 
 def _write_video(path: Path, spec: ClipSpec, face: Identity, size: int) -> None:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), FPS, (size, size))
-    if not writer.isOpened():
-        raise OSError(
-            f'{path}: OpenCV cannot write mp4v video here; is the disk full or read-only?'
-        )
-    for frame in frames(spec, face, size):
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    writer.release()
+    write_video(path, frames(spec, face, size), size)
 
 
 def _write_extra(path: Path, what: str, spec: ClipSpec, face: Identity, size: int) -> None:
@@ -144,7 +140,9 @@ def _write_extra(path: Path, what: str, spec: ClipSpec, face: Identity, size: in
             render_parts(face, v, shot, time=t / last, size=size) for t, v in enumerate(values)
         ]
         values = np.stack([part[('masks', 'landmarks').index(what)] for part in parts])
-    np.savez_compressed(path, **{what: values})
+    content = io.BytesIO()  # numpy leaves a broken file open where the disk is full
+    np.savez_compressed(content, **{what: values})
+    path.write_bytes(content.getvalue())
 
 
 def _holds(path: Path, spec: ClipSpec, face: Identity, size: int) -> bool:
@@ -169,16 +167,17 @@ def _do(job: _Job, face: Identity, size: int) -> None:
     if job.what == 'videos' and job.path.exists() and _holds(job.path, job.spec, face, size):
         return
     aside = _aside(job.path)
-    try:
-        if job.what == 'videos':
-            _write_video(aside, job.spec, face, size)
-        else:
-            _write_extra(aside, job.what, job.spec, face, size)
-        with open(aside, 'rb') as file:
-            os.fsync(file.fileno())
-        os.replace(aside, job.path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with explain_write_errors(job.path):
+        try:
+            if job.what == 'videos':
+                _write_video(aside, job.spec, face, size)
+            else:
+                _write_extra(aside, job.what, job.spec, face, size)
+            with open(aside, 'rb') as file:
+                os.fsync(file.fileno())
+            os.replace(aside, job.path)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 # All clips ----------------------------------------------------------------------------------------
@@ -301,7 +300,9 @@ def _unfinished(root: Path, jobs: list[_Job], sizes: dict[str, int]) -> list[_Jo
 
     def finished(job: _Job) -> bool:
         try:
-            return job.path.stat().st_size == sizes.get(job.path.relative_to(root).as_posix())
+            size = job.path.stat().st_size
+            # No file of a benchmark is empty, even if a record says so.
+            return size > 0 and size == sizes.get(job.path.relative_to(root).as_posix())
         except FileNotFoundError:
             return False
 
@@ -310,8 +311,7 @@ def _unfinished(root: Path, jobs: list[_Job], sizes: dict[str, int]) -> list[_Jo
 
 def default_workers() -> int:
     """The CPUs that this process may use, at most eight."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    return min(_MOST_WORKERS, cpus or 1)
+    return min(_MOST_WORKERS, count_cpus())
 
 
 def _check(size: int, extras: Sequence[str]) -> None:
@@ -353,7 +353,8 @@ def make_benchmark(
     Raises:
         ValueError: if ``root`` holds a benchmark of other arguments, or files that are not ours;
             for a size or an extra that is not allowed.
-        OSError: if a file cannot be written, or a process that makes them is killed.
+        WriteError: if a file cannot be written.
+        OSError: if a process that makes them is killed.
     """
     _check(size, extras)
     root = Path(root)
@@ -374,7 +375,9 @@ def make_benchmark(
     record = _read_record(root, **made)
     if 'captions' in extras:
         files['captions.jsonl'] = _captions(specs)
-    root.mkdir(parents=True, exist_ok=True)
+    with explain_write_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(root)
     _write_annotations(root, files, ours=record is not None)
     sizes = (record or {}).get('files', {})
     count = default_workers() if workers is None else workers
@@ -408,6 +411,7 @@ def _complete(
 def _clear(folders: set[Path]) -> None:
     """Makes the folders, or clears them of what a killed making left half written."""
     for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
+        with explain_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         for left_over in folder.glob(f'{_PARTIAL}-*'):
             left_over.unlink()

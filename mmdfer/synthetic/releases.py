@@ -8,9 +8,11 @@ that a reader should find, and tells the tree from the real thing.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,18 +23,18 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from openpyxl import Workbook
 from tqdm import tqdm
 
 from ..errors import DFERError
-from ..files import write_aside
+from ..files import clear_leftovers, explain_write_errors, write_aside
 from .benchmark import default_workers, one_opencv_thread, start_worker
 from .benchmark import frames as drawn_frames
 from .emotions import CLASSES as DFEW_CLASSES
-from .emotions import FPS, ClipSpec, describe, make_clip
+from .emotions import ClipSpec, describe, make_clip
 from .faces import Identity, sample_identity
+from .media import write_picture, write_video
 
 RELEASES = ('dfew', 'ferv39k', 'mafw')
 MEDIA = ('frames', 'frames16', 'videos')
@@ -400,19 +402,27 @@ def _draw(folder: Path, suffix: str, size: int, seed: int, job: tuple[str, int])
     if target.exists():
         return
     spec, face = drawn_clip(shows, take, seed)
-    pictures = (cv2.cvtColor(f, cv2.COLOR_RGB2BGR) for f in drawn_frames(spec, face, size))
+    drawn = drawn_frames(spec, face, size)
     aside = target.with_name(f'.{os.getpid()}-{target.name}')
-    if suffix == '.mp4':
-        writer = cv2.VideoWriter(str(aside), cv2.VideoWriter_fourcc(*'mp4v'), FPS, (size, size))
-        for picture in pictures:
-            writer.write(picture)
-        writer.release()
+    with explain_write_errors(target):
+        try:
+            if suffix == '.mp4':
+                write_video(aside, drawn, size)
+            else:
+                aside.mkdir()
+                for number, frame in enumerate(drawn):
+                    write_picture(aside / f'{number:03d}{suffix}', frame)
+            os.replace(aside, target)
+        finally:
+            _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
     else:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        for number, picture in enumerate(pictures):
-            cv2.imwrite(str(aside / f'{number:03d}{suffix}'), picture)
-    os.replace(aside, target)
+        path.unlink(missing_ok=True)
 
 
 def _draw_all(
@@ -420,7 +430,10 @@ def _draw_all(
 ) -> None:
     """Draws what the clips show, on several processes."""
     jobs = sorted({(clip.shows, clip.take) for clip in clips})
-    folder.mkdir(parents=True, exist_ok=True)
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for left_over in folder.glob('.[0-9]*-*'):  # of a process that was killed while it drew
+        _remove(left_over)
     draw = partial(_draw, folder, suffix, size, seed)
     with tqdm(total=len(jobs), desc='Drawing clips', unit='clip') as bar, one_opencv_thread():
         if workers == 1:
@@ -448,11 +461,22 @@ def _place(folder: Path, pool: list[Path], names: Sequence[str]) -> None:
     if folder.exists():
         return
     aside = folder.with_name(f'.{folder.name}.partial')
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for place, name in enumerate(names):
-        _link(pool[place * len(pool) // len(names)], aside / name)
-    os.replace(aside, folder)
+    with explain_write_errors(folder):
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        for place, name in enumerate(names):
+            _link(pool[place * len(pool) // len(names)], aside / name)
+        os.replace(aside, folder)
+
+
+def _place_video(target: Path, drawn: Path) -> None:
+    """Make a clip's video, whole or not at all."""
+    aside = target.with_name(f'.{target.name}.partial')
+    with explain_write_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside.unlink(missing_ok=True)
+        _link(drawn, aside)
+        os.replace(aside, target)
 
 
 def _frame_names(layout: str, clip: Clip) -> list[str]:
@@ -491,9 +515,8 @@ def _add_media(
         drawn = f'{clip.shows}_{clip.take}'
         if kind == 'videos':
             target = root / _video_path(layout, clip)
-            target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
-                _link(pool / f'{drawn}.mp4', target)
+                _place_video(target, pool / f'{drawn}.mp4')
         elif kind == 'frames16':
             names = [f'{i}.jpg' for i in range(1, 17)]
             _place(root / 'Clip/clip_224x224_16f' / clip.name, pictures[drawn], names)
@@ -557,6 +580,8 @@ def make_release(
     if have and not todo:
         return root
     tree = plan(layout, clips, seed)
+    for folder in {root, *((root / path).parent for path in (*tree.texts, *tree.tables))}:
+        clear_leftovers(folder)
     for path, content in tree.texts.items():
         with write_aside(root / path) as aside:
             aside.write_bytes(content)
@@ -574,12 +599,15 @@ def make_release(
 
 def _write_table(path: Path, rows: Sequence[tuple]) -> None:
     """Writes an Excel file."""
-    book = Workbook(write_only=True)
-    page = book.create_sheet('Sheet1')
-    for row in rows:
-        page.append(list(row))
+    content = io.BytesIO()
+    with explain_write_errors(tempfile.gettempdir()):  # where openpyxl collects the rows
+        book = Workbook(write_only=True)
+        page = book.create_sheet('Sheet1')
+        for row in rows:
+            page.append(list(row))
+        book.save(content)
     with write_aside(path) as aside:
-        book.save(aside)
+        aside.write_bytes(content.getvalue())
 
 
 def _media_of(root: Path, made: dict[str, Any]) -> list[str]:

@@ -12,7 +12,9 @@ is, ``_base_/views/faces_224.py`` says.
 
 _base_ = ['../views/faces_224.py']
 
-data_root = '{{$MMDFER_DATA:data}}/MAFW'
+# mmengine's {{$...}} breaks on the backslashes of a Windows path, and an `import os` makes mmengine
+# read the file as a config of its other kind.
+data_root = (__import__('os').environ.get('MMDFER_DATA') or 'data') + '/MAFW'
 # For the heads that write the names; in the order of the dataset's labels.
 # fmt: off
 classes = [

@@ -7,7 +7,9 @@ Ours, all of it: the frames, one of each segment, random in training and central
 views of each training clip, each encoded once; batch 64, as Align-DFER has it.
 """
 
-data_root = '{{$MMDFER_DATA:data}}/synth'
+# mmengine's {{$...}} breaks on the backslashes of a Windows path, and an `import os` makes mmengine
+# read the file as a config of its other kind.
+data_root = (__import__('os').environ.get('MMDFER_DATA') or 'data') + '/synth'
 # For the heads that write the names; in the order of the dataset's labels.
 classes = ['happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear']
 num_classes = 7

@@ -1,0 +1,71 @@
+"""Mixed precision on the CPU: 3D convolutions stay in float32, everything else does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmdfer.engine.amp import AutocastOptimWrapper, float32_conv3d
+
+
+class Net(nn.Module):
+    """A 2D layer, which autocast lowers, before the 3D layer under test."""
+
+    def __init__(self, layer: nn.Module, call: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.before, self.layer, self.call = nn.Linear(2, 2), layer, call
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, T, 2, 2) -> (N, C, T, h, w)."""
+        self.hidden = self.before(x)
+        return self.call(self.layer, self.hidden)
+
+
+def _recomputed(layer: nn.Module, x: Tensor) -> Tensor:
+    return checkpoint(layer, x, use_reentrant=False)
+
+
+CASES = {
+    'layer': (nn.Conv3d(16, 16, 3, padding=1), lambda layer, x: layer(x)),
+    'same padding': (nn.Conv3d(16, 16, 3, padding='same'), lambda layer, x: layer(x)),
+    'transposed': (nn.ConvTranspose3d(16, 16, 3), lambda layer, x: layer(x)),
+    'function': (nn.Conv3d(16, 16, 1), lambda m, x: F.conv3d(x, m.weight, bias=m.bias)),
+    'torch': (nn.Conv3d(16, 16, 1), lambda m, x: torch.conv3d(x, m.weight, m.bias)),
+    'recomputed': (nn.Conv3d(16, 16, 3, padding=1), _recomputed),
+}
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_a_3d_convolution_is_computed_in_float32(name: str) -> None:
+    net = Net(*CASES[name])
+    wrapper = AutocastOptimWrapper(torch.optim.SGD(net.parameters(), lr=0.0))
+    x = torch.randn(2, 16, 2, 2, 2)
+    net.zero_grad()
+    with wrapper.optim_context(net):
+        out = net(x)
+    assert net.hidden.dtype == torch.bfloat16 and out.dtype == torch.float32
+    wrapper.backward(out.pow(2).sum())
+    gradient = net.layer.weight.grad.clone()
+
+    net.zero_grad()  # the reference: the same layer alone, in float32, without the wrapper
+    expected = CASES[name][1](net.layer, net.hidden.detach().float())
+    expected.pow(2).sum().backward()
+    assert torch.equal(out, expected)
+    assert torch.equal(gradient, net.layer.weight.grad)
+
+
+def test_the_functions_are_put_back_and_untouched_without_autocast() -> None:
+    layer, x = nn.Conv3d(1, 1, 1), torch.randn(1, 1, 2, 2, 2)
+    originals = torch.conv3d, F.conv3d, F.conv_transpose3d
+    with pytest.raises(KeyError), float32_conv3d():
+        assert F.conv3d is not originals[1]
+        assert layer.double()(x.double()).dtype == torch.float64
+        raise KeyError
+    assert (torch.conv3d, F.conv3d, F.conv_transpose3d) == originals
+    with torch.autocast('cpu', dtype=torch.bfloat16):  # not of this wrapper
+        assert layer.float()(x).dtype == torch.bfloat16
