@@ -74,6 +74,10 @@ class CLIPERHead(TextHead):
         prompts = torch.cat([before, self.tokens, after], dim=2)
         return prompts, torch.tensor(prompts.shape[2] - 1, device=prompts.device)
 
+    def class_parameters(self) -> tuple[str, ...]:
+        """Return the descriptors, each class's own."""
+        return ('tokens',)
+
     def check_context(self, clip: FrozenCLIP) -> None:
         """Raise DFERError where a descriptor exceeds the context of ``clip``."""
         check_length('CLIPERHead', clip, [f'{self.prefix}.'], more=self.num_tokens)
