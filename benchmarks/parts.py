@@ -371,11 +371,9 @@ def text(s: Settings) -> tuple[Rows, Figures]:
 
 def extract(model: CLIPRecognizer, loader: DataLoader, bank: str | None = None) -> None:
     """Has the loader read vectors in place of frames, as before training."""
-    loops = dict(train_loop=SimpleNamespace(dataloader=loader), val_loop=None)
-    logger = logging.getLogger('benchmark')
-    runner = SimpleNamespace(epoch=0, max_epochs=1, model=model, logger=logger, **loops)
+    runner = SimpleNamespace(model=model, logger=logging.getLogger('benchmark'))
     model.requires_grad_(False)
-    EncodeOnceHook(bank).before_train(runner)
+    EncodeOnceHook(bank).serve(runner, [SimpleNamespace(dataloader=loader)])
 
 
 def drawn_loader(s: Settings, root: Path, media: str) -> DataLoader:
