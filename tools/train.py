@@ -98,7 +98,7 @@ def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def use_amp(cfg: Config) -> None:
-    """Puts the optimizer in mixed precision: mmengine's wrapper, which wants a GPU, or ours.
+    """Train in bfloat16, on the CPU and on GPUs; a wrapper that asks for float16 keeps it.
 
     Raises:
         DFERError: The config has an optimizer wrapper of another kind.
@@ -108,12 +108,11 @@ def use_amp(cfg: Config) -> None:
     name = kind if isinstance(kind, str) else kind.__name__
     if name not in ('OptimWrapper', 'AmpOptimWrapper', 'AutocastOptimWrapper'):
         raise DFERError(f'--amp does not know the optimizer wrapper {name}: leave the flag out')
-    if get_device() in ('cpu', 'mps'):
-        wrapper.type = 'AutocastOptimWrapper'
-        wrapper.pop('loss_scale', None)  # bf16 has the range of fp32
-    else:
-        wrapper.type = 'AmpOptimWrapper'
-        wrapper.setdefault('loss_scale', 'dynamic')
+    if name == 'AmpOptimWrapper' and get_device() not in ('cpu', 'mps'):
+        wrapper.setdefault('loss_scale', 'dynamic')  # as MMAction2's train.py has it
+        return
+    wrapper.type = 'AutocastOptimWrapper'
+    wrapper.pop('loss_scale', None)  # bfloat16 has the range of float32
 
 
 def check_stages(runner: Runner) -> None:

@@ -32,3 +32,5 @@ param_scheduler = [
         by_epoch=True,
     )
 ]
+# Batches are of each rank: --auto-scale-lr multiplies the rate by ranks * batch_size / 128.
+auto_scale_lr = dict(enable=False, base_batch_size=128)

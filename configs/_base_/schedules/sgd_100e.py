@@ -10,3 +10,5 @@ test_cfg = dict(type='TestLoop')
 
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=1e-2, momentum=0.9, weight_decay=1e-4))
 param_scheduler = [dict(type='MultiStepLR', milestones=[40, 80], gamma=0.1, by_epoch=True)]
+# Batches are of each rank: --auto-scale-lr multiplies the rate by ranks * batch_size / 32.
+auto_scale_lr = dict(enable=False, base_batch_size=32)
