@@ -50,7 +50,7 @@ class FrozenCLIP(BaseModule):
             ``'random'`` (seeded; for tests and speed). By default the weights that
             this package ships, which exist for ``'synth-clip'`` alone.
         trains: Patterns of the names of CLIP's parameters, by the rule of ``is_named``: what some
-            stage may train, and hence what is optimised and saved. ``visual`` names the image tower.
+            stage may train, and hence what is optimised and saved. ``visual`` is the image tower.
         activations_gb: How much the text tower keeps for the backward pass, about, in GB. Passes of
             sentences beyond that are computed again there, which takes half as long again. The
             paper's 112 sentences want 1.7 over ViT-B/32 in float32; by default training fits in 4.
