@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,33 @@ def test_a_cut_is_not_taken_for_a_face_that_moves() -> None:
     slope, intercept, *_ = theilslopes(y, x, method='joint')
     expected = high * np.exp(-10 * np.abs(y - slope * x - intercept))
     np.testing.assert_allclose(weights, expected, rtol=1e-9)
+
+
+def test_a_long_clip_is_weighed_in_chunks_of_bounded_memory() -> None:
+    """1,500 frames take 600 MB at once; a chunk takes 64 of them."""
+    frames = clip(range(20, 36))[..., 0]
+    long = (frames[i % FRAMES] for i in range(1500))
+    tracemalloc.start()
+    weights = SampleFreqHD(16).weigh(long)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert weights.shape == (1497,) and peak < 150e6
+    noise = np.random.default_rng(1).normal(0, 3, (200, SIDE, SIDE))
+    whole = np.stack([frames[i % FRAMES] for i in range(200)]) + noise
+    low, high = (temporal_power(b.reshape(200, -1), 4) for b in split_bands(whole))
+    x, y = high / high.max(), low / low.max()
+    expected = high * np.exp(-10 * off_the_line(x, y))
+    # Each chunk subtracts a mean of its own, which changes the rounding.
+    np.testing.assert_allclose(SampleFreqHD(16).weigh(whole), expected, rtol=1e-6)
+
+
+def test_the_line_of_many_points_is_fitted_through_some() -> None:
+    x = np.linspace(0, 1, 5000)
+    y = 0.2 + 0.5 * x
+    y[::50] += 3
+    expected = np.zeros(5000)
+    expected[::50] = 3
+    np.testing.assert_allclose(off_the_line(x, y), expected, atol=1e-9)
 
 
 # ------------------------------------------------------------------------ what is picked
