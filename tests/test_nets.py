@@ -14,7 +14,7 @@ from mmengine.config import Config
 from reference import State, unbiased_layer, under
 from references.m3dfel import dmin as reference_dmin
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights
+from torchvision.models import ResNet50_Weights, video
 from torchvision.models.video import R3D_18_Weights, r3d_18
 
 from mmaction.registry import MODELS
@@ -264,6 +264,44 @@ def test_m3dfel_takes_torchvisions_file_and_nothing_else(tmp_path: Path) -> None
     with pytest.raises(DFERError, match='not the weights of torchvision'):
         net.init_weights()
     assert not (tmp_path / 'attacked').exists()
+
+
+# ------------------------------------------------------------------- R3D-18, R(2+1)D-18
+
+
+@pytest.mark.parametrize(('name', 'arch'), [('r3d18', 'r3d_18'), ('r2plus1d18', 'r2plus1d_18')])
+def test_every_stage_equals_torchvisions(name: str, arch: str) -> None:
+    """On copied weights; 16 frames at 112 shrink to 2 x 7 x 7, without pooling in between."""
+    theirs = stirred(getattr(video, arch)(num_classes=7))
+    ours = build(name).eval().backbone
+    state = {k: v for k, v in theirs.state_dict().items() if not k.startswith('fc.')}
+    ours.net.load_state_dict(state)
+    x, shapes = torch.randn(1, 3, 16, 112, 112), []
+    with torch.no_grad():
+        expected = theirs.stem(x)
+        found = ours.net.stem(x)
+        torch.testing.assert_close(found, expected)
+        for number, stage in enumerate(ours.stages(), 1):
+            expected, found = getattr(theirs, f'layer{number}')(expected), stage(found)
+            torch.testing.assert_close(found, expected)
+            shapes.append(tuple(found.shape[1:]))
+        torch.testing.assert_close(ours(x), expected)
+        pooled = ours(x).mean((2, 3, 4)) @ theirs.fc.weight.T + theirs.fc.bias
+        torch.testing.assert_close(pooled, theirs(x), rtol=1e-4, atol=1e-4)
+    assert shapes == [(64, 16, 56, 56), (128, 8, 28, 28), (256, 4, 14, 14), (512, 2, 7, 7)]
+
+
+def test_a_video_resnet_takes_torchvisions_weights_and_no_others(tmp_path: Path) -> None:
+    path = tmp_path / 'r2plus1d_18.pth'
+    torch.save(video.r2plus1d_18().state_dict(), path)
+    net = MODELS.build(dict(type='VideoResNet', arch='r2plus1d_18', pretrained=str(path)))
+    net.init_weights()
+    with pytest.raises(DFERError, match="torchvision's r3d_18"):
+        MODELS.build(dict(type='VideoResNet', pretrained=str(path))).init_weights()
+    with pytest.raises(DFERError, match='not weights of r3d_18'):
+        MODELS.build(dict(type='VideoResNet', pretrained='torchvision://resnet18')).init_weights()
+    with pytest.raises(DFERError, match="arch must be one of .*'r50'"):
+        MODELS.build(dict(type='VideoResNet', arch='r50'))
 
 
 # -------------------------------------------------------------------------- P3D
