@@ -345,6 +345,9 @@ def test_what_cannot_be_a_bank_is_refused(
     hook = EncodeOnceHook(bank=str(tmp_path))
     with pytest.raises(DFERError, match='unfreezes the image tower'):
         hook.serve(SimpleNamespace(model=model, logger=None), [])
+    # A text tower that trains leaves the frame vectors as they are.
+    model.backbone = FrozenCLIP('synth-clip', trains=[r'transformer\.'])
+    hook.serve(SimpleNamespace(model=model, logger=None), [])
 
 
 @pytest.mark.parametrize(

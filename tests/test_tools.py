@@ -149,6 +149,15 @@ def test_amp_on_the_cpu_takes_our_wrapper(config: Path, monkeypatch: pytest.Monk
         _train_flags(config, '--amp', **{'optim_wrapper.type': 'OtherWrapper'})
 
 
+def test_amp_on_a_gpu_is_bfloat16_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_amp = _functions('train.py').use_amp
+    monkeypatch.setitem(use_amp.__globals__, 'get_device', lambda: 'cuda')
+    for given, taken in (('OptimWrapper', 'Autocast'), ('AmpOptimWrapper', 'Amp')):
+        cfg = Config(dict(optim_wrapper=dict(type=given)))
+        use_amp(cfg)  # mmengine's own wrapper, in float16, is kept where a config names it
+        assert cfg.optim_wrapper.type == f'{taken}OptimWrapper'
+
+
 def test_other_train_flags(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, 'argv', ['train.py'])
     cfg = _train_flags(
