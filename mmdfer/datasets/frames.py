@@ -131,7 +131,8 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
         if picture.mode.startswith('I'):  # grey of 16 bits, which Pillow would cut off at 255
             grey = (np.asarray(picture) >> 8).astype(np.uint8)
             return np.repeat(grey[..., None], 3, axis=2)
-        return np.array(ImageOps.exif_transpose(picture).convert('RGB'))
+        ImageOps.exif_transpose(picture, in_place=True)
+        return np.array(picture if picture.mode == 'RGB' else picture.convert('RGB'))
 
 
 class FolderReader:
