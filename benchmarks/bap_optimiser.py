@@ -35,6 +35,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmaction.registry import HOOKS
+
 import mmdfer  # noqa: F401  registers everything
 from mmdfer.engine.unwrap import unwrap
 from mmdfer.files import write_aside
@@ -65,6 +67,7 @@ SETTINGS: dict[str, tuple[float, float | None, int]] = {
 }
 
 
+@HOOKS.register_module()
 class RealRegime(Hook):
     """Make vectors and logit scale look like a real CLIP's, once they are encoded."""
 
@@ -109,7 +112,7 @@ def config(out: Path, regime: str, setting: str, seed: int) -> Config:
             stage.grows_at = GROWS[stage.name]
     hooks = [dict(type='BAPHook', stages=stages)]
     hooks += [dict(type='EncodeOnceHook', bank=str(out / 'bank'))]
-    hooks += [dict(type=RealRegime)] if regime == 'real' else []
+    hooks += [dict(type='RealRegime')] if regime == 'real' else []
     ends = [sum(list(EPOCHS.values())[: i + 1]) for i in range(len(EPOCHS))]
     schedulers: list[dict[str, Any]] = [dict(cfg.param_scheduler[0], periods=list(EPOCHS.values()))]
     for begin in [0, *ends[:-1]] if warm_up else []:
