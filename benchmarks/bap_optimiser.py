@@ -1,11 +1,12 @@
 """Sweep the rate, the clipping and the warm-up of BAP's SGD in two regimes, and draw the result.
 
-    python benchmarks/bap_optimiser.py OUT [--seeds 0 1] [--settings NAME ...]
+    python benchmarks/bap_optimiser.py OUT [--full] [--seeds 0 1] [--settings NAME ...]
 
 The paper fixes SGD, momentum 0.9 and batch 64, and prints no rate. Every setting is trained on the
 training people of the synthetic benchmark that the split ``fit`` holds, and tested on the others,
 ``heldout``; the test set is not read. Align-DFER is made small (4 sentences of 16 tokens, a quarter
-of the epochs of configs/align_dfer_synth.py), so that a run takes less than a minute on a core.
+of the epochs of configs/align_dfer_synth.py), so that a run takes less than a minute on a core;
+with --full it has the size and the epochs of that config.
 
 The regimes:
 
@@ -15,8 +16,9 @@ The regimes:
   added to all until the mean cosine between two frames of different clips is 0.9, and the logit
   scale is 100.
 
-Writes OUT/runs.jsonl, a line for each run (a repeated command continues), OUT/table.md and
-OUT/sweep.png. Figures are synthetic; they say nothing about the real datasets.
+Writes OUT/runs.jsonl, a line for each run (a repeated command continues), and the table and the
+picture of the runs of one size: OUT/small.md and .png, or OUT/full.md and .png. Figures are
+synthetic; they say nothing about the real datasets.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,11 @@ REGIMES = ('small', 'real')
 COSINE, SCALE = 0.9, 100.0  # of the regime 'real'
 EPOCHS = dict(text=2, video=6, joint=4)
 GROWS = dict(video=[0, 1, 2, 3], joint=[0, 2])
+SMALL = {
+    'model.cls_head.num_sentences': 4,
+    'model.cls_head.num_tokens': 16,
+    'model.neck.num_sentences': 4,
+}
 
 #: name -> rate, norm at which gradients are clipped (None: not at all), epochs of warm-up a stage
 SETTINGS: dict[str, tuple[float, float | None, int]] = {
@@ -101,29 +109,29 @@ def common_direction(frames: Tensor) -> Tensor:
     return middle * direction
 
 
-def config(out: Path, regime: str, setting: str, seed: int) -> Config:
-    """Build the small Align-DFER with one setting."""
+def config(out: Path, size: str, regime: str, setting: str, seed: int) -> Config:
+    """Build Align-DFER, ``small`` or ``full``, with one setting."""
     rate, norm, warm_up = SETTINGS[setting]
     cfg = Config.fromfile(ROOT / 'configs' / 'align_dfer_synth.py')
     stages = cfg.custom_hooks[0].stages
-    for stage in stages:
-        stage.epochs = EPOCHS[stage.name]
-        if stage.name in GROWS:
-            stage.grows_at = GROWS[stage.name]
+    if size == 'small':
+        for stage in stages:
+            stage.epochs = EPOCHS[stage.name]
+            if stage.name in GROWS:
+                stage.grows_at = GROWS[stage.name]
+        cfg.merge_from_dict(SMALL)
+    epochs = [stage.epochs for stage in stages]
     hooks = [dict(type='BAPHook', stages=stages)]
     hooks += [dict(type='EncodeOnceHook', bank=str(out / 'bank'))]
     hooks += [dict(type='RealRegime')] if regime == 'real' else []
-    ends = [sum(list(EPOCHS.values())[: i + 1]) for i in range(len(EPOCHS))]
-    schedulers: list[dict[str, Any]] = [dict(cfg.param_scheduler[0], periods=list(EPOCHS.values()))]
+    ends = list(accumulate(epochs))
+    schedulers: list[dict[str, Any]] = [dict(cfg.param_scheduler[0], periods=epochs)]
     for begin in [0, *ends[:-1]] if warm_up else []:
         ramp = dict(type='LinearLR', start_factor=0.01, begin=begin, end=begin + warm_up)
         schedulers.append(dict(ramp, by_epoch=True, convert_to_iter_based=True))
     cfg.merge_from_dict(
         {
-            'work_dir': str(out / 'runs' / f'{regime} {setting} {seed}'.replace(', ', '-')),
-            'model.cls_head.num_sentences': 4,
-            'model.cls_head.num_tokens': 16,
-            'model.neck.num_sentences': 4,
+            'work_dir': str(out / 'runs' / f'{size} {regime} {setting} {seed}'.replace(', ', '-')),
             'train_dataloader.dataset.split': 'fit',
             'val_dataloader.dataset.split': 'heldout',
             'train_cfg.max_epochs': ends[-1],
@@ -140,44 +148,48 @@ def config(out: Path, regime: str, setting: str, seed: int) -> Config:
     return cfg
 
 
-def train(out: Path, regime: str, setting: str, seed: int) -> dict[str, float]:
+def train(out: Path, size: str, regime: str, setting: str, seed: int) -> dict[str, float]:
     """Train one setting, and return WAR and UAR of the held-out people."""
-    runner = build_runner(config(out, regime, setting, seed))
+    runner = build_runner(config(out, size, regime, setting, seed))
     runner.train()
     report = json.loads(Path(runner.work_dir, 'report.json').read_text())
     return {key: report['last'][key] for key in ('WAR', 'UAR')}
 
 
+def scores(runs: list[dict[str, Any]], setting: str, regime: str) -> list[float]:
+    """Return WAR of a setting in a regime, one for each seed that has been run."""
+    return [run['WAR'] for run in runs if (run['setting'], run['regime']) == (setting, regime)]
+
+
 def table(runs: list[dict[str, Any]]) -> str:
-    """Draw the table in Markdown: WAR of each setting, the mean over seeds and their spread."""
+    """Write the table in Markdown: WAR of each setting, mean over seeds and half their range."""
     lines = ['| setting | small CLIP: WAR | as a real CLIP: WAR |', '|---|---|---|']
     for setting in SETTINGS:
-        cells = []
-        for regime in REGIMES:
-            scores = [r['WAR'] for r in runs if (r['setting'], r['regime']) == (setting, regime)]
-            mean = sum(scores) / len(scores) if scores else float('nan')
-            spread = (max(scores) - min(scores)) / 2 if scores else float('nan')
-            cells.append(f'{mean:.1f} +- {spread:.1f}')
-        lines.append(f'| {setting} | {" | ".join(cells)} |')
+        cells = [
+            f'{sum(found) / len(found):.1f} ± {(max(found) - min(found)) / 2:.1f}' if found else '-'
+            for found in (scores(runs, setting, regime) for regime in REGIMES)
+        ]
+        if cells != ['-', '-']:
+            lines.append(f'| {setting} | {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 
 def draw(runs: list[dict[str, Any]], path: Path) -> None:
-    """Draw WAR in the one regime against WAR in the other, a point for each setting."""
-    figure = Figure(figsize=(9, 6), layout='constrained')
+    """Draw WAR of each setting, a row for each, a point for each seed and regime."""
+    shown = [setting for setting in SETTINGS if any(run['setting'] == setting for run in runs)]
+    figure = Figure(figsize=(8, 1.5 + 0.3 * len(shown)), layout='constrained')
     axes = figure.subplots()
-    for setting in SETTINGS:
-        scores = {
-            regime: [r['WAR'] for r in runs if (r['setting'], r['regime']) == (setting, regime)]
-            for regime in REGIMES
-        }
-        if all(scores.values()):
-            x, y = (sum(s) / len(s) for s in scores.values())
-            axes.plot(x, y, 's' if SETTINGS[setting][1] is None else 'o', color='C0')
-            axes.annotate(setting, (x, y), xytext=(4, 3), textcoords='offset points', fontsize=8)
-    axes.set_xlabel('WAR on held-out people, the small CLIP as it is')
-    axes.set_ylabel('WAR on held-out people, vectors and scale as of a real CLIP')
-    axes.set_title('SGD of BAP on the synthetic benchmark (squares: without clipping)')
+    labels = dict(small='the small CLIP as it is', real="vectors and scale as a real CLIP's")
+    for color, marker, regime in zip(('C0', 'C1'), 'os', REGIMES, strict=True):
+        points = [(x, y) for y, name in enumerate(shown) for x in scores(runs, name, regime)]
+        x, y = zip(*points, strict=True) if points else ((), ())
+        axes.plot(x, y, marker, color=color, alpha=0.8, label=labels[regime])
+    axes.set_yticks(range(len(shown)), shown)
+    axes.invert_yaxis()
+    axes.grid(alpha=0.3)
+    axes.set_xlabel('WAR on held-out people of the synthetic benchmark, a point for each seed')
+    axes.set_title('Rate, clipping and warm-up of SGD in BAP (synthetic data)')
+    axes.legend(loc='lower left')
     with write_aside(path) as aside:
         figure.savefig(aside, dpi=120)
 
@@ -188,23 +200,26 @@ def main() -> None:
     parser.add_argument('out', type=Path)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1])
     parser.add_argument('--settings', nargs='+', choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument('--full', action='store_true', help='the size and epochs of the config')
     args = parser.parse_args()
+    size = 'full' if args.full else 'small'
     path = args.out / 'runs.jsonl'
     path.parent.mkdir(parents=True, exist_ok=True)
     runs = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     for regime in REGIMES:
         for seed in args.seeds:
             for setting in args.settings:
-                key = dict(regime=regime, setting=setting, seed=seed)
+                key = dict(size=size, regime=regime, setting=setting, seed=seed)
                 if any(key.items() <= run.items() for run in runs):
                     continue
-                runs.append({**key, **train(args.out, regime, setting, seed)})
+                runs.append({**key, **train(args.out, **key)})
                 with path.open('a') as file:
                     file.write(json.dumps(runs[-1]) + '\n')
                 print(runs[-1], flush=True)
-    with write_aside(args.out / 'table.md') as aside:
+    runs = [run for run in runs if run['size'] == size]
+    with write_aside(args.out / f'{size}.md') as aside:
         aside.write_text(table(runs) + '\n')
-    draw(runs, args.out / 'sweep.png')
+    draw(runs, args.out / f'{size}.png')
     print(table(runs))
 
 

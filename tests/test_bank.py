@@ -240,7 +240,7 @@ def test_all_folds_read_one_bank(tmp_path: Path) -> None:
     trees.dfew(tmp_path / 'DFEW')
     config = Config.fromfile(ROOT / 'configs' / 'align_dfer_dfew.py')
     pipelines = config.train_dataloader.dataset.pipeline, config.val_dataloader.dataset.pipeline
-    pipelines[0][3].input_size, pipelines[0][4].scale = 32, (32, 32)
+    pipelines[0][4].input_size, pipelines[0][5].scale = 32, (32, 32)
     pipelines[1][3].scale, pipelines[1][4].crop_size = (-1, 34), 32
 
     def fold(number: int) -> list[DFERDataset]:

@@ -252,6 +252,15 @@ def test_among_several_ranks_the_line_names_its_own(monkeypatch: pytest.MonkeyPa
 # ------------------------------------------------------------------ training and testing
 
 
+def test_clips_that_fill_no_batch_are_refused(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ['train_dataloader.batch_size=17', 'train_dataloader.drop_last=True']
+    message = 'error: train_dataloader: 16 clips do not fill a batch of 17.*drop_last=False'
+    with pytest.raises(SystemExit, match=message):
+        _call(monkeypatch, 'train.py', config, '--work-dir', tmp_path, '--cfg-options', *options)
+
+
 def test_training_keeps_the_best_and_writes_the_confusion_matrix(trained: Path) -> None:
     assert (trained / 'epoch_2.pth').is_file()
     assert len(list(trained.glob('best_WAR_epoch_*.pth'))) == 1

@@ -89,17 +89,28 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return made
 
 
+def is_whole(pipeline: list[dict]) -> bool:
+    """Whether a view is squeezed to a square, or of a random area, as torchvision crops it."""
+    names = [step['type'] if isinstance(step['type'], str) else '' for step in pipeline]
+    return any(name.startswith('Pillow') or name == 'RandomResizedCrop' for name in names)
+
+
 @pytest.mark.parametrize('name', PIPELINES)
 def test_every_size_shows_the_marker_at_one_place(name: str, folders: list[Path]) -> None:
+    pipeline, is_train = PIPELINES[name], 'train' in name
     for folder in folders:
-        for seed in range(2 if 'train' in name else 1):
-            frames = shown(folder, PIPELINES[name], seed)
+        for seed in range(2 if is_train else 1):
+            frames = shown(folder, pipeline, seed)
             assert frames.shape[-1] == frames.shape[-2] >= 64
             if 'mixed' not in folder.name:
                 assert (frames == frames[0]).all(), folder.name  # all are of one picture
-            if 'mixed' in folder.name or 'test' in name:
+            if is_train and is_whole(pipeline):
+                continue  # a crop of any area and place: the disc may be cut
+            if 'mixed' in folder.name or not is_train:
                 found = disc(frames)
                 assert np.ptp(found, axis=0).max() <= 0.02, folder.name
-                # A disc of a fifth of the short side covers 12.6 %; a crop shows a little more.
-                assert 0.10 < found[0, 2] < 0.20, folder.name
-                assert np.abs(found[0, :2] - 0.5).max() < (0.02 if 'test' in name else 0.12)
+                assert np.abs(found[0, :2] - 0.5).max() < (0.12 if is_train else 0.02)
+                # A disc of a fifth of the short side covers 12.6 %; a crop shows a little more,
+                # and a squeezed oblong picture less.
+                squeezed = is_whole(pipeline) and 'mixed' not in folder.name
+                assert squeezed or 0.10 < found[0, 2] < 0.20, folder.name

@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 
 from mmdfer.engine import AtomicCheckpointHook, BAPHook, EncodeOnceHook
 from mmdfer.engine.checkpoint import check_resumable, newest_checkpoint, settle_resume
-from mmdfer.engine.setup import check_stage_hook
+from mmdfer.engine.setup import check_batches, check_stage_hook
 from mmdfer.engine.unwrap import unwrap
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.files import explain_full_disk
@@ -144,6 +144,8 @@ def main() -> None:
             runner = build_runner(cfg)
             check_stages(runner)
             settle_stock_resume(runner)
+            if runner.train_loop is not None:  # before a scheduler divides by the epoch's length
+                check_batches(runner.train_loop.dataloader)
             runner.train()
 
 
