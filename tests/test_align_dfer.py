@@ -239,3 +239,21 @@ def test_stages_that_do_not_fit_are_refused() -> None:
         neck.check_stage('video', [0, 1, 2])
     with pytest.raises(DFERError, match='shared_layers=3'):
         JAS(dims=128, joint_layers=2, shared_layers=3)
+
+
+def test_the_stage_is_no_value_that_a_device_must_be_asked_for() -> None:
+    """On the meta device a tensor has no value: reading one there is an error."""
+    neck = JAS(64, image_layers=2, text_layers=1, joint_layers=2, shared_layers=1).to('meta')
+    frames = torch.empty(2, 16, 64, device='meta')
+    for stage, parts in dict(text=None, video=1, joint=1).items():
+        neck.set_stage(stage, parts)
+        assert neck(frames)[0].shape == (2, 64) and neck.text(frames).shape == (2, 64)
+
+
+def test_a_loaded_neck_is_in_the_stage_of_the_checkpoint() -> None:
+    saved, neck = (JAS(64, image_layers=2, text_layers=1) for _ in range(2))
+    saved.set_stage('video', 1)
+    neck.load_state_dict(saved.state_dict())
+    assert neck.stage_name == 'video'
+    frames = torch.randn(2, 16, 64)
+    assert torch.equal(neck(frames)[0], saved(frames)[0])

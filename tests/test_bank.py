@@ -240,7 +240,7 @@ def test_all_folds_read_one_bank(tmp_path: Path) -> None:
     trees.dfew(tmp_path / 'DFEW')
     config = Config.fromfile(ROOT / 'configs' / 'align_dfer_dfew.py')
     pipelines = config.train_dataloader.dataset.pipeline, config.val_dataloader.dataset.pipeline
-    pipelines[0][3].input_size, pipelines[0][4].scale = 32, (32, 32)
+    pipelines[0][4].input_size, pipelines[0][5].scale = 32, (32, 32)
     pipelines[1][3].scale, pipelines[1][4].crop_size = (-1, 34), 32
 
     def fold(number: int) -> list[DFERDataset]:
@@ -345,6 +345,9 @@ def test_what_cannot_be_a_bank_is_refused(
     hook = EncodeOnceHook(bank=str(tmp_path))
     with pytest.raises(DFERError, match='unfreezes the image tower'):
         hook.serve(SimpleNamespace(model=model, logger=None), [])
+    # A text tower that trains leaves the frame vectors as they are.
+    model.backbone = FrozenCLIP('synth-clip', trains=[r'transformer\.'])
+    hook.serve(SimpleNamespace(model=model, logger=None), [])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 import trees
 from conftest import ROOT
 from openpyxl import Workbook
+from PIL import Image
 from test_licensed import _votes as add_votes
 
 from mmdfer.datasets import dfew, ferv39k, mafw
@@ -84,6 +85,19 @@ def test_missing_empty_and_damaged_clips_are_listed(
     assert status == 1 and found['missing'] == [names[0]]
     assert found['unreadable'] == ([names[1], names[4]] if decode else [names[1]])
     assert found['damaged'] == ([names[2], names[3]] if decode else [names[2]])
+
+
+@pytest.mark.parametrize(('size', 'notes'), [((32, 18), 1), ((18, 32), 0), ((22, 20), 0)])
+def test_whole_pictures_are_told_from_faces(
+    size: tuple[int, int], notes: int, monkeypatch, tmp_path: Path
+) -> None:
+    tree = trees.mafw(tmp_path / 'tree')
+    for picture in tree.root.glob(f'{DEPTHS["mafw"]}/*'):
+        Image.new('RGB', size).save(picture)
+    status, report = run(monkeypatch, tmp_path, 'mafw', tree.root)
+    lines = [n for n in report['lines'] if 'whole pictures' in n['what']]
+    assert status == 0 and len(lines) == notes
+    assert all(n['verdict'] == 'note' and 'wider than high' in n['found'] for n in lines)
 
 
 def test_labels_that_the_votes_contradict(monkeypatch, tmp_path: Path) -> None:

@@ -358,3 +358,12 @@ def test_weights_that_do_not_tell_are_reported(
 def test_a_config_without_sense_is_refused(config: dict, said: str, tmp_path: Path) -> None:
     with pytest.raises(DFERError, match=said):
         FrozenCLIP('synth-clip', _with_config(tmp_path, **config))
+
+
+def test_patterns_are_matched_from_the_start_of_a_name() -> None:
+    """As in BAPHook's stages: the text tower's layers, and not the image tower's."""
+    clip = FrozenCLIP('ViT-B-32-quickgelu', weights='random', trains=[r'transformer\.'])
+    trained = {n for n, p in clip.clip.named_parameters() if p.requires_grad}
+    assert trained and all(n.startswith('transformer.') for n in trained)
+    with pytest.raises(DFERError, match="'resblocks' matches no parameter"):
+        FrozenCLIP('synth-clip', trains=['resblocks'])

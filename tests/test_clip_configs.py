@@ -82,6 +82,8 @@ def _shrink_loader(loader: Config) -> None:
                 transform.input_size = 64
             case 'CenterCrop':
                 transform.crop_size = 64
+            case 'PillowResize' | 'PillowRandomSizedCrop':
+                transform.size = 64
             case 'Resize':
                 transform.scale = (-1, 69) if transform.scale[0] == -1 else (64, 64)
 
@@ -99,7 +101,9 @@ def _shrink_schedule(config: Config) -> None:
             hook.num_workers = 0
     config.train_cfg.update(max_epochs=stages, val_interval=max(stages, 1))
     for scheduler in config.get('param_scheduler', []):
-        if 'periods' in scheduler:
+        if scheduler.get('begin'):  # of CLIPER's second step
+            scheduler.update(begin=1, end=2, periods=[1], restart_weights=[1])
+        elif 'periods' in scheduler:
             scheduler.periods = [1] * stages
         if 'T_max' in scheduler:
             scheduler.T_max = 1

@@ -33,9 +33,10 @@ SMALL = {
     'model.backbone.weights': None,
     'model.cls_head.num_sentences': 3,
     'model.cls_head.num_tokens': 8,
-    'train_dataloader.dataset.pipeline.3.input_size': 64,
-    'train_dataloader.dataset.pipeline.4.scale': (64, 64),
+    'train_dataloader.dataset.pipeline.4.input_size': 64,
+    'train_dataloader.dataset.pipeline.5.scale': (64, 64),
     'train_dataloader.dataset.num_views': 1,
+    'train_dataloader.drop_last': False,  # a fold of the small trees does not fill a batch
     **{
         f'{loader}_dataloader.dataset.pipeline.{key}': value
         for loader in ('val', 'test')

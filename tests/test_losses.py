@@ -285,5 +285,5 @@ def test_the_neck_refuses_what_it_cannot_cluster() -> None:
         neck(torch.zeros(2, 3, 4, 5))
     assert '\n' not in str(error.value)
     mixed = samples([torch.tensor([0.3, 0.7]), torch.tensor([1.0, 0.0])])
-    with pytest.raises(DFERError, match='one class a clip: mix no clips'):
+    with pytest.raises(DFERError, match='one class for each clip'):
         neck(torch.zeros(2, 3), mixed)

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from mixed import PictureClips, accuracy, batch, make_runner
 from mmengine.config import Config
-from reference import State, affine, attention, gelu, layer_norm, under
+from reference import State, unbiased_layer, under
+from references.m3dfel import dmin as reference_dmin
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights
+from torchvision.models import ResNet50_Weights, video
 from torchvision.models.video import R3D_18_Weights, r3d_18
 
 from mmaction.registry import MODELS
@@ -62,8 +63,9 @@ def test_a_shipped_net_reads_16_frames_at_112(name: str, shape: tuple[int, ...])
         assert model.cls_head(features).shape == (1, 7)
 
 
-def test_former_dfer_has_the_published_18_million_parameters() -> None:
-    assert count(build('former_dfer')) == pytest.approx(18e6, rel=0.03)
+def test_former_dfer_has_the_parameters_of_the_authors_net() -> None:
+    """Counted in zengqunzhao/Former-DFER; the paper prints 18 M."""
+    assert count(build('former_dfer')) == 18_031_943
 
 
 def test_m3dfel_has_as_many_parameters_as_the_papers_parts() -> None:
@@ -94,11 +96,9 @@ def test_p3d_has_the_published_98_megabytes() -> None:
 
 
 def encoders(x: Tensor, layers: list[State], heads: int) -> Tensor:
-    """Pre-norm encoder layers in plain algebra, (N, L, D) -> (N, L, D)."""
+    """The authors' encoder layers in plain algebra, (N, L, D) -> (N, L, D)."""
     for layer in layers:
-        x = x + attention(layer_norm(x, layer, 'norm1'), under(layer, 'self_attn.'), heads, False)
-        hidden = gelu(affine(layer_norm(x, layer, 'norm2'), layer, 'linear1'), quick=False)
-        x = x + affine(hidden, layer, 'linear2')
+        x = unbiased_layer(x, layer, heads)
     return x
 
 
@@ -155,19 +155,23 @@ def lstm_by_hand(x: Tensor, state: State, layers: int) -> Tensor:
 
 
 def dmin_by_hand(x: Tensor, state: State) -> Tensor:
-    """DMIN over one bag (instances, C), from the paper's sums."""
+    """DMIN over one bag (instances, C), from the authors' sums, a channel at a time."""
     shares = [state[f'{name}_weight'].exp() for name in ('mean', 'var')]
     mean_share, var_share = (share / share.sum() for share in shares)
-    bag_mean = x.sum() / x.numel()
-    bag_var = (x - bag_mean).square().sum() / x.numel()
-    rows = []
-    for row in x:
-        row_mean = row.sum() / len(row)
-        row_var = (row - row_mean).square().sum() / len(row)
-        mean = mean_share[0] * row_mean + mean_share[1] * bag_mean
-        var = var_share[0] * row_var + var_share[1] * bag_var
-        rows.append((row - mean) / (var + 1e-5) ** 0.5 * state['weight'] + state['bias'])
-    return torch.stack(rows)
+    instances, channels = x.shape
+    means = [sum(x[i, c] for i in range(instances)) / instances for c in range(channels)]
+    variances = [
+        sum((x[i, c] - means[c]) ** 2 for i in range(instances)) / (instances - 1)
+        for c in range(channels)
+    ]
+    bag_mean = sum(means) / channels
+    bag_var = sum(v + m**2 for v, m in zip(variances, means)) / channels - bag_mean**2
+    columns = []
+    for c in range(channels):
+        mean = mean_share[0] * means[c] + mean_share[1] * bag_mean
+        var = var_share[0] * variances[c] + var_share[1] * bag_var
+        columns.append((x[:, c] - mean) / (var + 1e-5) ** 0.5 * state['weight'][c])
+    return torch.stack(columns, dim=1) + state['bias']
 
 
 def test_dliam_equals_its_equations_written_out() -> None:
@@ -194,13 +198,13 @@ def test_dliam_equals_its_equations_written_out() -> None:
         torch.testing.assert_close(vector, torch.stack(by_hand), rtol=1e-5, atol=1e-6)
 
 
-def test_dmin_lies_between_two_layer_norms() -> None:
-    """With all weight on the instance it is LayerNorm over C, with all on the bag over both."""
+def test_dmin_with_all_weight_on_the_channels_is_an_instance_norm() -> None:
+    """torch's InstanceNorm1d of (N, C, instances), but for the divisor of its variance."""
     x = torch.randn(5, 4, 7) * 3 + torch.randn(5, 4, 1)
-    for weights, shape in (((9e9, -9e9), (7,)), ((-9e9, 9e9), (4, 7))):
-        norm = DMIN(7)
-        norm.mean_weight.data = norm.var_weight.data = torch.tensor(weights)
-        torch.testing.assert_close(norm(x), F.layer_norm(x, shape), rtol=1e-5, atol=1e-5)
+    norm = DMIN(7, eps=0)
+    norm.mean_weight.data = norm.var_weight.data = torch.tensor([9e9, -9e9])
+    by_torch = F.instance_norm(x.transpose(1, 2), eps=0).transpose(1, 2)
+    torch.testing.assert_close(norm(x), by_torch * (3 / 4) ** 0.5, rtol=1e-5, atol=1e-5)
 
 
 def test_dmin_equals_its_sums_written_out() -> None:
@@ -212,6 +216,8 @@ def test_dmin_equals_its_sums_written_out() -> None:
     bags = torch.randn(5, 4, 7) * torch.rand(5, 4, 1) + 2 * torch.randn(5, 4, 1)
     by_hand = torch.stack([dmin_by_hand(bag, norm.state_dict()) for bag in bags])
     torch.testing.assert_close(norm(bags), by_hand)
+    state = (norm.state_dict()[name] for name in ('weight', 'bias', 'mean_weight', 'var_weight'))
+    torch.testing.assert_close(norm(bags), reference_dmin(bags, *state))
 
 
 def test_m3dfel_reads_consecutive_frames_as_instances() -> None:
@@ -258,6 +264,44 @@ def test_m3dfel_takes_torchvisions_file_and_nothing_else(tmp_path: Path) -> None
     with pytest.raises(DFERError, match='not the weights of torchvision'):
         net.init_weights()
     assert not (tmp_path / 'attacked').exists()
+
+
+# ------------------------------------------------------------------- R3D-18, R(2+1)D-18
+
+
+@pytest.mark.parametrize(('name', 'arch'), [('r3d18', 'r3d_18'), ('r2plus1d18', 'r2plus1d_18')])
+def test_every_stage_equals_torchvisions(name: str, arch: str) -> None:
+    """On copied weights; 16 frames at 112 shrink to 2 x 7 x 7, without pooling in between."""
+    theirs = stirred(getattr(video, arch)(num_classes=7))
+    ours = build(name).eval().backbone
+    state = {k: v for k, v in theirs.state_dict().items() if not k.startswith('fc.')}
+    ours.net.load_state_dict(state)
+    x, shapes = torch.randn(1, 3, 16, 112, 112), []
+    with torch.no_grad():
+        expected = theirs.stem(x)
+        found = ours.net.stem(x)
+        torch.testing.assert_close(found, expected)
+        for number, stage in enumerate(ours.stages(), 1):
+            expected, found = getattr(theirs, f'layer{number}')(expected), stage(found)
+            torch.testing.assert_close(found, expected)
+            shapes.append(tuple(found.shape[1:]))
+        torch.testing.assert_close(ours(x), expected)
+        pooled = ours(x).mean((2, 3, 4)) @ theirs.fc.weight.T + theirs.fc.bias
+        torch.testing.assert_close(pooled, theirs(x), rtol=1e-4, atol=1e-4)
+    assert shapes == [(64, 16, 56, 56), (128, 8, 28, 28), (256, 4, 14, 14), (512, 2, 7, 7)]
+
+
+def test_a_video_resnet_takes_torchvisions_weights_and_no_others(tmp_path: Path) -> None:
+    path = tmp_path / 'r2plus1d_18.pth'
+    torch.save(video.r2plus1d_18().state_dict(), path)
+    net = MODELS.build(dict(type='VideoResNet', arch='r2plus1d_18', pretrained=str(path)))
+    net.init_weights()
+    with pytest.raises(DFERError, match="torchvision's r3d_18"):
+        MODELS.build(dict(type='VideoResNet', pretrained=str(path))).init_weights()
+    with pytest.raises(DFERError, match='not weights of r3d_18'):
+        MODELS.build(dict(type='VideoResNet', pretrained='torchvision://resnet18')).init_weights()
+    with pytest.raises(DFERError, match="arch must be one of .*'r50'"):
+        MODELS.build(dict(type='VideoResNet', arch='r50'))
 
 
 # -------------------------------------------------------------------------- P3D

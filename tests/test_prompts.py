@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import open_clip
 import pytest
 import torch
-from reference import affine, attention, encode_prompts, gelu, layer_norm, under, unit
+from reference import affine, encode_prompts, unbiased_layer, under, unit
 from torch import Tensor, nn
 
 from mmaction.registry import MODELS
@@ -127,15 +127,15 @@ def test_cocoop_equals_a_loop_over_clips() -> None:
 def test_dfer_clip_equals_its_formula() -> None:
     neck = dict(type='TemporalTransformer', depth=1, heads=8, mlp=1024, num_frames=16)
     head = dict(type='DFERCLIPHead', num_tokens=8, temperature=0.01)
-    model = recognizer(head, neck=neck)
+    model = recognizer(head, neck=neck, normalize_frames=False)
     clip, tokens = model.backbone, model.cls_head.tokens.detach()
-    texts = [' '.join(['x'] * 8) + ' ' + DESCRIPTIONS[name] for name in MAFW]  # no full stop
+    texts = [' '.join(['x'] * 8) + f' {DESCRIPTIONS[name]}.' for name in MAFW]
     prompts, ends = embedded(clip, texts)
     prompts[:, 1:9] = tokens
     assert tokens.shape == (11, 8, 128)
     state = {k: v.detach() for k, v in model.neck.state_dict().items()}
     with torch.no_grad():
-        video = unit(_temporal_transformer(state, unit(vectors()), heads=8))
+        video = unit(_temporal_transformer(state, vectors(), heads=8))
         expected = video @ unit(sentences(clip, prompts, ends)).T / 0.01
         ours = model(vectors()[:, None], stage='head')
     assert torch.allclose(ours, expected, atol=1e-3)
@@ -145,11 +145,8 @@ def _temporal_transformer(state: dict[str, Tensor], x: Tensor, heads: int) -> Te
     """DFER-CLIP, Sec. 3.2: a class token before the frames, positions, one layer, the token."""
     token = state['class_token'] + state['class_position']
     x = torch.cat([token.expand(len(x), 1, -1), x + state['position']], dim=1)
-    layer = under(state, 'layers.0.')
-    x = x + attention(layer_norm(x, layer, 'norm1'), under(layer, 'self_attn.'), heads, False)
-    hidden = gelu(affine(layer_norm(x, layer, 'norm2'), layer, 'linear1'), quick=False)
-    assert hidden.shape[-1] == 1024
-    return (x + affine(hidden, layer, 'linear2'))[:, 0]
+    assert state['layers.0.mlp.0.weight'].shape[0] == 1024
+    return unbiased_layer(x, under(state, 'layers.0.'), heads)[:, 0]
 
 
 def test_every_class_has_a_description_of_its_own() -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 import torchvision
 from mixed import PictureClips, accuracy, batch, make_runner, settle, shipped
-from reference import affine, attention, gelu, layer_norm, stretch, under
+from reference import affine, stretch, unbiased_layer, under
+from references import dfer_clip as reference
 from test_mixed import CLIP, CLIPS, FROZEN, assert_same, inputs, probabilities, weights
 from torch import Tensor, nn
 
@@ -84,9 +85,7 @@ def transformer_by_hand(state: dict[str, Tensor], frames: Tensor, heads: int) ->
     for layer in (
         under(state, f'layers.{i}.') for i in range(3) if f'layers.{i}.norm1.bias' in state
     ):
-        x = x + attention(layer_norm(x, layer, 'norm1'), under(layer, 'self_attn.'), heads, False)
-        hidden = gelu(affine(layer_norm(x, layer, 'norm2'), layer, 'linear1'), quick=False)
-        x = x + affine(hidden, layer, 'linear2')
+        x = unbiased_layer(x, layer, heads)
     return x[:, 0]
 
 
@@ -104,22 +103,33 @@ def test_temporal_transformer_equals_plain_algebra(layers: int, learned: int, tr
     assert (model(FRAMES.flip(1))[0] - vectors).abs().max() > 1e-2
 
 
-def test_temporal_transformer_equals_torch_layers() -> None:
-    model = redraw(TemporalTransformer(24, depth=2, heads=3, mlp=40, num_frames=7))
-    layer = nn.TransformerEncoderLayer(
-        24, 3, 40, dropout=0, activation='gelu', batch_first=True, norm_first=True
+def test_temporal_transformer_equals_dfer_clips_code() -> None:
+    """On copied weights, against a reference that was written from the authors' code alone."""
+    state = reference.temporal_state(32, layers=2, heads=4, head=8, mlp=48, frames=7)
+    model = TemporalTransformer(32, depth=2, heads=4, mlp=48, num_frames=7)
+    assert 0.7 < torch.cat([model.position.flatten(), model.class_token]).std() < 1.3
+    names = dict(norm1='0.fn.norm', qkv='0.fn.fn.to_qkv', out='0.fn.fn.to_out.0', norm2='1.fn.norm')
+    names |= {'mlp.0': '1.fn.fn.net.0', 'mlp.2': '1.fn.fn.net.3'}
+    ours = dict(
+        class_token=state['cls_token'].flatten(),
+        class_position=state['pos_embedding'][0, 0],
+        position=state['pos_embedding'][0, 1:],
     )
-    torchs = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    torchs.layers.load_state_dict(model.layers.state_dict())
-    token = (model.class_token + model.class_position).expand(3, 1, -1)
-    expected = torchs(torch.cat([token, FRAMES + model.position], 1))[:, 0]
-    torch.testing.assert_close(model(FRAMES)[0], expected)
+    for name in model.state_dict():
+        if name.startswith('layers.'):
+            _, number, rest = name.split('.', 2)
+            part, _, end = rest.rpartition('.')
+            ours[name] = state[f'temporal_transformer.layers.{number}.{names[part]}.{end}']
+    model.load_state_dict(ours)
+    frames = 3 * torch.randn(5, 7, 32)  # not normalised
+    theirs = reference.temporal(frames, state, heads=4)
+    torch.testing.assert_close(model(frames)[0], theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_the_size_of_dfer_clips_transformer_is_the_default() -> None:
     """One layer of 512 with an MLP of 1024, 16 positions, and a class token with its own."""
     d, mlp = 512, 1024
-    layer = (3 * d + d) * (d + 1) + 2 * d * mlp + mlp + d + 2 * 2 * d
+    layer = 3 * d * d + d * (d + 1) + 2 * d * mlp + mlp + d + 2 * 2 * d
     assert sum(p.numel() for p in TemporalTransformer(d).parameters()) == layer + (17 + 1) * d
 
 

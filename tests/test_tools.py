@@ -149,6 +149,15 @@ def test_amp_on_the_cpu_takes_our_wrapper(config: Path, monkeypatch: pytest.Monk
         _train_flags(config, '--amp', **{'optim_wrapper.type': 'OtherWrapper'})
 
 
+def test_amp_on_a_gpu_is_bfloat16_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_amp = _functions('train.py').use_amp
+    monkeypatch.setitem(use_amp.__globals__, 'get_device', lambda: 'cuda')
+    for given, taken in (('OptimWrapper', 'Autocast'), ('AmpOptimWrapper', 'Amp')):
+        cfg = Config(dict(optim_wrapper=dict(type=given)))
+        use_amp(cfg)  # mmengine's own wrapper, in float16, is kept where a config names it
+        assert cfg.optim_wrapper.type == f'{taken}OptimWrapper'
+
+
 def test_other_train_flags(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, 'argv', ['train.py'])
     cfg = _train_flags(
@@ -241,6 +250,15 @@ def test_among_several_ranks_the_line_names_its_own(monkeypatch: pytest.MonkeyPa
 
 
 # ------------------------------------------------------------------ training and testing
+
+
+def test_clips_that_fill_no_batch_are_refused(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ['train_dataloader.batch_size=17', 'train_dataloader.drop_last=True']
+    message = 'error: train_dataloader: 16 clips do not fill a batch of 17.*drop_last=False'
+    with pytest.raises(SystemExit, match=message):
+        _call(monkeypatch, 'train.py', config, '--work-dir', tmp_path, '--cfg-options', *options)
 
 
 def test_training_keeps_the_best_and_writes_the_confusion_matrix(trained: Path) -> None:

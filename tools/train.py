@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 
 from mmdfer.engine import AtomicCheckpointHook, BAPHook, EncodeOnceHook
 from mmdfer.engine.checkpoint import check_resumable, newest_checkpoint, settle_resume
-from mmdfer.engine.setup import check_stage_hook
+from mmdfer.engine.setup import check_batches, check_stage_hook
 from mmdfer.engine.unwrap import unwrap
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.files import explain_full_disk
@@ -98,7 +98,7 @@ def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def use_amp(cfg: Config) -> None:
-    """Puts the optimizer in mixed precision: mmengine's wrapper, which wants a GPU, or ours.
+    """Train in bfloat16, on the CPU and on GPUs; a wrapper that asks for float16 keeps it.
 
     Raises:
         DFERError: The config has an optimizer wrapper of another kind.
@@ -108,12 +108,11 @@ def use_amp(cfg: Config) -> None:
     name = kind if isinstance(kind, str) else kind.__name__
     if name not in ('OptimWrapper', 'AmpOptimWrapper', 'AutocastOptimWrapper'):
         raise DFERError(f'--amp does not know the optimizer wrapper {name}: leave the flag out')
-    if get_device() in ('cpu', 'mps'):
-        wrapper.type = 'AutocastOptimWrapper'
-        wrapper.pop('loss_scale', None)  # bf16 has the range of fp32
-    else:
-        wrapper.type = 'AmpOptimWrapper'
-        wrapper.setdefault('loss_scale', 'dynamic')
+    if name == 'AmpOptimWrapper' and get_device() not in ('cpu', 'mps'):
+        wrapper.setdefault('loss_scale', 'dynamic')  # as MMAction2's train.py has it
+        return
+    wrapper.type = 'AutocastOptimWrapper'
+    wrapper.pop('loss_scale', None)  # bfloat16 has the range of float32
 
 
 def check_stages(runner: Runner) -> None:
@@ -145,6 +144,8 @@ def main() -> None:
             runner = build_runner(cfg)
             check_stages(runner)
             settle_stock_resume(runner)
+            if runner.train_loop is not None:  # before a scheduler divides by the epoch's length
+                check_batches(runner.train_loop.dataloader)
             runner.train()
 
 

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/c3d/c3d_ferv39k.py
 
-Published figures on FERV39k: none that we quote.
+Published on FERV39k, WAR / UAR in %: 31.69 / 22.68 (Align-DFER's comparison).
 Ours: not measured, since nobody here holds the data.
 
 The weights are downloaded when training begins; without ``pretrained`` it begins from nothing.

@@ -13,13 +13,20 @@ The files under _base_ say what is the paper's and what is ours.
 _base_ = [
     '../_base_/models/cliper.py',
     '../_base_/datasets/dfew.py',
-    '../_base_/schedules/cliper_50e.py',
+    '../_base_/views/cliper_224.py',
+    '../_base_/schedules/cliper_59e.py',
     '../_base_/default_runtime.py',
 ]
 
 model = dict(cls_head=dict(num_classes={{_base_.num_classes}}))
 
 # The tower trains: a new view in each epoch, and nothing is encoded beforehand.
-train_dataloader = dict(num_workers=4, dataset=dict(num_views=None))
-val_dataloader = dict(num_workers=4)
+train_pipeline = {{_base_.cliper_train}}
+test_pipeline = {{_base_.cliper_test}}
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=4,
+    dataset=dict(num_views=None, pipeline={{_base_.cliper_train}}),
+)
+val_dataloader = dict(num_workers=4, dataset=dict(pipeline={{_base_.cliper_test}}))
 test_dataloader = val_dataloader

@@ -3,23 +3,21 @@
     python tools/train.py configs/cliper/cliper_synth.py
 
 The image tower trains in the second step, so that every frame is decoded and encoded anew.
-
-Synthetic figures say nothing about the real datasets. Ours: the CLIP, 4 and 6 epochs, and what the
-files under _base_ call ours.
+Synthetic figures say nothing about the real datasets. Ours: the CLIP and its own temperature, 4 and
+6 epochs, one cosine for the second step, batch 64, and what the files under _base_ call ours.
 """
 
 _base_ = [
     '../_base_/models/cliper.py',
     '../_base_/datasets/synth.py',
-    '../_base_/schedules/cliper_50e.py',
+    '../_base_/schedules/cliper_59e.py',
     '../_base_/default_runtime.py',
 ]
 
 model = dict(
     backbone=dict(arch='synth-clip', weights=None),
-    cls_head=dict(num_classes={{_base_.num_classes}}),
+    cls_head=dict(num_classes={{_base_.num_classes}}, temperature=None),
 )
-
 # The tower trains: a new view in each epoch, and nothing is encoded beforehand.
 train_dataloader = dict(num_workers=2, dataset=dict(num_views=None))
 val_dataloader = dict(num_workers=2)
@@ -39,10 +37,11 @@ train_cfg = dict(max_epochs=sum(epochs.values()), val_interval=2)
 param_scheduler = [
     dict(
         type='CosineRestartLR',
-        periods=list(epochs.values()),
-        restart_weights=[1, 1],
+        begin=epochs['text'],
+        end=sum(epochs.values()),
+        periods=[epochs['image']],
+        restart_weights=[1],
         eta_min=0,
         by_epoch=True,
-        convert_to_iter_based=True,
     )
 ]

@@ -13,6 +13,7 @@ The files under _base_ say what is the paper's and what is ours.
 _base_ = [
     '../_base_/models/dfer_clip.py',
     '../_base_/datasets/mafw.py',
+    '../_base_/views/dfer_clip_224.py',
     '../_base_/schedules/dfer_clip_50e.py',
     '../_base_/default_runtime.py',
 ]
@@ -20,6 +21,13 @@ _base_ = [
 model = dict(cls_head=dict(classes={{_base_.classes}}))
 
 # The tower trains: a new view in each epoch, and nothing is encoded beforehand.
-train_dataloader = dict(batch_size=48, num_workers=4, dataset=dict(num_views=None))
-val_dataloader = dict(num_workers=4)
+train_pipeline = {{_base_.plain}}
+test_pipeline = {{_base_.whole}}
+train_dataloader = dict(
+    batch_size=48,
+    num_workers=4,
+    drop_last=True,
+    dataset=dict(num_views=None, pipeline={{_base_.plain}}),
+)
+val_dataloader = dict(num_workers=4, dataset=dict(pipeline={{_base_.whole}}))
 test_dataloader = val_dataloader

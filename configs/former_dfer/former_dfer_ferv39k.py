@@ -2,7 +2,7 @@
 
     python tools/train.py configs/former_dfer/former_dfer_ferv39k.py
 
-Published figures on FERV39k: none that we quote.
+Published on FERV39k, WAR / UAR in %: 46.85 / 37.20 (Align-DFER's comparison).
 Ours: not measured, since nobody here holds the data.
 
 The files under _base_ say what is the papers' and what is ours.
@@ -11,8 +11,14 @@ The files under _base_ say what is the papers' and what is ours.
 _base_ = [
     '../_base_/models/former_dfer.py',
     '../_base_/datasets/ferv39k_112.py',
+    '../_base_/views/former_dfer_112.py',
     '../_base_/schedules/sgd_100e.py',
     '../_base_/default_runtime.py',
 ]
 
 model = dict(cls_head=dict(num_classes={{_base_.num_classes}}))
+train_pipeline = {{_base_.former_dfer_train}}
+test_pipeline = {{_base_.former_dfer_test}}
+train_dataloader = dict(drop_last=True, dataset=dict(pipeline={{_base_.former_dfer_train}}))
+val_dataloader = dict(dataset=dict(pipeline={{_base_.former_dfer_test}}))
+test_dataloader = val_dataloader

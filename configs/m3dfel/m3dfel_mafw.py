@@ -13,8 +13,9 @@ The files under _base_ say what is the papers' and what is ours.
 _base_ = [
     '../_base_/models/m3dfel.py',
     '../_base_/datasets/mafw_112.py',
-    '../_base_/schedules/adamw_50e.py',
+    '../_base_/schedules/m3dfel_300e.py',
     '../_base_/default_runtime.py',
 ]
 
 model = dict(cls_head=dict(num_classes={{_base_.num_classes}}))
+train_dataloader = dict(batch_size=256)

@@ -2,8 +2,10 @@
 
     python tools/train.py configs/r2plus1d18/r2plus1d18_ferv39k.py
 
-Published figures on FERV39k: none that we quote.
+Published on FERV39k, WAR / UAR in %: 41.28 / 31.55 (Align-DFER's comparison).
 Ours: not measured, since nobody here holds the data.
+
+The weights are downloaded when training begins; without ``pretrained`` it begins from nothing.
 
 The files under _base_ say what is the papers' and what is ours.
 """
@@ -15,4 +17,6 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(cls_head=dict(num_classes={{_base_.num_classes}}))
+model = dict(
+    backbone=dict(pretrained={{_base_.weights}}), cls_head=dict(num_classes={{_base_.num_classes}})
+)

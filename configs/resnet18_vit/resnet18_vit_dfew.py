@@ -2,7 +2,7 @@
 
     python tools/cross_validate.py configs/resnet18_vit/resnet18_vit_dfew.py
 
-Published figures on DFEW, WAR / UAR in %: 67.56 / 55.76, the mean of five folds.
+Published on DFEW, WAR / UAR in %: 66.56 / 55.76, the mean of five folds (Align-DFER's comparison).
 Ours: not measured, since nobody here holds the data.
 
 One fold is never a result. ``tools/train.py`` runs fold 1.

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/resnet18_vit/resnet18_vit_ferv39k.py
 
-Published figures on FERV39k, WAR / UAR in %: 48.43 / 38.35.
+Published on FERV39k, WAR / UAR in %: 48.43 / 38.35 (Align-DFER's comparison).
 Ours: not measured, since nobody here holds the data.
 
 The weights are downloaded when training begins; without ``pretrained`` it begins from nothing.

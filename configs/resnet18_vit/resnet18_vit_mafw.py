@@ -2,7 +2,7 @@
 
     python tools/cross_validate.py configs/resnet18_vit/resnet18_vit_mafw.py
 
-Published figures on MAFW, WAR / UAR in %: 47.72 / 35.80, the mean of five folds.
+Published on MAFW, WAR / UAR in %: 47.72 / 35.80, the mean of five folds (Align-DFER's comparison).
 Ours: not measured, since nobody here holds the data.
 
 One fold is never a result. ``tools/train.py`` runs fold 1.

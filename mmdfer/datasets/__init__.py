@@ -7,8 +7,15 @@ from mmdfer.datasets.ferv39k import FERV39k
 from mmdfer.datasets.frames import ClipDecode, ClipInit, SampleSegments
 from mmdfer.datasets.freq_hd import SampleFreqHD
 from mmdfer.datasets.mafw import MAFW
+from mmdfer.datasets.pillow import (
+    PillowColorJitter,
+    PillowRandomSizedCrop,
+    PillowResize,
+    PillowRotate,
+)
 from mmdfer.datasets.synth import SynthDFER
 from mmdfer.datasets.transforms import ShuffleFrames
+from mmdfer.datasets.tsn import SampleTSN
 
 __all__ = [
     'DFEW',
@@ -18,8 +25,13 @@ __all__ = [
     'DFERDataset',
     'EpochIndex',
     'FERV39k',
+    'PillowColorJitter',
+    'PillowRandomSizedCrop',
+    'PillowResize',
+    'PillowRotate',
     'SampleFreqHD',
     'SampleSegments',
+    'SampleTSN',
     'ShuffleFrames',
     'SynthDFER',
 ]

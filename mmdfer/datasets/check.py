@@ -333,8 +333,19 @@ def _add_clips(
         shown = ', '.join(f'{size} ({count})' for size, count in sizes[:3])
         more = f', {len(sizes) - 3} more' if len(sizes) > 3 else ''
         report.add(f'{kind}: picture sizes', '', shown + more)
+        wide = sum(count for size, count in sizes if _is_wide(size))
+        if kind != 'videos' and wide > len(there) / 2:
+            report.add(
+                f'{kind}: whole pictures?', 'faces', f'{wide} clips are wider than high', 'note'
+            )
     if unlisted:
         report.add(f'{kind}: clips that no list names', '', unlisted, 'note')
+
+
+def _is_wide(size: str) -> bool:
+    """Return whether a size, 'W x H', is that of a film's picture: at least 5 to 4."""
+    width, height = map(int, size.split(' x '))
+    return width >= 1.25 * height
 
 
 def _note(clips: list[str]) -> str:

@@ -19,6 +19,7 @@ from mmaction.registry import HOOKS
 from mmdfer.engine.progress import train_loop, unit
 from mmdfer.engine.unwrap import unwrap
 from mmdfer.errors import DFERError
+from mmdfer.models.patterns import is_named
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Stage:
     Args:
         name: The stage's name, for the log and for the modules that change with it.
         epochs: How long it lasts.
-        trains: Regexes, matched from the start of a parameter's name: what trains.
+        trains: Patterns of parameters' names, by the rule of ``is_named``: what trains.
         grows_at: Epochs, counted from the stage's first, at which a layer joins.
         newest_only: Whether of the layers that have joined only the newest trains.
     """
@@ -45,7 +46,7 @@ class Stage:
 
     def matches(self, name: str) -> bool:
         """Whether the stage trains the parameter of this name."""
-        return any(re.match(pattern, name) for pattern in self.trains)
+        return is_named(name, self.trains)
 
 
 @HOOKS.register_module()
@@ -57,8 +58,9 @@ class BAPHook(Hook):
     and the modules that change with the stage are told, so that a resume inside a stage repeats
     nothing. Before each epoch's first step what is frozen is put in eval.
 
-    A module takes part by three methods, as JAS does: ``check_stage(name, joins)`` at start-up,
-    ``enter_stage(name)`` once and ``set_stage(name, joined)`` before each epoch. What the stage is
+    A module takes part by three methods and a buffer, as JAS does: ``check_stage(name, joins)`` at
+    start-up, ``enter_stage(name)`` once, ``set_stage(name, joined)`` before each epoch, and
+    ``layers``, how many layers of the stage's encoder are at work. What the stage is
     they keep in buffers, which testing reads: this hook does nothing outside training. Models
     without such modules (a TSN, say) are frozen and unfrozen all the same.
 
@@ -109,7 +111,7 @@ class BAPHook(Hook):
                 module.check_stage(stage.name, stage.grows_at)
 
     def _check_pattern(self, stage: Stage, pattern: str, names: list[str]) -> None:
-        matched = {name for name in names if re.match(pattern, name)}
+        matched = {name for name in names if is_named(name, [pattern])}
         if not matched:
             raise DFERError(
                 f'BAPHook: stage {stage.name!r}: trains={pattern!r} matches no parameter; '

@@ -31,7 +31,7 @@ from mmdfer.datasets.transforms import ShuffleFrames
 from mmdfer.engine.progress import is_complete, train_loop
 from mmdfer.engine.unwrap import unwrap
 from mmdfer.errors import DFERError, UnreadableClipError
-from mmdfer.models.clip import ENCODED_AND_BLENDED
+from mmdfer.models.clip import ENCODED_AND_BLENDED, FrozenCLIP
 
 FINGERPRINTS = 'fingerprints.json'  # in a bank's folder: of files that were read before
 BANKS = Path('work_dirs', 'banks')  # where banks lie whose folder was not given
@@ -376,7 +376,7 @@ class EncodeOnceHook(Hook):
     def serve(self, runner: Runner, loops: Sequence[BaseLoop | None]) -> None:
         """Encodes the datasets of some loops, and has their loaders read vectors."""
         model = unwrap(runner.model)
-        if any(p.requires_grad for p in model.backbone.parameters()):
+        if _trains_images(model.backbone):
             raise DFERError(
                 'EncodeOnceHook: backbone.trains unfreezes the image tower, whose vectors then '
                 'change: take the hook off custom_hooks, or set backbone.trains=()'
@@ -465,6 +465,12 @@ class EncodeOnceHook(Hook):
             )
         logger.info(f'{kind} vectors of {len(rows)} clips in {folder}')
         return bank, by_clip
+
+
+def _trains_images(backbone: nn.Module) -> bool:
+    """Return whether frame vectors change in training; those of a trained text tower do not."""
+    images = backbone.clip.visual if isinstance(backbone, FrozenCLIP) else backbone
+    return any(p.requires_grad for p in images.parameters())
 
 
 def stack_vectors(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -192,13 +192,15 @@ class ReportHook(Hook):
     def _shuffled(self, runner: Runner) -> Scores:
         """The last epoch's scores, as ``tools/test.py --shuffle-frames`` gives them."""
         dataset = runner.val_dataloader.dataset
-        dataset.pipeline.transforms.insert(0, ShuffleFrames(seed=0))
         # All clips on this rank: the run's own loader has its share of them only.
         loader = DataLoader(dataset, runner.val_dataloader.batch_size, collate_fn=stack_vectors)
         model = unwrap(runner.model).eval()
-        with torch.no_grad():
-            batches = [model.val_step(batch) for batch in loader]
-        del dataset.pipeline.transforms[0]
+        dataset.pipeline.transforms.insert(0, ShuffleFrames(seed=0))
+        try:
+            with torch.no_grad():
+                batches = [model.val_step(batch) for batch in loader]
+        finally:
+            del dataset.pipeline.transforms[0]
         predicted = np.array([int(sample.pred_label) for batch in batches for sample in batch])
         return war_uar_of_labels(predicted, _column(dataset, 'label'))
 

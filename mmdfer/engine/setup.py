@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from mmaction.registry import HOOKS
 
@@ -26,6 +27,7 @@ class SetupHook(Hook):
     """Refuse set-ups that would fail late or train something else, and fit what is resumed.
 
     - A model that changes with the stage of training (JAS) is refused without BAPHook.
+    - A training set that does not fill a batch, where the last is dropped.
     - A dataset that gives several labels for a clip is refused where the head or DFERMetric takes
       one.
     - A checkpoint that is resumed from with another batch size or number of ranks becomes that of
@@ -41,6 +43,7 @@ class SetupHook(Hook):
         training = train_loop(runner)
         if training is not None:
             check_stage_hook(runner)
+            check_batches(training.dataloader)
             head = getattr(unwrap(runner.model), 'cls_head', None)
             if not getattr(head, 'multi_class', False):
                 check_labels(training.dataloader.dataset)
@@ -65,6 +68,16 @@ def check_stage_hook(runner: Runner) -> None:
             'them; a config that sets custom_hooks replaces those of its base: add '
             "dict(type='BAPHook', stages=[...]) to custom_hooks (its base's stages are "
             '_base_.stages)'
+        )
+
+
+def check_batches(loader: DataLoader) -> None:
+    """Raise DFERError where a loader gives no batch, so that nothing would be trained."""
+    if len(loader) == 0:
+        raise DFERError(
+            f'train_dataloader: {len(loader.dataset)} clips do not fill a batch of '
+            f'{loader.batch_size}, and drop_last leaves out the rest: set '
+            'train_dataloader.batch_size lower, or train_dataloader.drop_last=False'
         )
 
 

@@ -2,6 +2,7 @@
 
 from mmdfer.models.class_names import ClassNameHead
 from mmdfer.models.clip import CLIPDataPreprocessor, FrozenCLIP
+from mmdfer.models.cliper import CLIPERHead
 from mmdfer.models.cocoop import CoCoOpHead
 from mmdfer.models.coop import CoOpHead
 from mmdfer.models.dfer_clip import DFERCLIPHead
@@ -16,6 +17,7 @@ from mmdfer.models.recognizer import CLIPRecognizer
 from mmdfer.models.temporal import GRUNeck, LSTMNeck, TemporalTransformer
 from mmdfer.models.text_head import TextHead
 from mmdfer.models.vgg import VGG
+from mmdfer.models.video_resnet import VideoResNet
 
 __all__ = [
     'JAS',
@@ -23,6 +25,7 @@ __all__ = [
     'P3D',
     'VGG',
     'CLIPDataPreprocessor',
+    'CLIPERHead',
     'CLIPRecognizer',
     'ClassNameHead',
     'CoCoOpHead',
@@ -38,4 +41,5 @@ __all__ = [
     'MATHead',
     'TemporalTransformer',
     'TextHead',
+    'VideoResNet',
 ]

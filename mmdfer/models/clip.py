@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from mmdfer.models.clip_weights import (
     suitable_config,
 )
 from mmdfer.models.identity import from_tensor, to_tensor
+from mmdfer.models.patterns import is_named
 from mmdfer.models.towers import ImageTower, TextTower
 
 ENCODED_AND_BLENDED = (
@@ -49,8 +49,8 @@ class FrozenCLIP(BaseModule):
             (safetensors, or a state dict that ``torch.load(weights_only=True)`` reads), or
             ``'random'`` (seeded; for tests and speed). By default the weights that
             this package ships, which exist for ``'synth-clip'`` alone.
-        trains: Regexes over the names of CLIP's parameters (``visual.*``, ``transformer.*``, ...):
-            what some stage may train, and hence what is optimised and saved.
+        trains: Patterns of the names of CLIP's parameters, by the rule of ``is_named``: what some
+            stage may train, and hence what is optimised and saved. ``visual`` is the image tower.
         activations_gb: How much the text tower keeps for the backward pass, about, in GB. Passes of
             sentences beyond that are computed again there, which takes half as long again. The
             paper's 112 sentences want 1.7 over ViT-B/32 in float32; by default training fits in 4.
@@ -218,13 +218,13 @@ class FrozenCLIP(BaseModule):
     def _freeze(self, trains: Sequence[str]) -> None:
         names = [name for name, _ in self.clip.named_parameters()]
         for pattern in trains:
-            if not any(re.search(pattern, name) for name in names):
+            if not any(is_named(name, [pattern]) for name in names):
                 raise DFERError(
                     f'FrozenCLIP.trains: {pattern!r} matches no parameter of {self.arch!r}, '
                     f'whose names look like {names[0]!r} and {names[-1]!r}'
                 )
         for name, parameter in self.clip.named_parameters():
-            parameter.requires_grad_(any(re.search(pattern, name) for pattern in trains))
+            parameter.requires_grad_(is_named(name, trains))
         self._trained = {n for n, p in self.clip.named_parameters() if p.requires_grad}
 
     def train(self, mode: bool = True) -> FrozenCLIP:

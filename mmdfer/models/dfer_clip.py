@@ -17,7 +17,8 @@ class DFERCLIPHead(CoOpHead):
 
     Zhao and Patras, "Prompting Visual-Language Models for Dynamic Facial Expression Recognition",
     BMVC 2023, Sec. 3.3: descriptions of facial behaviour in place of names, class-specific context,
-    M = 8; no full stop (the authors' code). The descriptions are ours.
+    M = 8. From the authors' code: a full stop ends each description, the tokens are drawn from
+    N(0, 0.02). The descriptions are ours.
 
     Args:
         classes: The C names, in the order of the dataset's labels.
@@ -43,6 +44,6 @@ class DFERCLIPHead(CoOpHead):
             in_channels,
             num_tokens=num_tokens,
             class_specific=True,
-            texts=describe(classes, descriptions),
+            texts=[f'{text.rstrip(".")}.' for text in describe(classes, descriptions)],
             **kwargs,
         )

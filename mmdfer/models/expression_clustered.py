@@ -13,6 +13,7 @@ from mmaction.models.losses import BaseWeightedLoss
 from mmaction.registry import MODELS
 
 from mmdfer.errors import DFERError
+from mmdfer.models.labels import single_labels
 
 
 @MODELS.register_module()
@@ -100,7 +101,12 @@ class ExpressionClusteredNeck(BaseModule):
             vectors, losses = self.neck(x, data_samples=data_samples)
         if data_samples is not None:
             flat = vectors.flatten(1)
-            losses = {**losses, 'loss_ec': self.loss(flat, _labels(data_samples, flat))}
+            losses = {
+                **losses,
+                'loss_ec': self.loss(
+                    flat, single_labels(data_samples, flat, 'ExpressionClusteredLoss')
+                ),
+            }
         return vectors, losses
 
     def text(self, sentences: Tensor) -> Tensor:
@@ -124,15 +130,3 @@ class ExpressionClusteredNeck(BaseModule):
             'Recognizer2D the backbone needs two or more out_indices, for instance '
             'out_indices=(2, 3): MMAction2 slices a single map wrongly'
         )
-
-
-def _labels(data_samples: Sequence[Any], features: Tensor) -> Tensor:
-    """(N,): a clip's class for each of its views."""
-    labels = torch.stack([sample.gt_label for sample in data_samples])  # (clips, 1)
-    if labels.shape[1:] != (1,):
-        raise DFERError(
-            f'ExpressionClusteredLoss: labels of shape {tuple(labels.shape)}; it wants one class a '
-            'clip: mix no clips'
-        )
-    views = len(features) // len(labels)
-    return labels[:, 0].to(features.device).repeat_interleave(views)

@@ -12,7 +12,7 @@ from torchvision.models import resnet18
 from mmaction.registry import MODELS
 
 from mmdfer.errors import DFERError
-from mmdfer.models.temporal import TemporalTransformer
+from mmdfer.models.temporal import TemporalTransformer, TransformerLayer
 
 STRIDE = 16  # of the fourth convolution block, where the spatial transformer stands
 
@@ -27,8 +27,8 @@ class FormerDFER(BaseModule):
     reads these frames behind a class token, whose output is the clip's vector.
 
     From the paper: the parts, 512 wide, 8 heads, 3 temporal encoders, 16 frames at 112. From the
-    authors' code: 1 spatial encoder, pre-norm, MLP 2x, no dropout, position embeddings drawn from
-    N(0, 1). Ours: torch's encoder layers, whose queries, keys and values have biases.
+    authors' code (zengqunzhao/Former-DFER): 1 spatial encoder, pre-norm, MLP 2x, no dropout, q, k
+    and v without biases, GELU in its tanh form, position embeddings drawn from N(0, 1).
 
     Args:
         input_size: H and W in pixels.
@@ -57,18 +57,11 @@ class FormerDFER(BaseModule):
         side = -(-input_size // STRIDE)
         self.position = nn.Parameter(torch.randn(side * side, 256))
         self.spatial_encoder = nn.Sequential(
-            *(
-                nn.TransformerEncoderLayer(
-                    256, heads, 512, 0.0, 'gelu', batch_first=True, norm_first=True
-                )
-                for _ in range(spatial_depth)
-            )
+            *(TransformerLayer(256, heads, mlp=512) for _ in range(spatial_depth))
         )
-        self.temporal_transformer = time = TemporalTransformer(
+        self.temporal_transformer = TemporalTransformer(
             512, depth=temporal_depth, heads=heads, mlp=1024, num_frames=num_frames
         )
-        for embedding in (time.class_token, time.class_position, time.position):
-            nn.init.normal_(embedding)
 
     def forward(self, x: Tensor) -> Tensor:
         """Makes one vector of each clip.

@@ -62,7 +62,7 @@ def _layer(dims: int) -> nn.TransformerEncoderLayer:
 class JAS(TemporalNeck):
     """Joint dynamic Alignment Synchronizer: time becomes one vector, sentences become one class.
 
-    Three encoders (Align-DFER, Sec. 3.2 and 3.3). Which one is at work is the stage of training,
+    Three encoders (Align-DFER, Sec. 3.3 and 3.4). Which one is at work is the stage of training,
     kept with the number of layers that have joined in buffers that travel with the checkpoint:
 
     ========  =============================  =======================
@@ -74,6 +74,13 @@ class JAS(TemporalNeck):
     ========  =============================  =======================
 
     As the neck of MMAction2's own recognizers it has no text side; see TemporalNeck.
+
+    From the paper: the three encoders, 2 layers over the sentences, 4 over the frames, 4 in the
+    joint encoder, whose first 2 start from the image dynamic encoder's. Ours, where it is silent:
+    frame vectors and sentences are brought to unit length before (CLIPRecognizer); pre-norm layers
+    with D / 64 heads, MLP 4x, GELU, no dropout and no norm at the end; positions drawn from N(0,
+    0.02), added for the layers and taken off before the mean over time; layers join as the
+    identity.
 
     Args:
         dims: D, the width of the vectors.
@@ -118,20 +125,24 @@ class JAS(TemporalNeck):
         self.image_encoder = DynamicEncoder(dims, image_layers, num_frames)
         self.text_encoder = DynamicEncoder(dims, text_layers, num_sentences)
         self.joint_encoder = DynamicEncoder(dims, joint_layers, num_frames)
+        # What is saved. What the forward reads are Python values: a buffer on a GPU would have to
+        # be waited for at each step.
         self.register_buffer('stage', torch.tensor(self.STAGES.index('joint')))
         self.register_buffer('layers', torch.tensor(joint_layers))
+        self._stage, self._layers = 'joint', joint_layers
+        self.register_load_state_dict_post_hook(JAS._read_buffers)
 
     def encode_frames(self, frames: Tensor) -> Tensor:
         """(N, T, D) -> (N, D), as the stage has it."""
         if self.stage_name == 'text':
             return frames.mean(1)
         encoder = self.image_encoder if self.stage_name == 'video' else self.joint_encoder
-        return encoder(frames, int(self.layers))
+        return encoder(frames, self._layers)
 
     def text(self, sentences: Tensor) -> Tensor:
         """Makes one vector of each class's sentences, (C, S, D) -> (C, D)."""
         if self.stage_name == 'joint':
-            return self.joint_encoder(sentences, int(self.layers))
+            return self.joint_encoder(sentences, self._layers)
         return self.text_encoder(sentences, len(self.text_encoder.layers))
 
     def text_side(self) -> list[Tensor]:
@@ -144,7 +155,11 @@ class JAS(TemporalNeck):
     @property
     def stage_name(self) -> str:
         """The stage at work: text, video or joint."""
-        return self.STAGES[int(self.stage)]
+        return self._stage
+
+    def _read_buffers(self, *_: Any) -> None:
+        """Load hook: take over the stage that was loaded."""
+        self._stage, self._layers = self.STAGES[int(self.stage)], int(self.layers)
 
     def enter_stage(self, name: str) -> None:
         """What happens once, when a stage begins: JAS is merged from the image encoder."""
@@ -166,9 +181,10 @@ class JAS(TemporalNeck):
         """
         depth, start = self._growth(name)
         layers = depth if joined is None else start + joined
-        for buffer, value in ((self.stage, self.STAGES.index(name)), (self.layers, layers)):
-            if int(buffer) != value:
-                buffer.fill_(value)
+        if (name, layers) != (self._stage, self._layers):
+            self._stage, self._layers = name, layers
+            self.stage.fill_(self.STAGES.index(name))
+            self.layers.fill_(layers)
 
     def check_stage(self, name: str, grows_at: Sequence[int] | None) -> None:
         """Refuses a stage that JAS does not know, or whose layers are not as many as it adds.

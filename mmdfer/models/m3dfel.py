@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -15,15 +13,19 @@ from torchvision.models.video import r3d_18
 from mmaction.registry import MODELS
 
 from mmdfer.errors import DFERError
-
-KINETICS = 'https://download.pytorch.org/models/r3d_18-b3b3357e.pth'  # torchvision's, 127 MB
+from mmdfer.models.video_resnet import load_video_resnet
 
 
 class DMIN(nn.Module):
     """Dynamic multi-instance normalisation (M3DFEL) over (N, instances, C).
 
-    Mean and variance are mixtures of those of each instance and those of the whole bag; the shares,
-    one pair for the means and one for the variances, are learned and start equal.
+    Mean and variance are mixtures of those of each channel over the instances of a bag, as
+    InstanceNorm has them, and of those of the whole bag. The shares, one pair for the means and one
+    for the variances, are learned and start equal.
+
+    From the authors' code (Tencent/TFace): the axes; a channel's variance is divided by the number
+    of instances less one, and the bag's is the mean over the channels of variance plus squared
+    mean, less the bag's squared mean.
 
     Args:
         dims: C.
@@ -34,19 +36,17 @@ class DMIN(nn.Module):
         super().__init__()
         self.eps = eps
         self.weight, self.bias = nn.Parameter(torch.ones(dims)), nn.Parameter(torch.zeros(dims))
-        self.mean_weight = nn.Parameter(torch.ones(2))  # of the instance and of the bag,
+        self.mean_weight = nn.Parameter(torch.ones(2))  # of the channel and of the bag,
         self.var_weight = nn.Parameter(torch.ones(2))  # before the softmax
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, instances, C) -> (N, instances, C)."""
-        of_instance = torch.var_mean(x, 2, correction=0, keepdim=True)  # (N, instances, 1)
-        of_bag = torch.var_mean(x, (1, 2), correction=0, keepdim=True)  # (N, 1, 1)
-        var, mean = (
-            weight[0] * instance + weight[1] * bag
-            for weight, instance, bag in zip(
-                (self.var_weight.softmax(0), self.mean_weight.softmax(0)), of_instance, of_bag
-            )
-        )
+        """Normalise (N, instances, C), two instances or more, to the same shape."""
+        var, mean = torch.var_mean(x, 1, keepdim=True)  # (N, 1, C)
+        bag_mean = mean.mean(2, keepdim=True)  # (N, 1, 1)
+        bag_var = (var + mean**2).mean(2, keepdim=True) - bag_mean**2
+        mean_share, var_share = self.mean_weight.softmax(0), self.var_weight.softmax(0)
+        mean = mean_share[0] * mean + mean_share[1] * bag_mean
+        var = var_share[0] * var + var_share[1] * bag_var
         return (x - mean) * (var + self.eps).rsqrt() * self.weight + self.bias
 
 
@@ -92,14 +92,13 @@ class M3DFEL(BaseModule):
     vector of them.
 
     From the paper: R3D-18 with Kinetics-400's weights, 4 instances of 4 of 16 frames at 112, BiLSTM
-    of 2 layers, DMIN. From a replicate of the paper's code: 8 heads, queries, keys and values
-    without biases, the kernel of 3 of the aggregation. Ours: DMIN's variances are over all values,
-    not over all but one, so that the bag's is exactly that of its instances together.
+    of 2 layers, DMIN. From the authors' code (Tencent/TFace): 8 heads, queries, keys and values
+    without biases, no projection behind the attention, the kernel of 3 of the aggregation.
 
     Args:
         instances: In a bag.
         instance_length: Frames of each.
-        pretrained: Path of R3D-18's weights, torchvision's file, which is never downloaded.
+        pretrained: Weights of R3D-18, as for VideoResNet.
         init_cfg: As for mmengine's BaseModule.
     """
 
@@ -118,14 +117,14 @@ class M3DFEL(BaseModule):
         self.dliam = DLIAM(instances)
 
     def init_weights(self) -> None:
-        """Reads R3D-18's weights where a path is given.
+        """Load R3D-18's weights where some are given.
 
         Raises:
-            DFERError: There is no such file, or it holds something else.
+            DFERError: As ``load_video_resnet``.
         """
         super().init_weights()
         if self.pretrained is not None:
-            load_r3d(self.r3d, self.pretrained)
+            load_video_resnet(self.r3d, 'r3d_18', self.pretrained)
 
     def forward(self, x: Tensor) -> Tensor:
         """Makes one vector of each clip.
@@ -148,24 +147,3 @@ class M3DFEL(BaseModule):
         x = x.unflatten(2, (self.instances, self.instance_length))  # (N, 3, instances, t, H, W)
         features = self.r3d(x.transpose(1, 2).flatten(0, 1))  # (N * instances, 512)
         return self.dliam(features.view(len(x), self.instances, -1))[:, :, None, None, None]
-
-
-def load_r3d(r3d: nn.Module, path: str) -> None:
-    """Loads torchvision's file of an R3D-18 but for its classifier; executes nothing from it.
-
-    Raises:
-        DFERError: There is no such file, or it holds something else.
-    """
-    if not os.path.isfile(path):
-        raise DFERError(
-            f'M3DFEL: pretrained={path!r} is not a file; fetch {KINETICS}, or give None to train '
-            'from scratch'
-        )
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-        r3d.load_state_dict({k: v for k, v in state.items() if not k.startswith('fc.')})
-    except (UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError) as error:
-        reason = ' '.join(str(error).split())[:160]
-        raise DFERError(
-            f"{path}: not the weights of torchvision's r3d_18 ({reason}); fetch {KINETICS}"
-        ) from error

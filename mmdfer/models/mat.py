@@ -16,10 +16,13 @@ from mmdfer.models.text_head import TextHead
 
 @MODELS.register_module()
 class MATHead(TextHead):
-    """Multi-dimensional Alignment Tokens (Align-DFER, Sec. 3.1): what a class is, learned.
+    """Multi-dimensional Alignment Tokens (Align-DFER, Sec. 3.2): what a class is, learned.
 
     Each class is S sentences of T learnable tokens. A prompt is the start token, the T tokens, a
     full stop and the end token: no class name, no fixed word.
+
+    Ours, where the paper is silent: the tokens are drawn from N(0, 0.02) and are kept, not drawn
+    again, in the joint stage; logits are cosines over CLIP's own temperature, which is fixed.
 
     Args:
         num_classes: C.

@@ -36,6 +36,8 @@ class CLIPRecognizer(BaseRecognizer):
             the CLIP's and need not be given.
         neck: Config of a neck, such as JAS, whose ``dims`` are the CLIP's. Without one the mean
             is taken over frames and over sentences.
+        normalize_frames: Whether frame vectors are brought to unit length before the neck or the
+            mean.
         kwargs: As for MMAction2's BaseRecognizer. ``data_preprocessor`` defaults to
             CLIPDataPreprocessor.
 
@@ -50,6 +52,7 @@ class CLIPRecognizer(BaseRecognizer):
         cls_head: dict,
         neck: dict | None = None,
         data_preprocessor: dict | None = None,
+        normalize_frames: bool = True,
         **kwargs: Any,
     ) -> None:
         preprocessor = data_preprocessor or dict(type='CLIPDataPreprocessor')
@@ -61,6 +64,7 @@ class CLIPRecognizer(BaseRecognizer):
         self.cls_head = MODELS.build({**widths, **cls_head})
         self.cls_head.check_context(clip)
         self._check_blending()
+        self.normalize_frames = normalize_frames
         self.last_of_step = True
         self._kept = TensorCache()  # class vectors without gradient
         # Class vectors with gradient, and the state of what they were made of.
@@ -92,7 +96,8 @@ class CLIPRecognizer(BaseRecognizer):
         frames = self.backbone(inputs.flatten(0, 1))  # (B * views, T, D)
         if stage == 'backbone':
             return frames, {}
-        frames = F.normalize(frames, dim=-1)
+        if self.normalize_frames:
+            frames = F.normalize(frames, dim=-1)
         video, loss_aux = frames.mean(1), {}
         if self.with_neck:
             video, loss_aux = self.neck(frames, data_samples)
@@ -156,7 +161,9 @@ class CLIPRecognizer(BaseRecognizer):
         return self._to_classes(sentences.flatten(0, 1)).unflatten(0, sentences.shape[:2])
 
     def _to_classes(self, sentences: Tensor) -> Tensor:
-        """(C, S, D) -> (C, D)."""
+        """(C, S, D) -> (C, D); as they are where the head compares with each sentence."""
+        if self.cls_head.reads_sentences:
+            return sentences
         return self.neck.text(sentences) if self.with_neck else sentences.mean(1)
 
     def _text_side(self) -> list[Tensor]:

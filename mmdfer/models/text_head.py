@@ -41,12 +41,15 @@ class TextHead(BaseHead):
     Attributes:
         conditioned: Whether the prompts depend on the clip: then :meth:`encode` reads its video
             vector, and there are class vectors for each clip.
+        reads_sentences: Whether CLIPRecognizer gives it the sentences of the classes (C, S, D), in
+            place of one vector each.
 
     Raises:
         DFERError: No text tower was given, or the prompts do not fit its context.
     """
 
     conditioned = False
+    reads_sentences = False
 
     def __init__(
         self,
@@ -135,7 +138,7 @@ class TextHead(BaseHead):
             Logits (N, classes): cosine / temperature.
         """
         if classes is None:
-            x = self.projection(_pool(x, num_segs))
+            x = self.projection(pool_features(x, num_segs))
             classes = F.normalize(self.encode(self.clip, x), dim=-1).mean(-2)  # (..., C, D)
             logit_scale = self.clip.logit_scale
         scale = logit_scale if self.temperature is None else 1 / self.temperature
@@ -223,8 +226,8 @@ def other_classes(saved: Sequence[str], ours: Sequence[str]) -> str:
     )
 
 
-def _pool(x: Tensor, num_segs: int | None) -> Tensor:
-    """(N, C), (N, C, T, h, w) or (N * T, C, h, w) -> (N, C)."""
+def pool_features(x: Tensor, num_segs: int | None) -> Tensor:
+    """Average features (N, C), (N, C, T, h, w) or (N * T, C, h, w) to (N, C)."""
     if x.ndim == 5:
         return x.mean((2, 3, 4))
     if x.ndim == 4:

@@ -28,6 +28,7 @@ train_dataloader = dict(
     batch_size=64,
     num_workers=0,  # training reads vectors; the frames are decoded by EncodeOnceHook's workers
     sampler=dict(type='DefaultSampler', shuffle=True),
+    drop_last=True,  # under clipped steps a few clips would weigh as much as a whole batch
     dataset=dict(
         type='MAFW',
         data_root=data_root,

@@ -1,9 +1,9 @@
 """CLIPER: several learned text descriptors for each class, and an image tower that trains.
 
-From the paper: ViT-B/16, 5 descriptors of 4 tokens for each class, the image tower trained once
-the descriptors are. Ours: a descriptor is its tokens and a full stop, without the class's name
-(Align-DFER's tokens, of another S and T); a class is the mean of its descriptors, a clip the mean
-of its frames; OpenAI's weights.
+From the authors' code (muse1998/CLIPER, for RAF-DB): ViT-B/16 with OpenAI's weights, 5 descriptors
+for each class, "an ID photo of", 4 learned tokens and a full stop; a class scores the mean of its 5
+cosines; the margin loss and the fine-grained loss; cosines over 0.01. Ours: a clip is the mean of
+its unit frame vectors (no code for video is public).
 """
 
 model = dict(
@@ -11,5 +11,5 @@ model = dict(
     backbone=dict(
         type='FrozenCLIP', arch='ViT-B-16-quickgelu', weights='openai', trains=[r'^visual\.']
     ),
-    cls_head=dict(type='MATHead', num_sentences=5, num_tokens=4),
+    cls_head=dict(type='CLIPERHead', num_classes=7, num_prompts=5, num_tokens=4, temperature=0.01),
 )

@@ -1,9 +1,10 @@
 """DFER-CLIP: learned tokens before a description of each class, a temporal transformer.
 
-From the paper: ViT-B/32, whose image tower trains; 8 tokens of each class's own before its
-description; a transformer of one layer, 8 heads and MLP 1024 with a class token over 16 frames;
-cosines over 0.01. Ours: the descriptions (mmdfer/models/descriptions.py), frame vectors of unit
-length, OpenAI's weights.
+From the paper and the authors' code (zengqunzhao/DFER-CLIP): ViT-B/32 with OpenAI's weights, whose
+image tower trains; 8 tokens of each class's own before its description; a transformer of one layer,
+8 heads and MLP 1024 with a class token over 16 frames, whose vectors are not normalised; cosines
+over 0.01; pixels in 0..1 without CLIP's mean and std. Ours: the descriptions
+(mmdfer/models/descriptions.py).
 """
 
 model = dict(
@@ -13,4 +14,6 @@ model = dict(
     ),
     neck=dict(type='TemporalTransformer', depth=1, heads=8, mlp=1024, num_frames=16),
     cls_head=dict(type='DFERCLIPHead', num_tokens=8, temperature=0.01),
+    data_preprocessor=dict(type='CLIPDataPreprocessor', mean=[0.0] * 3, std=[255.0] * 3),
+    normalize_frames=False,
 )

@@ -16,3 +16,5 @@ optim_wrapper = dict(
     ),
 )
 param_scheduler = [dict(type='MultiStepLR', milestones=[30, 40], gamma=0.1, by_epoch=True)]
+# Batches are of each rank: --auto-scale-lr multiplies the rate by ranks * batch_size / 48.
+auto_scale_lr = dict(enable=False, base_batch_size=48)

@@ -8,7 +8,8 @@ train_pipeline = [
     dict(type='ClipInit'),
     dict(type='SampleSegments', clip_len=16),
     dict(type='ClipDecode'),
-    # 14/15 is 112 of 120; one step smaller and larger is the jitter.
+    dict(type='Resize', scale=(-1, 240)),
+    # Of 240: 14/15 is 224; one step smaller and larger is the jitter.
     dict(
         type='MultiScaleCrop',
         input_size=224,

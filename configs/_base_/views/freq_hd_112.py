@@ -4,7 +4,8 @@ picked_train_view = [
     dict(type='ClipInit'),
     dict(type='SampleFreqHD', clip_len=16),
     dict(type='ClipDecode'),
-    # 14/15 is 112 of 120; one step smaller and larger is the jitter.
+    dict(type='Resize', scale=(-1, 120)),
+    # Of 120: 14/15 is 112; one step smaller and larger is the jitter.
     dict(
         type='MultiScaleCrop',
         input_size=112,

@@ -1,0 +1,31 @@
+"""M3DFEL's schedule, from the authors' code (Tencent/TFace): AdamW, 300 epochs, 20 of warm-up.
+
+AdamW at 5e-4 with decay 0.05, a cosine down to 5e-6 over all 300 epochs, batch 256 (in the
+dataset's file), a warm-up that is linear from 0 to 5e-4. Ours: it multiplies the cosine, which is
+within 1.1 % of 1 until then.
+"""
+
+max_epochs, warm_up = 300, 20
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05))
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=1e-6,
+        end=warm_up,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=max_epochs,
+        eta_min=5e-6,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+]
+# Batches are of each rank: --auto-scale-lr multiplies the rate by ranks * batch_size / 256.
+auto_scale_lr = dict(enable=False, base_batch_size=256)

@@ -1,0 +1,174 @@
+"""DFER-CLIP's temporal transformer, logits, sampling and views, from zengqunzhao/DFER-CLIP.
+
+Files and lines there: the transformer, models/Temporal_Model.py 7 to 120; logits,
+models/Generate_Model.py 30 to 43; sampling, dataloader/video_dataloader.py 48 to 70; views,
+dataloader/video_transform.py 52 to 424 and dataloader/video_dataloader.py 104 to 144.
+"""
+
+import glob
+import math
+import os
+import random as _random
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageEnhance
+
+FRAMES, HEADS, SIZE = 16, 8, 224
+
+
+# ---------------------------------------------------------------- network
+def temporal_state(
+    width=512, layers=1, heads=HEADS, head=64, mlp=1024, frames=FRAMES, generator=None
+):
+    """Random weights under the authors' names (checkpoint keys without 'module.temporal_net.')."""
+
+    def randn(*shape, std=1.0):
+        return torch.randn(*shape, generator=generator) * std
+
+    s = {'cls_token': randn(1, 1, width), 'pos_embedding': randn(1, frames + 1, width)}
+    for i in range(layers):
+        a, m = f'temporal_transformer.layers.{i}.0.fn.', f'temporal_transformer.layers.{i}.1.fn.'
+        for k in (a, m):
+            s[k + 'norm.weight'], s[k + 'norm.bias'] = (
+                1 + randn(width, std=0.1),
+                randn(width, std=0.1),
+            )
+        s[a + 'fn.to_qkv.weight'] = randn(3 * heads * head, width, std=width**-0.5)
+        s[a + 'fn.to_out.0.weight'], s[a + 'fn.to_out.0.bias'] = (
+            randn(width, heads * head, std=width**-0.5),
+            randn(width, std=0.1),
+        )
+        s[m + 'fn.net.0.weight'], s[m + 'fn.net.0.bias'] = (
+            randn(mlp, width, std=width**-0.5),
+            randn(mlp, std=0.1),
+        )
+        s[m + 'fn.net.3.weight'], s[m + 'fn.net.3.bias'] = (
+            randn(width, mlp, std=mlp**-0.5),
+            randn(width, std=0.1),
+        )
+    return s
+
+
+def gelu_tanh(x):
+    return x / 2 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def temporal(frames, s, heads=HEADS):
+    """(B, T, D) unnormalised frame vectors -> (B, D), the unnormalised class token."""
+    b, t, d = frames.shape
+    x = torch.cat([s['cls_token'].expand(b, 1, d), frames], 1) + s['pos_embedding'][:, : t + 1]
+    i = 0
+    while (a := f'temporal_transformer.layers.{i}.0.fn.') + 'norm.weight' in s:
+        y = F.layer_norm(x, (d,), s[a + 'norm.weight'], s[a + 'norm.bias'], 1e-5)
+        q, k, v = (
+            z.reshape(b, t + 1, heads, -1).transpose(1, 2)
+            for z in F.linear(y, s[a + 'fn.to_qkv.weight']).chunk(3, -1)
+        )
+        y = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1) @ v
+        x = x + F.linear(
+            y.transpose(1, 2).reshape(b, t + 1, -1),
+            s[a + 'fn.to_out.0.weight'],
+            s[a + 'fn.to_out.0.bias'],
+        )
+        m = f'temporal_transformer.layers.{i}.1.fn.'
+        y = F.layer_norm(x, (d,), s[m + 'norm.weight'], s[m + 'norm.bias'], 1e-5)
+        y = gelu_tanh(F.linear(y, s[m + 'fn.net.0.weight'], s[m + 'fn.net.0.bias']))
+        x = x + F.linear(y, s[m + 'fn.net.3.weight'], s[m + 'fn.net.3.bias'])
+        i += 1
+    return x[:, 0]
+
+
+def logits(video, text):
+    """unnormalised (B, D) and (C, D)"""
+    return (
+        (video / video.norm(dim=-1, keepdim=True))
+        @ (text / text.norm(dim=-1, keepdim=True)).t()
+        / 0.01
+    )
+
+
+# ---------------------------------------------------------------- input
+def _padded(n, frames):
+    return np.array([min(i, n - 1) for i in range(frames)])
+
+
+def indices_for_training(n, frames=FRAMES, rng=np.random):
+    a = n // frames
+    return np.arange(frames) * a + rng.randint(a, size=frames) if a > 0 else _padded(n, frames)
+
+
+def indices_for_testing(n, frames=FRAMES):
+    tick = n / float(frames)
+    return (
+        np.array([int(tick / 2.0 + tick * i) for i in range(frames)])
+        if n > frames
+        else _padded(n, frames)
+    )
+
+
+def _resize(image, size):
+    return image.resize((size, size), Image.BILINEAR)
+
+
+def _random_sized_crop(images, size, rng):
+    width, height = images[0].size
+    for _ in range(10):
+        area = rng.uniform(0.08, 1.0) * width * height
+        ratio = rng.uniform(3 / 4, 4 / 3)
+        w, h = int(round(math.sqrt(area * ratio))), int(round(math.sqrt(area / ratio)))
+        if rng.random() < 0.5:
+            w, h = h, w
+        if w <= width and h <= height:
+            x, y = rng.randint(0, width - w), rng.randint(0, height - h)
+            return [_resize(i.crop((x, y, x + w, y + h)), size) for i in images]
+    short = min(width, height)  # fallback; torchvision truncates the longer side
+    long = (int(size * width / short), int(size * height / short))
+    wide = (long[0] if width > height else size, long[1] if height > width else size)
+    images = [i.resize(wide, Image.BILINEAR) for i in images]
+    width, height = images[0].size
+    x, y = rng.randint(0, width - size), rng.randint(0, height - size)
+    return [i.crop((x, y, x + size, y + size)) for i in images]
+
+
+def _tensor(images):
+    return (
+        torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1) for i in images]).to(
+            torch.float32
+        )
+        / 255
+    )
+
+
+def view_for_testing(images, size=SIZE, layout='TCHW'):
+    """The sampled RGB PIL images -> (16, 3, size, size); (3, 16, size, size) for 'CTHW'."""
+    x = _tensor([_resize(i, size) for i in images])
+    return x if layout == 'TCHW' else x.transpose(0, 1).contiguous()
+
+
+def view_for_training(images, dataset, size=SIZE, rng=_random, layout='TCHW'):
+    """dataset: 'DFEW', 'FERV39k' or 'MAFW'."""
+    if dataset == 'DFEW':
+        factor = rng.uniform(0.5, 1.5)
+        images = [ImageEnhance.Brightness(i).enhance(factor) for i in images]
+    elif dataset == 'FERV39k':
+        angle = rng.uniform(-4, 4)
+        images = [i.rotate(angle) for i in images]
+    else:
+        assert dataset == 'MAFW'
+    images = _random_sized_crop(images, size, rng)
+    if rng.random() < 0.5:
+        images = [i.transpose(Image.FLIP_LEFT_RIGHT) for i in images]
+    x = _tensor(images)
+    return x if layout == 'TCHW' else x.transpose(0, 1).contiguous()
+
+
+def load_clip(folder, n=None, train=False, rng=np.random):
+    """n: the number of frames of the annotation file; the authors trust it."""
+    paths = sorted(glob.glob(os.path.join(folder, '*')))
+    n = len(paths) if n is None else n
+    return [
+        Image.open(paths[int(i)]).convert('RGB')
+        for i in (indices_for_training(n, rng=rng) if train else indices_for_testing(n))
+    ]
