@@ -95,7 +95,7 @@ def _iso_damage(file: BinaryIO, size: int) -> str | None:
         file.seek(place)
         length, kind = int.from_bytes(_take(file, 4), 'big'), _take(file, 4)
         if kind not in _BOXES:
-            # In a file of fragments the next fragment should stand here.
+            # Boxes that are not known may follow the film, but not a fragment of a fragmented file.
             return 'a part of the file is overwritten' if b'moof' in seen else None
         if length == 1:
             length = int.from_bytes(_take(file, 8), 'big')

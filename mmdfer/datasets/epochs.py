@@ -83,7 +83,10 @@ def _repeat(upstream: Callable, wrapper: RepeatDataset, index: int) -> int:
 
 
 def _balance(upstream: Callable, wrapper: ClassBalancedDataset, index: int) -> int:
-    """In each epoch a clip is shown as often as it stands in ``repeat_indices``, in a row."""
+    """Count the epochs of a clip that ``repeat_indices`` lists several times.
+
+    Its copies stand next to each other in the list, and each showing counts as an epoch of its own.
+    """
     inner = upstream(wrapper, index)
     if not isinstance(index, EpochIndex):
         return inner

@@ -114,7 +114,7 @@ def settle_resume(runner: Runner, hook: CheckpointHook) -> None:
         hook: Says where checkpoints are saved, and under which names.
 
     Raises:
-        DFERError: On every rank, where checkpoints are named and none can be read.
+        DFERError: Checkpoints are named, and none can be read. Every rank raises it.
     """
     if not runner._resume or runner._has_loaded:
         return
@@ -253,7 +253,7 @@ class AtomicCheckpointHook(CheckpointHook):
         """Count as the training loop does, and decide from what to resume.
 
         Raises:
-            DFERError: On every rank, where there are checkpoints and none can be read.
+            DFERError: There are checkpoints, and none can be read. Every rank raises it.
         """
         self._choose_backend(runner)
         self._count_iterations(runner)

@@ -181,7 +181,7 @@ def encode_to_memory(encoder: Encoder, views: Views, name: str) -> tuple[Tensor,
 def encode_to_bank(
     encoder: Encoder, views: Views, names: Sequence[str], bank: Bank, name: str
 ) -> None:
-    """Encodes what a bank is missing, beside whoever else does so.
+    """Encodes the clips that a bank lacks; other processes may fill the same bank meanwhile.
 
     Args:
         encoder: Encodes.
