@@ -83,7 +83,7 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=['mmdfer', 'mmdfer.*']),
-    package_data={'mmdfer.models.synth_clip': ['*.json', '*.gz', '*.safetensors']},
+    package_data={'mmdfer.synthetic.small_clip': ['*.json', '*.gz', '*.safetensors']},
     python_requires='>=3.10',
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

@@ -41,9 +41,9 @@ from torch import Tensor
 from mmaction.registry import HOOKS
 
 import mmdfer  # noqa: F401  registers everything
-from mmdfer.engine.unwrap import unwrap
+from mmdfer.engine.runner.build import build_runner
+from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.files import write_aside
-from mmdfer.launch import build_runner
 
 ROOT = Path(__file__).resolve().parents[1]
 REGIMES = ('small', 'real')

@@ -30,8 +30,8 @@ from mmaction.structures import ActionDataSample
 
 from benchmarks import plain
 from mmdfer.datasets import DFERDataset
-from mmdfer.engine import EncodeOnceHook
-from mmdfer.engine.bap import Stage
+from mmdfer.engine.hooks.bap_hook import Stage
+from mmdfer.features import EncodeOnceHook
 from mmdfer.models import CLIPRecognizer
 from mmdfer.synthetic import make_benchmark
 from mmdfer.synthetic.releases import make_release

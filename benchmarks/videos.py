@@ -30,7 +30,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from mmdfer.datasets.videos import VideoReader
+from mmdfer.datasets.transforms.video_reader import VideoReader
 from mmdfer.errors import DFERError, UnreadableClipError, one_line_errors
 
 FRAMES, WIDTH, HEIGHT = 40, 128, 128

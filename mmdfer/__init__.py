@@ -14,7 +14,16 @@ from mmdfer.version import __version__
 
 compat.apply()  # before the first import of mmaction.models, which upstream releases break
 
-from mmdfer import datasets, engine, evaluation, models  # noqa: E402
+from mmdfer import datasets, engine, evaluation, features, models  # noqa: E402
 from mmdfer.errors import DFERError  # noqa: E402
 
-__all__ = ['DFERError', '__version__', 'compat', 'datasets', 'engine', 'evaluation', 'models']
+__all__ = [
+    'DFERError',
+    '__version__',
+    'compat',
+    'datasets',
+    'engine',
+    'evaluation',
+    'features',
+    'models',
+]

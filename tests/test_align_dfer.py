@@ -11,8 +11,9 @@ from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 
 from mmdfer import DFERError
-from mmdfer.models import JAS, CLIPRecognizer, synth_clip
-from mmdfer.models.jas import published_keys
+from mmdfer.models import JAS, CLIPRecognizer
+from mmdfer.models.necks.jas import published_keys
+from mmdfer.synthetic import small_clip
 
 
 def _stirred(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -50,7 +51,7 @@ def test_logits_equal_the_reference_in_each_stage(stage, joined, layers) -> None
     assert int(model.neck.layers) == layers
     clip = model.backbone
     fixed = clip.embed(torch.tensor([clip.start_id, clip.stop_id, clip.end_id])).detach()
-    config = synth_clip.config()
+    config = small_clip.config()
     frames = _vectors()
     with torch.no_grad():
         ours = model(frames[:, None], stage='head')

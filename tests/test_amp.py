@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmdfer.engine.amp import AutocastOptimWrapper, float32_conv3d
+from mmdfer.engine.optimizers.autocast_optim_wrapper import AutocastOptimWrapper, float32_conv3d
 
 
 class Net(nn.Module):

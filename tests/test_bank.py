@@ -38,10 +38,10 @@ from mmaction.datasets.transforms import PackActionInputs
 from mmaction.registry import DATASETS
 
 from mmdfer import DFERError
-from mmdfer.datasets import DFERDataset, bank
-from mmdfer.engine import EncodeOnceHook
-from mmdfer.engine.features import stack_vectors
-from mmdfer.launch import build_runner
+from mmdfer.datasets import DFERDataset
+from mmdfer.engine.runner.build import build_runner
+from mmdfer.features import EncodeOnceHook, bank
+from mmdfer.features.extraction import stack_vectors
 from mmdfer.models import CLIPDataPreprocessor, FrozenCLIP
 
 VIEWS = 2

@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 
 from mmdfer import DFERError
 from mmdfer.engine import BAPHook
-from mmdfer.launch import build_runner
+from mmdfer.engine.runner.build import build_runner
 
 STAGES = ('text', 'video', 'joint')
 # What the paper lets train in each stage (BAP, Sec. 3.4), and the buffers that say which it is.

@@ -20,9 +20,9 @@ from torch import Tensor
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 
-from mmdfer.engine import EncodeOnceHook
+from mmdfer.engine.runner.build import build_runner
 from mmdfer.errors import DFERError
-from mmdfer.launch import build_runner
+from mmdfer.features import EncodeOnceHook
 from mmdfer.models import CLIPRecognizer
 
 SEVEN = ('happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear')

@@ -15,7 +15,7 @@ from openpyxl import Workbook
 from PIL import Image
 from test_licensed import _votes as add_votes
 
-from mmdfer.datasets import dfew, ferv39k, mafw
+from mmdfer.datasets.licensed import dfew, ferv39k, mafw
 
 DEPTHS = dict(dfew='Clip/clip_224x224/*', ferv39k='2_ClipsforFaceCrop/*/*/*', mafw='data/frames/*')
 

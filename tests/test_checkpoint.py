@@ -25,12 +25,8 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from mmdfer import compat
-from mmdfer.engine.checkpoint import (
-    AtomicCheckpointHook,
-    newest_checkpoint,
-    why_unreadable,
-    write_aside,
-)
+from mmdfer.engine.hooks.checkpoint_hook import AtomicCheckpointHook, write_aside
+from mmdfer.engine.runner.resume import newest_checkpoint, why_unreadable
 from mmdfer.errors import DFERError
 
 EPOCHS = 4
@@ -414,7 +410,7 @@ def test_files_elsewhere_are_left_to_mmengine(tmp_path, monkeypatch):
     def backend(uri, backend_args):
         return object()  # a petrel or http backend
 
-    monkeypatch.setattr('mmdfer.engine.checkpoint.get_file_backend', backend)
+    monkeypatch.setattr('mmdfer.engine.hooks.checkpoint_hook.get_file_backend', backend)
     trained(tmp_path, max_keep_ckpts=-1)
     hook = AtomicCheckpointHook(backend_args=dict(backend='local'))
     hook.before_run(make_runner(tmp_path, resume=True))

@@ -17,8 +17,9 @@ from torch import nn
 from mmaction.registry import MODELS
 
 from mmdfer import DFERError
-from mmdfer.models import CLIPDataPreprocessor, FrozenCLIP, synth_clip
-from mmdfer.models.clip_weights import read_normalisation
+from mmdfer.models import CLIPDataPreprocessor, FrozenCLIP
+from mmdfer.models.backbones.clip_weights import read_normalisation
+from mmdfer.synthetic import small_clip
 
 TEXTS = ['a face with brow lowerer.', 'an expression of happiness', 'no']
 
@@ -136,7 +137,7 @@ def test_another_clip_is_refused_by_name() -> None:
 
 
 def test_only_towers_that_take_tokens_are_accepted() -> None:
-    from mmdfer.models.clip_weights import suitable_config
+    from mmdfer.models.backbones.clip_weights import suitable_config
 
     refused = []
     for arch in open_clip.list_models():
@@ -144,7 +145,7 @@ def test_only_towers_that_take_tokens_are_accepted() -> None:
             suitable_config(arch)
         except DFERError:
             refused.append(arch)
-    accepted = set(open_clip.list_models()) - set(refused) - {synth_clip.ARCH}
+    accepted = set(open_clip.list_models()) - set(refused) - {small_clip.ARCH}
     assert {'ViT-B-32-quickgelu', 'ViT-L-14', 'RN50', 'EVA02-B-16'} <= accepted
     assert {'coca_ViT-B-32', 'ViT-B-16-SigLIP', 'roberta-ViT-B-32', 'MobileCLIP-S1'} <= set(refused)
 
@@ -152,7 +153,7 @@ def test_only_towers_that_take_tokens_are_accepted() -> None:
 def _weights(tmp_path: Path, name: str = 'weights.safetensors') -> Path:
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    open_clip.add_model_config(synth_clip.CONFIG)  # whichever test runs first
+    open_clip.add_model_config(small_clip.CONFIG)  # whichever test runs first
     save_file(open_clip.create_model('synth-clip').state_dict(), str(path))
     return path
 
@@ -241,7 +242,9 @@ def test_offline_without_the_file_says_where_to_get_it(monkeypatch: pytest.Monke
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, 'ENDPOINT', 'http://127.0.0.1:9')
-    monkeypatch.setattr('mmdfer.models.clip_weights.try_to_load_from_cache', lambda *_: None)
+    monkeypatch.setattr(
+        'mmdfer.models.backbones.clip_weights.try_to_load_from_cache', lambda *_: None
+    )
     with pytest.raises(DFERError, match='hf download .*--local-dir') as error:
         FrozenCLIP('ViT-B-32-quickgelu', weights='openai')
     assert 'model.backbone.weights=' in str(error.value)
@@ -337,7 +340,7 @@ def test_weights_that_do_not_tell_are_reported(
 ) -> None:
     said: list[str] = []
     logger = SimpleNamespace(get_current_instance=lambda: SimpleNamespace(warning=said.append))
-    monkeypatch.setattr('mmdfer.models.clip.MMLogger', logger)
+    monkeypatch.setattr('mmdfer.models.backbones.frozen_clip.MMLogger', logger)
     weights = str(_weights(tmp_path))
     _build('CLIPRecognizer', None)
     _build('CLIPRecognizer', weights, mean=[1, 2, 3], std=[1, 2, 3])

@@ -16,8 +16,8 @@ from mmengine.optim import build_optim_wrapper
 
 from mmaction.registry import DATASETS, MODELS
 
+from mmdfer.engine.runner.build import build_runner
 from mmdfer.evaluation import metrics
-from mmdfer.launch import build_runner
 
 METHODS = ('clip_zero_shot', 'coop', 'cocoop', 'cliper', 'dfer_clip')
 DATASET = dict(synth='SynthDFER', dfew='DFEW', ferv39k='FERV39k', mafw='MAFW')

@@ -15,7 +15,7 @@ from mmaction.structures import ActionDataSample
 
 from mmdfer.errors import DFERError
 from mmdfer.models import CLIPERHead, CLIPRecognizer
-from mmdfer.models.cliper import weigh
+from mmdfer.models.heads.cliper_head import weigh
 
 BASE = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'models' / 'cliper.py'
 

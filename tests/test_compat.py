@@ -26,7 +26,7 @@ from mmaction.models import BaseHead, TSNHead
 from mmaction.registry import OPTIM_WRAPPERS
 from mmaction.structures import ActionDataSample
 
-import mmdfer.engine.amp  # noqa: F401  (registers the wrapper)
+import mmdfer.engine.optimizers.autocast_optim_wrapper  # noqa: F401  (registers the wrapper)
 from mmdfer import compat
 from mmdfer.errors import DFERError
 

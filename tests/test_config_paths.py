@@ -20,11 +20,11 @@ from mmaction.registry import DATASETS
 import mmdfer
 from mmdfer.compat import pass_on_data_root
 from mmdfer.cpus import count_cpus
-from mmdfer.datasets import check
-from mmdfer.datasets.disk import look
-from mmdfer.engine.features import Views, clips_of
+from mmdfer.datasets.licensed import verify as check
+from mmdfer.datasets.licensed.discovery import look
 from mmdfer.errors import DFERError
-from mmdfer.runs import read_as_train
+from mmdfer.experiments.runs import read_as_train
+from mmdfer.features.extraction import Views, clips_of
 from mmdfer.synthetic.benchmark import default_workers
 
 NAMES = dict(dfew='DFEW', ferv39k='FERV39k', mafw='MAFW', synth='synth')

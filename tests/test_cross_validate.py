@@ -25,16 +25,8 @@ import pytest
 import toy
 
 from mmdfer import DFERError
-from mmdfer.evaluation.folds import (
-    Fold,
-    Score,
-    draw,
-    heading,
-    mean_label,
-    read_fold,
-    save_tables,
-    synthetic_note,
-)
+from mmdfer.evaluation.report import Fold, Score, read_fold, synthetic_note
+from mmdfer.experiments.cross_validation import draw, heading, mean_label, save_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / 'tools'

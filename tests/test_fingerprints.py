@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mmdfer.datasets import DFERDataset, bank, fingerprints
-from mmdfer.datasets.fingerprints import fingerprint_clips
-from mmdfer.engine import EncodeOnceHook
+from mmdfer.datasets import DFERDataset
 from mmdfer.errors import DFERError
+from mmdfer.features import EncodeOnceHook, bank, fingerprints
+from mmdfer.features.fingerprints import fingerprint_clips
 from mmdfer.models import CLIPDataPreprocessor
 
 CLIPS, FRAMES = 6, 4

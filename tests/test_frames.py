@@ -20,7 +20,7 @@ from mmaction.registry import DATASETS
 
 from mmdfer import files
 from mmdfer.datasets import ClipDecode, ClipInit, DFERDataset, SampleSegments
-from mmdfer.datasets.frames import list_frames, read_picture
+from mmdfer.datasets.transforms.frame_reader import list_frames, read_picture
 from mmdfer.engine import UnreadableHook
 from mmdfer.errors import DFERError, UnreadableClipError
 from mmdfer.files import FileSystemError

@@ -16,7 +16,7 @@ from scipy.stats import theilslopes
 from mmaction.registry import DATASETS
 
 from mmdfer.datasets import ClipDecode, ClipInit, SampleFreqHD, SampleSegments
-from mmdfer.datasets.freq_hd import off_the_line, split_bands, temporal_power
+from mmdfer.datasets.transforms.freq_hd import off_the_line, split_bands, temporal_power
 from mmdfer.errors import DFERError, UnreadableClipError
 
 FRAMES, SIDE = 60, 112

@@ -19,9 +19,9 @@ import pytest
 import torch
 import toy
 
-from mmdfer.datasets.bank import Bank, open_bank
 from mmdfer.engine import AtomicCheckpointHook
 from mmdfer.errors import DFERError
+from mmdfer.features.bank import Bank, open_bank
 from mmdfer.files import (
     WriteError,
     clear_leftovers,

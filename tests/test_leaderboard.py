@@ -25,9 +25,9 @@ from torch import nn
 
 from mmdfer import DFERError
 from mmdfer.evaluation.complexity import Complexity, flops
-from mmdfer.evaluation.folds import Fold, Score
-from mmdfer.evaluation.leaderboard import Row, Run, as_csv, lead, save_leaderboard
-from mmdfer.model_index import read_methods, read_models
+from mmdfer.evaluation.report import Fold, Score
+from mmdfer.experiments.leaderboard_tables import Row, Run, as_csv, lead, save_leaderboard
+from mmdfer.experiments.model_index import read_methods, read_models
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / 'tools'

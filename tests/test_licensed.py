@@ -18,7 +18,7 @@ from PIL import Image
 from mmaction.registry import DATASETS
 
 from mmdfer.datasets import DFEW, MAFW, ClipDecode, ClipInit, FERV39k, SampleSegments
-from mmdfer.datasets.disk import fold_of, split_of
+from mmdfer.datasets.licensed.discovery import fold_of, split_of
 from mmdfer.errors import DFERError
 
 KINDS = dict(dfew=DFEW, ferv39k=FERV39k, mafw=MAFW)

@@ -20,8 +20,8 @@ from mmengine.config import Config
 from mmaction.apis import init_recognizer
 from mmaction.registry import DATASETS
 
-from mmdfer.evaluation.folds import read_fold
-from mmdfer.launch import build_runner
+from mmdfer.engine.runner.build import build_runner
+from mmdfer.evaluation.report import read_fold
 
 FOLDERS = dict(dfew='DFEW', ferv39k='FERV39k', mafw='MAFW')
 

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from mmaction.registry import MODELS
 
 from mmdfer import DFERError
-from mmdfer.models import synth_clip
+from mmdfer.synthetic import small_clip
 
 CLIP = dict(type='FrozenCLIP', arch='synth-clip')
-HEADS = synth_clip.config()['text_cfg']['heads']
+HEADS = small_clip.config()['text_cfg']['heads']
 CLIPS = 5  # in a batch that is compared with numbers by hand
 FROZEN = {'backbone.frozen_stages': 4, 'backbone.norm_eval': True}
 
@@ -92,8 +92,8 @@ def tsn_over_clip() -> nn.Module:
 def test_frozen_clip_in_a_tsn_equals_open_clip_frame_by_frame() -> None:
     model = stirred(tsn_over_clip()).eval()
     dataset = PictureClips(frames=4, size=(64, 64))
-    clip = open_clip.CLIP(**synth_clip.config()).eval()
-    clip.load_state_dict({k: v.float() for k, v in load_file(synth_clip.WEIGHTS).items()})
+    clip = open_clip.CLIP(**small_clip.config()).eval()
+    clip.load_state_dict({k: v.float() for k, v in load_file(small_clip.WEIGHTS).items()})
     pixels = torch.stack(batch(dataset, CLIPS)['inputs']) / 255  # (5, 4, 3, 64, 64)
     mean, std = (
         torch.tensor(values)[:, None, None]

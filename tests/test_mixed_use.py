@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmaction.registry import MODELS
 
-from mmdfer.launch import build_runner
+from mmdfer.engine.runner.build import build_runner
 
 TOOLS = SHIPPED_MODELS.parents[2] / 'tools' / 'analysis_tools'
 

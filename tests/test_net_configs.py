@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 
 from mmaction.registry import METRICS, MODELS
 
-from mmdfer.launch import build_runner
+from mmdfer.engine.runner.build import build_runner
 
 CONFIGS = ROOT / 'configs'
 FOLDERS = dict(dfew='DFEW', ferv39k='FERV39k', mafw='MAFW', synth='synth')

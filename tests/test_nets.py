@@ -21,8 +21,8 @@ from mmaction.registry import MODELS
 
 from mmdfer import DFERError
 from mmdfer.models import M3DFEL, P3D, FormerDFER
-from mmdfer.models.m3dfel import DLIAM, DMIN
-from mmdfer.models.p3d import P3DBlock
+from mmdfer.models.backbones.m3dfel import DLIAM, DMIN
+from mmdfer.models.backbones.p3d import P3DBlock
 
 BASES = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'models'
 

@@ -55,7 +55,7 @@ def test_the_wheel_brings_configs_tools_and_weights(site: Path) -> None:
         ours = {p for p in ours if '__pycache__' not in p.parts}
         assert {p.relative_to(mim) for p in (mim / room).rglob('*') if p.is_file()} == ours
     assert os.access(mim / 'tools' / 'dist_train.sh', os.X_OK)
-    weights = 'mmdfer/models/synth_clip/synth-clip.safetensors'
+    weights = 'mmdfer/synthetic/small_clip/synth-clip.safetensors'
     assert (site / weights).read_bytes() == (ROOT / weights).read_bytes()
     assert not (site / 'tests').exists()
 

@@ -16,7 +16,7 @@ from mmengine.runner import Runner, load_checkpoint
 from mmaction.registry import MODELS
 
 from mmdfer import DFERError
-from mmdfer.launch import build_runner
+from mmdfer.engine.runner.build import build_runner
 
 MB = 1e6
 

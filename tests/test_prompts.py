@@ -14,9 +14,10 @@ from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 
 from mmdfer import DFERError
-from mmdfer.datasets.mafw import CLASSES as MAFW
-from mmdfer.models import CLIPRecognizer, FrozenCLIP, synth_clip
-from mmdfer.models.descriptions import DESCRIPTIONS
+from mmdfer.datasets.licensed.mafw import CLASSES as MAFW
+from mmdfer.models import CLIPRecognizer, FrozenCLIP
+from mmdfer.models.heads.class_descriptions import DESCRIPTIONS
+from mmdfer.synthetic import small_clip
 
 SEVEN = ('happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear')
 HEADS = [
@@ -51,7 +52,7 @@ def vectors(n: int = 3, t: int = 16, d: int = 128) -> Tensor:
 
 def embedded(clip: FrozenCLIP, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Texts through the tokenizer and the table, all 77 positions, and where their ends stand."""
-    ids = synth_clip.tokenizer()(list(texts))  # (C, 77)
+    ids = small_clip.tokenizer()(list(texts))  # (C, 77)
     table = clip.clip.token_embedding.weight.detach()
     return table[ids], (ids == clip.tokenizer.encoder['<end_of_text>']).int().argmax(1)
 
@@ -59,7 +60,7 @@ def embedded(clip: FrozenCLIP, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
 def sentences(clip: FrozenCLIP, prompts: Tensor, ends: Tensor) -> Tensor:
     """The reference's text tower, each prompt by itself and at its own end: (C, L, W) -> (C, D)."""
     state = {k: v.detach() for k, v in clip.clip.state_dict().items()}
-    heads = synth_clip.config()['text_cfg']['heads']
+    heads = small_clip.config()['text_cfg']['heads']
     rows = [encode_prompts(state, p[None], int(e), heads, False) for p, e in zip(prompts, ends)]
     return torch.cat(rows)
 
@@ -71,7 +72,7 @@ def test_zero_shot_equals_plain_open_clip() -> None:
     templates = ['an expression of {}', 'this face, in truth, shows {}']
     model = recognizer(dict(type='ClassNameHead', templates=templates))
     plain = model.backbone.clip  # open_clip's own model, called as open_clip's users do
-    tokenizer = synth_clip.tokenizer()
+    tokenizer = small_clip.tokenizer()
     clips = torch.randn(2, 3, 4, 64, 64)
     with torch.no_grad():
         texts = [unit(plain.encode_text(tokenizer([t.format(c) for c in MAFW]))) for t in templates]

@@ -20,10 +20,11 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmdfer import compat
 from mmdfer.engine import AtomicCheckpointHook
+from mmdfer.engine.runner.build import build_runner
 from mmdfer.errors import DFERError
-from mmdfer.evaluation.folds import check_alike, heading, read_fold
-from mmdfer.launch import build_runner
-from mmdfer.runs import finished
+from mmdfer.evaluation.report import read_fold
+from mmdfer.experiments.cross_validation import check_alike, heading
+from mmdfer.experiments.runs import finished
 
 ROOT = Path(__file__).resolve().parents[1]
 Build = Callable[..., Runner]

@@ -20,7 +20,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 import mmaction
 
-from mmdfer.launch import build_runner
+from mmdfer.engine.runner.build import build_runner
 
 STOCK = Path(mmaction.__file__).parent / '.mim' / 'tools'
 

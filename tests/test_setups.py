@@ -21,14 +21,14 @@ from mmaction.registry import DATASETS, MODELS
 
 from mmdfer.datasets.synth import CLASSES
 from mmdfer.engine import ClassNamesHook, ReportHook
-from mmdfer.engine.classes import _fit_plain_head
-from mmdfer.engine.features import EncodeOnceHook
-from mmdfer.engine.setup import check_labels
+from mmdfer.engine.hooks.class_names_hook import _fit_plain_head
+from mmdfer.engine.hooks.setup_hook import check_labels
+from mmdfer.engine.runner.build import build_runner
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.metrics import DFERMetric
-from mmdfer.launch import build_runner
-from mmdfer.models.cache import TensorCache
-from mmdfer.models.identity import to_tensor
+from mmdfer.features.extraction import EncodeOnceHook
+from mmdfer.models.json_tensor import to_tensor
+from mmdfer.models.tensor_cache import TensorCache
 
 Small = Callable[..., Config]
 TEXT = dict(name='text', epochs=1, trains=[r'cls_head\.tokens', r'neck\.text_encoder\.'])
@@ -400,7 +400,9 @@ def test_names_beside_the_weights_are_compared_for_other_heads(
         model=nn.Linear(1, 1), _train_loop=loop if training else None, _val_loop=loop,
         _test_loop=None, _resume=resume,
     )  # fmt: skip
-    monkeypatch.setattr('mmdfer.engine.classes.train_loop', lambda runner: runner._train_loop)
+    monkeypatch.setattr(
+        'mmdfer.engine.hooks.class_names_hook.train_loop', lambda runner: runner._train_loop
+    )
     checkpoint = dict(state_dict={}, meta=dict(dataset_meta=dict(classes=saved)))
     hook = ClassNamesHook()
     if refused:

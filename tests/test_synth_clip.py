@@ -18,8 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from mmdfer.errors import DFERError
-from mmdfer.models import synth_clip
-from mmdfer.synthetic import emotions, faces
+from mmdfer.synthetic import emotions, faces, small_clip
 
 SCRIPT = Path(__file__).parents[1] / 'tools' / 'train_synth_clip.py'
 
@@ -37,18 +36,18 @@ def script() -> ModuleType:
 @pytest.fixture(scope='module')
 def clip() -> open_clip.CLIP:
     """The shipped weights in open_clip's own class, loaded strictly."""
-    model = open_clip.CLIP(**synth_clip.config())
-    model.load_state_dict(load_file(synth_clip.WEIGHTS), strict=True)
+    model = open_clip.CLIP(**small_clip.config())
+    model.load_state_dict(load_file(small_clip.WEIGHTS), strict=True)
     return model.eval()
 
 
 @pytest.fixture(scope='module')
 def provenance() -> dict:
-    return json.loads(synth_clip.PROVENANCE.read_text())
+    return json.loads(small_clip.PROVENANCE.read_text())
 
 
 def test_weights_are_those_of_the_provenance(provenance: dict) -> None:
-    content = synth_clip.WEIGHTS.read_bytes()
+    content = small_clip.WEIGHTS.read_bytes()
     assert hashlib.sha256(content).hexdigest() == provenance['weights_sha256']
     assert len(content) <= 5_000_000
 
@@ -65,21 +64,21 @@ def test_the_scripts_defaults_are_what_made_the_weights(
 
 
 def test_builds_by_name_from_open_clips_registry(clip: open_clip.CLIP) -> None:
-    open_clip.add_model_config(synth_clip.CONFIG)
-    named = open_clip.create_model(synth_clip.ARCH, pretrained=str(synth_clip.WEIGHTS))
+    open_clip.add_model_config(small_clip.CONFIG)
+    named = open_clip.create_model(small_clip.ARCH, pretrained=str(small_clip.WEIGHTS))
     for name, value in clip.state_dict().items():
         torch.testing.assert_close(named.state_dict()[name], value, rtol=0, atol=0)
 
 
 def test_vocabulary_and_tokenizer_agree() -> None:
-    tokenizer, text = synth_clip.tokenizer(), synth_clip.config()['text_cfg']
+    tokenizer, text = small_clip.tokenizer(), small_clip.config()['text_cfg']
     assert tokenizer.vocab_size == text['vocab_size'] == tokenizer.eot_token_id + 1
     assert tokenizer.context_length == text['context_length'] == 77
-    assert not gzip.decompress(synth_clip.MERGES.read_bytes()).endswith(b'\n')
+    assert not gzip.decompress(small_clip.MERGES.read_bytes()).endswith(b'\n')
 
 
 def test_tokenizer_gives_captions_back_one_token_a_word(script: ModuleType) -> None:
-    tokenizer, rng = synth_clip.tokenizer(), np.random.default_rng(0)
+    tokenizer, rng = small_clip.tokenizer(), np.random.default_rng(0)
     captions = [script.unit_caption(rng, script.draw_pose(rng).aus) for _ in range(200)]
     captions += [f'a person with an expression of {name}.' for name in emotions.CLASSES]
     for caption in captions:
@@ -90,7 +89,7 @@ def test_tokenizer_gives_captions_back_one_token_a_word(script: ModuleType) -> N
 
 
 def test_words_never_seen_are_spelled_not_lost() -> None:
-    tokenizer = synth_clip.tokenizer()
+    tokenizer = small_clip.tokenizer()
     assert tokenizer.decode(tokenizer.encode('Zebra naïve 42')) == 'zebra naïve 4 2 '
 
 
@@ -104,10 +103,10 @@ def test_merges_are_learned_by_count_then_by_order(script: ModuleType) -> None:
 
 def test_shipped_merges_are_those_the_script_learns(script: ModuleType, tmp_path: Path) -> None:
     config = script.write_words(tmp_path)
-    assert config == synth_clip.config()
+    assert config == small_clip.config()
     shipped, learned = (
         gzip.decompress(path.read_bytes())
-        for path in (synth_clip.MERGES, tmp_path / synth_clip.MERGES.name)
+        for path in (small_clip.MERGES, tmp_path / small_clip.MERGES.name)
     )
     assert learned == shipped
 
@@ -115,7 +114,7 @@ def test_shipped_merges_are_those_the_script_learns(script: ModuleType, tmp_path
 def test_text_cut_at_the_end_token_encodes_the_same(
     script: ModuleType, clip: open_clip.CLIP
 ) -> None:
-    tokens = synth_clip.tokenizer()(['a face with lid tightener.', 'fear'])
+    tokens = small_clip.tokenizer()(['a face with lid tightener.', 'fear'])
     with torch.inference_mode():
         torch.testing.assert_close(
             script.encode_text(clip, tokens), clip.encode_text(tokens), rtol=0, atol=1e-5
@@ -170,7 +169,7 @@ def test_training_resumes_to_the_same_weights(
 def test_names_expressions_of_unseen_identities(script: ModuleType, clip: open_clip.CLIP) -> None:
     """Chance is 14 %; here it is 93 %, and 92 % on the 700 other faces of the provenance."""
     labels, images = _apex_faces(script, per_class=30)
-    prompts = synth_clip.tokenizer()([f'an expression of {name}.' for name in emotions.CLASSES])
+    prompts = small_clip.tokenizer()([f'an expression of {name}.' for name in emotions.CLASSES])
     with torch.inference_mode():
         image = clip.encode_image(script.to_tensor(images), normalize=True)
         text = clip.encode_text(prompts, normalize=True)

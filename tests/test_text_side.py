@@ -25,7 +25,7 @@ from mmaction.structures import ActionDataSample
 import mmdfer  # noqa: F401  registers everything, in the ranks too
 from mmdfer.engine import AccumulationHook
 from mmdfer.models import CLIPRecognizer
-from mmdfer.models.sharded import encode_sharded
+from mmdfer.models.recognizers.sharded_prompts import encode_sharded
 
 CLASSES, SENTENCES, TOKENS = 7, 5, 6  # 35 prompts: two ranks take 18 each, one of them twice
 Clip = dict[str, Any]

@@ -25,8 +25,8 @@ from mmengine.config import Config
 import mmaction
 
 import mmdfer
+from mmdfer.engine.runner.build import build_runner
 from mmdfer.errors import DFERError, one_line_errors
-from mmdfer.launch import build_runner
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / 'tools'

@@ -11,7 +11,7 @@ from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
 from mmdfer.models import FrozenCLIP, packed, towers
-from mmdfer.models.towers import ImageTower
+from mmdfer.models.backbones.fast_towers import ImageTower
 
 ARCHS = ['ViT-B-32-quickgelu', 'ViT-L-14-quickgelu', 'ViT-B-32', 'synth-clip']
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 2e-2}

@@ -24,10 +24,10 @@ import trees
 from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader
 
-from mmdfer.datasets import videos
 from mmdfer.datasets.base import DFERDataset
-from mmdfer.datasets.containers import find_damage
-from mmdfer.datasets.videos import VideoReader
+from mmdfer.datasets.transforms import video_reader as videos
+from mmdfer.datasets.transforms.containers import find_damage
+from mmdfer.datasets.transforms.video_reader import VideoReader
 from mmdfer.errors import DFERError, UnreadableClipError
 
 ROOT = Path(__file__).resolve().parents[1]

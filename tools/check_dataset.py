@@ -13,8 +13,8 @@ import json
 import sys
 from pathlib import Path
 
-from mmdfer.datasets.check import DATASETS, check
-from mmdfer.datasets.disk import MEDIA
+from mmdfer.datasets.licensed.discovery import MEDIA
+from mmdfer.datasets.licensed.verify import DATASETS, check
 from mmdfer.errors import one_line_errors
 from mmdfer.files import write_aside
 

@@ -12,10 +12,11 @@ import argparse
 import json
 from dataclasses import asdict
 
+from mmdfer.cli.flags import add_run_flags
+from mmdfer.engine.runner.config import read_config
 from mmdfer.errors import one_line_errors
 from mmdfer.evaluation.complexity import measure
 from mmdfer.files import write_aside
-from mmdfer.launch import add_run_flags, read_config
 
 
 def parse_args() -> argparse.Namespace:

@@ -21,10 +21,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmdfer.cli.flags import add_bank_flag
 from mmdfer.errors import DFERError, one_line_errors
-from mmdfer.evaluation.folds import PROTOCOL, Fold, save_tables
-from mmdfer.launch import add_bank_flag
-from mmdfer.runs import (
+from mmdfer.evaluation.report import Fold
+from mmdfer.experiments.cross_validation import PROTOCOL, save_tables
+from mmdfer.experiments.runs import (
     check_reports,
     check_settings,
     decisive_settings,

@@ -14,10 +14,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mmdfer.engine import EncodeOnceHook
+from mmdfer.cli.flags import add_bank_flag, add_run_flags
+from mmdfer.engine.runner.build import build_runner
+from mmdfer.engine.runner.config import read_config, use_bank
 from mmdfer.errors import one_line_errors
+from mmdfer.features import EncodeOnceHook
 from mmdfer.files import explain_full_disk
-from mmdfer.launch import add_bank_flag, add_run_flags, build_runner, read_config, use_bank
 
 
 def parse_args() -> argparse.Namespace:

@@ -34,14 +34,13 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmdfer.engine.checkpoint import newest_checkpoint
+from mmdfer.engine.runner.resume import newest_checkpoint
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.evaluation.complexity import Complexity
-from mmdfer.evaluation.folds import PROTOCOL
-from mmdfer.evaluation.leaderboard import Row, Run, save_leaderboard
-from mmdfer.files import check_writable, write_aside
-from mmdfer.model_index import Method, read_methods
-from mmdfer.runs import (
+from mmdfer.experiments.cross_validation import PROTOCOL
+from mmdfer.experiments.leaderboard_tables import Row, Run, save_leaderboard
+from mmdfer.experiments.model_index import Method, read_methods
+from mmdfer.experiments.runs import (
     check_reports,
     check_settings,
     decisive_settings,
@@ -52,6 +51,7 @@ from mmdfer.runs import (
     resume_flag,
     run_command,
 )
+from mmdfer.files import check_writable, write_aside
 
 TOOLS = Path(__file__).resolve().parent
 

@@ -21,7 +21,7 @@ from mmengine.runner import CheckpointLoader
 import mmdfer
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.files import write_aside
-from mmdfer.models.jas import published_keys
+from mmdfer.models.necks.jas import published_keys
 
 # What a reader of the checkpoint needs to know of the run; the rest of its meta stays behind.
 META = ('dataset_meta', 'config_text', 'epoch', 'iter', 'seed', 'mmengine_version')

@@ -13,16 +13,11 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmdfer.cli.flags import add_bank_flag, add_run_flags
+from mmdfer.engine.runner.build import build_runner
+from mmdfer.engine.runner.config import check_checkpoint, read_config, use_bank
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.files import explain_full_disk
-from mmdfer.launch import (
-    add_bank_flag,
-    add_run_flags,
-    build_runner,
-    check_checkpoint,
-    read_config,
-    use_bank,
-)
 
 
 def parse_args() -> argparse.Namespace:

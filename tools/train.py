@@ -15,20 +15,16 @@ from mmengine.device import get_device
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmdfer.engine import AtomicCheckpointHook, BAPHook, EncodeOnceHook
-from mmdfer.engine.checkpoint import check_resumable, newest_checkpoint, settle_resume
-from mmdfer.engine.setup import check_batches, check_stage_hook
-from mmdfer.engine.unwrap import unwrap
+from mmdfer.cli.flags import add_bank_flag, add_run_flags
+from mmdfer.engine import AtomicCheckpointHook, BAPHook
+from mmdfer.engine.hooks.setup_hook import check_batches, check_stage_hook
+from mmdfer.engine.runner.build import build_runner
+from mmdfer.engine.runner.config import check_checkpoint, read_config, use_bank
+from mmdfer.engine.runner.resume import check_resumable, newest_checkpoint, settle_resume
+from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.errors import DFERError, one_line_errors
+from mmdfer.features import EncodeOnceHook
 from mmdfer.files import explain_full_disk
-from mmdfer.launch import (
-    add_bank_flag,
-    add_run_flags,
-    build_runner,
-    check_checkpoint,
-    read_config,
-    use_bank,
-)
 
 
 def parse_args() -> argparse.Namespace:

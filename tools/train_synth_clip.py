@@ -1,6 +1,6 @@
 """Train the small CLIP of the synthetic benchmark, from nothing, on single rendered faces.
 
-    python tools/train_synth_clip.py --out mmdfer/models/synth_clip
+    python tools/train_synth_clip.py --out mmdfer/synthetic/small_clip
 
 writes the architecture, the tokenizer's merges, the weights and their provenance to ``--out``.
 It stands in for OpenAI's CLIP on a machine that cannot download it: an image tower that sees a
@@ -48,8 +48,8 @@ from tqdm import tqdm
 
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.files import write_aside
-from mmdfer.models.synth_clip import ARCH
 from mmdfer.synthetic import emotions, faces
+from mmdfer.synthetic.small_clip import ARCH
 
 # First words of every random stream here; the benchmark's streams start otherwise.
 NAMESPACE = tuple(b'synth-clip')

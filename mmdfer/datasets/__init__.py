@@ -1,30 +1,30 @@
-"""Datasets, their views and their transforms. Importing this package registers them."""
+"""Datasets of dynamic facial expressions and their transforms; importing it registers them."""
 
 from mmdfer.datasets.base import DFERDataset
-from mmdfer.datasets.dfew import DFEW
 from mmdfer.datasets.epochs import EpochIndex, carry_epochs
-from mmdfer.datasets.ferv39k import FERV39k
-from mmdfer.datasets.frames import ClipDecode, ClipInit, SampleSegments
-from mmdfer.datasets.freq_hd import SampleFreqHD
-from mmdfer.datasets.mafw import MAFW
-from mmdfer.datasets.pillow import (
+from mmdfer.datasets.licensed import DFEW, MAFW, FERV39k
+from mmdfer.datasets.synth import SynthDFER
+from mmdfer.datasets.transforms import (
+    ClipDecode,
+    ClipInit,
     PillowColorJitter,
     PillowRandomSizedCrop,
     PillowResize,
     PillowRotate,
+    SampleFreqHD,
+    SampleSegments,
+    SampleTSN,
+    ShuffleFrames,
 )
-from mmdfer.datasets.synth import SynthDFER
-from mmdfer.datasets.transforms import ShuffleFrames
-from mmdfer.datasets.tsn import SampleTSN
 
 __all__ = [
-    'DFEW',
-    'MAFW',
     'ClipDecode',
     'ClipInit',
     'DFERDataset',
+    'DFEW',
     'EpochIndex',
     'FERV39k',
+    'MAFW',
     'PillowColorJitter',
     'PillowRandomSizedCrop',
     'PillowResize',
@@ -34,6 +34,7 @@ __all__ = [
     'SampleTSN',
     'ShuffleFrames',
     'SynthDFER',
+    'carry_epochs',
 ]
 
 carry_epochs()

@@ -19,7 +19,7 @@ from mmaction.datasets import BaseActionDataset
 from mmaction.structures import ActionDataSample
 
 from mmdfer.datasets.epochs import EpochIndex
-from mmdfer.datasets.transforms import ShuffleFrames
+from mmdfer.datasets.transforms.shuffle_frames import ShuffleFrames
 from mmdfer.errors import DFERError, UnreadableClipError
 from mmdfer.files import read_patiently
 

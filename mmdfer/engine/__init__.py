@@ -1,16 +1,17 @@
-"""Hooks around mmengine's Runner; importing this room registers them."""
+"""Hooks, optimizer wrappers and loops for mmengine's Runner; importing it registers them."""
 
-from mmdfer.engine.accumulation import AccumulationHook
-from mmdfer.engine.amp import AutocastOptimWrapper
-from mmdfer.engine.bap import BAPHook
-from mmdfer.engine.checkpoint import AtomicCheckpointHook
-from mmdfer.engine.classes import ClassNamesHook
-from mmdfer.engine.features import EncodeOnceHook
-from mmdfer.engine.logs import RankMeanLogProcessor
-from mmdfer.engine.report import ReportHook
-from mmdfer.engine.setup import SetupHook
-from mmdfer.engine.show import ShowClipsHook
-from mmdfer.engine.unreadable import UnreadableHook
+from mmdfer.engine.hooks import (
+    AccumulationHook,
+    AtomicCheckpointHook,
+    BAPHook,
+    ClassNamesHook,
+    ReportHook,
+    SetupHook,
+    ShowClipsHook,
+    UnreadableHook,
+)
+from mmdfer.engine.optimizers import AutocastOptimWrapper
+from mmdfer.engine.runner import RankMeanLogProcessor
 
 __all__ = [
     'AccumulationHook',
@@ -18,7 +19,6 @@ __all__ = [
     'AutocastOptimWrapper',
     'BAPHook',
     'ClassNamesHook',
-    'EncodeOnceHook',
     'RankMeanLogProcessor',
     'ReportHook',
     'SetupHook',

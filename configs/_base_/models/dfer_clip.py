@@ -4,7 +4,7 @@ From the paper and the authors' code (zengqunzhao/DFER-CLIP): ViT-B/32 with Open
 image tower trains; 8 tokens of each class's own before its description; a transformer of one layer,
 8 heads and MLP 1024 with a class token over 16 frames, whose vectors are not normalised; cosines
 over 0.01; pixels in 0..1 without CLIP's mean and std. Ours: the descriptions
-(mmdfer/models/descriptions.py).
+(mmdfer/models/heads/class_descriptions.py).
 """
 
 model = dict(

@@ -1,0 +1,1 @@
+"""The commands `mmdfer <name>`, one module for each."""

@@ -1,0 +1,249 @@
+"""The Bidirectional Alignment training Paradigm: the stages of training, as data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import Runner
+from torch import nn
+from torch.optim import SGD, Optimizer
+
+from mmaction.registry import HOOKS
+
+from mmdfer.engine.runner.progress import train_loop, unit
+from mmdfer.engine.runner.unwrap import unwrap
+from mmdfer.errors import DFERError
+from mmdfer.models.parameter_patterns import is_named
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training.
+
+    Args:
+        name: The stage's name, for the log and for the modules that change with it.
+        epochs: How long it lasts.
+        trains: Patterns of parameters' names, by the rule of ``is_named``: what trains.
+        grows_at: Epochs, counted from the stage's first, at which a layer joins.
+        newest_only: Whether of the layers that have joined only the newest trains.
+    """
+
+    name: str
+    epochs: int
+    trains: Sequence[str]
+    grows_at: Sequence[int] | None = None
+    newest_only: bool = False
+
+    def joined(self, epoch: int) -> int | None:
+        """How many layers have joined by ``epoch`` of the stage; None where it adds none."""
+        return None if self.grows_at is None else sum(at <= epoch for at in self.grows_at)
+
+    def matches(self, name: str) -> bool:
+        """Whether the stage trains the parameter of this name."""
+        return is_named(name, self.trains)
+
+
+@HOOKS.register_module()
+class BAPHook(Hook):
+    """Switches the stages of training inside one Runner (Align-DFER, Sec. 3.4).
+
+    Before each epoch it sets the stage that the epoch belongs to: what trains, and how many layers
+    have joined. Once, in a stage's first epoch, the optimizer's momentum and gradients are cleared
+    and the modules that change with the stage are told, so that a resume inside a stage repeats
+    nothing. Before each epoch's first step what is frozen is put in eval.
+
+    A module takes part by three methods and a buffer, as JAS does: ``check_stage(name, joins)`` at
+    start-up, ``enter_stage(name)`` once, ``set_stage(name, joined)`` before each epoch, and
+    ``layers``, how many layers of the stage's encoder are at work. What the stage is
+    they keep in buffers, which testing reads: this hook does nothing outside training. Models
+    without such modules (a TSN, say) are frozen and unfrozen all the same.
+
+    Learning rates are the scheduler's: ``CosineRestartLR(periods=[epochs of each stage])``.
+
+    Args:
+        stages: Configs of :class:`Stage`, in order.
+
+    Raises:
+        DFERError: At the start of the run: the epochs do not add up to ``max_epochs``, a regex
+            matches no parameter or only what cannot train, or a stage does not fit a module.
+    """
+
+    def __init__(self, stages: Sequence[dict[str, Any]]) -> None:
+        self.stages = [Stage(**stage) for stage in stages]
+        self._frozen: set[str] | None = None  # what was frozen when built stays so
+
+    def check(self, model: nn.Module, max_epochs: int | None) -> None:
+        """Raise DFERError where the stages do not fit the model or the length of training.
+
+        Args:
+            model: The recognizer.
+            max_epochs: The length of training; None where the training loop counts iterations.
+        """
+        if max_epochs is None:
+            raise DFERError(
+                'BAPHook: its stages last a number of epochs, but train_cfg counts iterations: use '
+                "train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=...)"
+            )
+        epochs = [stage.epochs for stage in self.stages]
+        if sum(epochs) != max_epochs:
+            raise DFERError(
+                f'BAPHook: the stages last {" + ".join(map(str, epochs))} = {sum(epochs)} epochs, '
+                f'train_cfg.max_epochs is {max_epochs}: make them equal'
+            )
+        parameters = dict(unwrap(model).named_parameters())
+        if self._frozen is None:
+            self._frozen = {name for name, p in parameters.items() if not p.requires_grad}
+        for stage in self.stages:
+            for pattern in stage.trains:
+                self._check_pattern(stage, pattern, list(parameters))
+            if any(not 0 <= at < stage.epochs for at in stage.grows_at or ()):
+                raise DFERError(
+                    f'BAPHook: stage {stage.name!r}: grows_at={list(stage.grows_at)} must lie in '
+                    f"0..{stage.epochs - 1}, the stage's epochs"
+                )
+            for module in stage_modules(model):
+                module.check_stage(stage.name, stage.grows_at)
+
+    def _check_pattern(self, stage: Stage, pattern: str, names: list[str]) -> None:
+        matched = {name for name in names if is_named(name, [pattern])}
+        if not matched:
+            raise DFERError(
+                f'BAPHook: stage {stage.name!r}: trains={pattern!r} matches no parameter; '
+                f'their names begin with {", ".join(_beginnings(names))}'
+            )
+        if matched <= self._frozen:
+            raise DFERError(
+                f'BAPHook: stage {stage.name!r}: trains={pattern!r} matches only what is frozen '
+                'when built: name it in backbone.trains too, or it would not be saved'
+            )
+
+    def before_run(self, runner: Runner) -> None:
+        """Check the stages against the model before anything is loaded.
+
+        Raises:
+            DFERError: They do not fit, or the training loop counts iterations.
+        """
+        loop = train_loop(runner)
+        if loop is not None:
+            self.check(runner.model, loop.max_epochs if unit(runner) == 'epoch' else None)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Sets the stage of this epoch, and enters it where it is the stage's first."""
+        index, epoch = self.position(runner.epoch)
+        stage = self.stages[index]
+        if epoch == 0:
+            self._enter(runner, index)
+        joined = stage.joined(epoch)
+        for module in stage_modules(runner.model):
+            module.set_stage(stage.name, joined)
+        self._freeze(runner.model, stage)
+        if epoch == 0:
+            self._report_switch(runner, index)
+        elif epoch in (stage.grows_at or ()):
+            for optimizer in _optimizers(runner):
+                _start_momentum(optimizer)
+            added = len(stage.grows_at)
+            runner.logger.info(f'Stage {stage.name!r}: layer {joined} of {added} joins')
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Puts what is frozen in eval, after the loop has put the model in train."""
+        if batch_idx == 0:
+            for module in unwrap(runner.model).modules():
+                parameters = list(module.parameters())
+                if parameters and not any(p.requires_grad for p in parameters):
+                    module.eval()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Logs the metrics under the stage's name."""
+        if metrics and train_loop(runner) is not None and runner.epoch > 0:
+            index, epoch = self.position(runner.epoch - 1)
+            stage = self.stages[index]
+            runner.logger.info(
+                f'Stage {index + 1}/{len(self.stages)} {stage.name!r}, epoch {epoch + 1}/'
+                f'{stage.epochs}: {_in_words(metrics)}'
+            )
+
+    def position(self, epoch: int) -> tuple[int, int]:
+        """The index of the stage that an epoch of the run belongs to, and its epoch there."""
+        for index, stage in enumerate(self.stages):
+            if epoch < stage.epochs:
+                return index, epoch
+            epoch -= stage.epochs
+        raise DFERError(f'BAPHook: the run is {epoch + 1} epochs longer than its stages')
+
+    def _enter(self, runner: Runner, index: int) -> None:
+        """Momentum and gradients anew, and what modules do when the stage begins."""
+        for optimizer in _optimizers(runner):
+            optimizer.state.clear()
+            optimizer.zero_grad(set_to_none=True)
+        for module in stage_modules(runner.model):
+            module.enter_stage(self.stages[index].name)
+
+    def _freeze(self, model: nn.Module, stage: Stage) -> None:
+        """Only what the stage trains requires a gradient."""
+        newest = max((int(m.layers) - 1 for m in stage_modules(model)), default=None)
+        for name, parameter in unwrap(model).named_parameters():
+            layer = re.search(r'\.layers\.(\d+)\.', name)
+            older = stage.newest_only and layer and newest not in (None, int(layer[1]))
+            trains = stage.matches(name) and name not in self._frozen and not older
+            parameter.requires_grad_(trains)
+
+    def _report_switch(self, runner: Runner, index: int) -> None:
+        """Logs what trains, and the metrics before and after the switch."""
+        stage, model = self.stages[index], unwrap(runner.model)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        runner.logger.info(
+            f'Stage {index + 1}/{len(self.stages)} {stage.name!r} begins: {stage.epochs} epochs, '
+            f'trains {trained:,} parameters ({", ".join(stage.trains)})'
+        )
+        if index > 0 and runner._val_loop is not None:
+            runner.logger.info(f'On entering stage {stage.name!r}: {_in_words(_evaluate(runner))}')
+
+
+@torch.no_grad()
+def _evaluate(runner: Runner) -> dict[str, float]:
+    """The validation metrics of the model as it stands, outside the validation loop's hooks."""
+    loop = runner.val_loop
+    runner.model.eval()
+    for batch in loop.dataloader:
+        loop.evaluator.process(data_samples=runner.model.val_step(batch), data_batch=batch)
+    return loop.evaluator.evaluate(len(loop.dataloader.dataset))
+
+
+def _optimizers(runner: Runner) -> list[Optimizer]:
+    wrapper = runner.optim_wrapper
+    several = isinstance(wrapper, OptimWrapperDict)
+    return [single.optimizer for single in (wrapper.values() if several else [wrapper])]
+
+
+def _start_momentum(optimizer: Optimizer) -> None:
+    """Gives what has just joined the momentum that it starts from anyway, zero.
+
+    torch's fused SGD fails where some parameters have momentum and others do not.
+    """
+    for group in optimizer.param_groups:
+        for parameter in (
+            group['params'] if isinstance(optimizer, SGD) and group['momentum'] else ()
+        ):
+            if parameter.requires_grad and parameter not in optimizer.state:
+                optimizer.state[parameter]['momentum_buffer'] = torch.zeros_like(parameter)
+
+
+def _in_words(metrics: dict[str, float]) -> str:
+    return ', '.join(f'{k} {v:.2f}' for k, v in metrics.items() if isinstance(v, (int, float)))
+
+
+def stage_modules(model: nn.Module) -> list[nn.Module]:
+    """List the modules that change with the stage of training."""
+    return [m for m in unwrap(model).modules() if hasattr(m, 'set_stage')]
+
+
+def _beginnings(names: Sequence[str]) -> list[str]:
+    """The first two parts of each name, once."""
+    return list(dict.fromkeys('.'.join(name.split('.')[:2]) for name in names))

@@ -1,0 +1,1 @@
+"""Training many runs and comparing them: folds, seeds and methods."""

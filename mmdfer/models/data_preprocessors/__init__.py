@@ -1,0 +1,7 @@
+"""Data preprocessors."""
+
+from mmdfer.models.data_preprocessors.clip_preprocessor import CLIPDataPreprocessor
+
+__all__ = [
+    'CLIPDataPreprocessor',
+]
