@@ -10,7 +10,9 @@ import torch
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
-from mmdfer.models import FrozenCLIP, packed, towers
+from mmdfer.models import FrozenCLIP
+from mmdfer.models.backbones import fast_towers as towers
+from mmdfer.models.backbones import packed_linear as packed
 from mmdfer.models.backbones.fast_towers import ImageTower
 
 ARCHS = ['ViT-B-32-quickgelu', 'ViT-L-14-quickgelu', 'ViT-B-32', 'synth-clip']
