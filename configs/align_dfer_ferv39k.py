@@ -11,7 +11,7 @@ From the paper: the parts and their sizes, the stages and their epochs, SGD with
 
 _base_ = [
     '_base_/models/align_dfer.py',
-    '_base_/datasets/ferv39k.py',
+    '_base_/datasets/ferv39k_encoded.py',
     '_base_/schedules/bap_100e.py',
     '_base_/default_runtime.py',
 ]

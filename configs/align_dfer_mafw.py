@@ -13,7 +13,7 @@ From the paper: the parts and their sizes, the stages and their epochs, SGD with
 
 _base_ = [
     '_base_/models/align_dfer.py',
-    '_base_/datasets/mafw.py',
+    '_base_/datasets/mafw_encoded.py',
     '_base_/schedules/bap_100e.py',
     '_base_/default_runtime.py',
 ]

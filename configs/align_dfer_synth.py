@@ -10,7 +10,7 @@ From the paper: the parts, S = 16, T = 64, the stages and what each trains, SGD 
 batch 64. Ours: the rates, the epochs, weight decay, and all that configs/_base_ says is ours.
 """
 
-_base_ = ['_base_/datasets/synth.py', '_base_/default_runtime.py']
+_base_ = ['_base_/datasets/synth_encoded.py', '_base_/default_runtime.py']
 
 model = dict(
     type='CLIPRecognizer',
@@ -36,10 +36,7 @@ stages = [
         grows_at=[0, 4],
     ),
 ]
-custom_hooks = [
-    dict(type='BAPHook', stages=stages),
-    dict(type='EncodeOnceHook'),
-]
+custom_hooks = [dict(type='BAPHook', stages=stages)]
 default_hooks = dict(report=dict(baselines=True))
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=sum(epochs.values()), val_interval=2)
 val_cfg = dict(type='ValLoop')

@@ -17,6 +17,7 @@
 - `resume_early_stopping`: EarlyStoppingHook forgets on resume what it has counted, and builds the
   training loop for a test.
 - `hand_backbone_to_preprocessor`: a preprocessor cannot know what its recognizer's weights expect.
+- `hand_model_to_datasets`: a dataset cannot know which model it will be read by.
 - `pass_on_data_root`: a `data_root` on the command line reaches no loader.
 - `find_own_configs`: mmengine reads `package::config` of OpenMMLab's own packages alone.
 - `init_cpu_ranks`: ranks want CUDA, in both mmengines; called by our tools, not by `apply`.
@@ -89,6 +90,7 @@ def apply() -> None:
     compare_our_metrics()
     resume_early_stopping()
     hand_backbone_to_preprocessor()
+    hand_model_to_datasets()
     pass_on_data_root()
     find_own_configs()
 
@@ -593,6 +595,47 @@ def hand_backbone_to_preprocessor() -> None:
             self.data_preprocessor.adopt(self.backbone)
 
     BaseRecognizer.__init__ = build
+
+
+def hand_model_to_datasets() -> None:
+    """Patch mmengine's Runner to give EncodedClips the encoder of the model that it feeds.
+
+    mmengine builds datasets without a word about the model. An EncodedClips in a loader's config,
+    however deep in wrappers, that has no `encoder` takes the config of the model's backbone and
+    preprocessor.
+    """
+    upstream = Runner.__init__
+    if hasattr(upstream, '__wrapped__'):
+        return
+
+    @functools.wraps(upstream)
+    def build(self: Runner, model: Any, *args: Any, **kwargs: Any) -> None:
+        upstream(self, model, *args, **kwargs)
+        config = model if isinstance(model, dict) else self.cfg.get('model')
+        if not (isinstance(config, dict) and isinstance(config.get('backbone'), dict)):
+            return
+        encoder = dict(
+            backbone=config['backbone'], data_preprocessor=config.get('data_preprocessor')
+        )
+        for loader in ('_train_dataloader', '_val_dataloader', '_test_dataloader'):
+            setattr(self, loader, _with_encoder(getattr(self, loader), encoder))
+
+    Runner.__init__ = build
+
+
+def _with_encoder(part: Any, encoder: dict) -> Any:
+    """Return a loader's config in which each EncodedClips has an encoder."""
+    if isinstance(part, (list, tuple)):
+        return type(part)(_with_encoder(item, encoder) for item in part)
+    if not isinstance(part, dict):
+        return part
+    kind = part.get('type')
+    if getattr(kind, '__name__', kind) == 'EncodedClips':
+        return dict(part, encoder=part.get('encoder') or encoder)
+    copy = part.copy()
+    for key, value in part.items():
+        copy[key] = _with_encoder(value, encoder)
+    return copy
 
 
 # ---------------------------------------------------------------- ranks

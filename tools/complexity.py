@@ -13,7 +13,7 @@ import json
 from dataclasses import asdict
 
 from mmdfer.cli.flags import add_run_flags
-from mmdfer.engine.runner.config import read_config
+from mmdfer.engine.runner.config import read_config, without_features
 from mmdfer.errors import one_line_errors
 from mmdfer.evaluation.complexity import measure
 from mmdfer.files import write_aside
@@ -32,7 +32,8 @@ def main() -> None:
     """Measures."""
     args = parse_args()
     with one_line_errors():
-        figures = asdict(measure(read_config(args)))
+        cfg = read_config(args)
+        figures = asdict(measure(cfg, without_features(cfg.test_dataloader.dataset)))
     text = json.dumps(figures, indent=1)
     if args.out is not None:
         with write_aside(args.out) as aside:

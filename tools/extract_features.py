@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from mmaction.registry import DATASETS
+
 from mmdfer.cli.flags import add_bank_flag, add_run_flags
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.engine.runner.config import read_config, use_bank
 from mmdfer.errors import one_line_errors
-from mmdfer.features import EncodeOnceHook
 from mmdfer.files import explain_full_disk
 
 
@@ -39,11 +40,12 @@ def main() -> None:
         use_bank(cfg, args.bank or True)
         with explain_full_disk(cfg.work_dir):
             runner = build_runner(cfg)
-            (hook,) = [hook for hook in runner.hooks if isinstance(hook, EncodeOnceHook)]
-            loops = [runner.train_loop, runner.val_loop]
+            loaders = [runner._train_dataloader, runner._val_dataloader]
             if cfg.get('test_dataloader') != cfg.get('val_dataloader'):
-                loops.append(runner.test_loop)
-            hook.serve(runner, loops)
+                loaders.append(runner._test_dataloader)
+            for loader in loaders:
+                if loader is not None:
+                    DATASETS.build(loader['dataset']).full_init()
 
 
 if __name__ == '__main__':

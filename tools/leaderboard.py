@@ -34,6 +34,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmdfer.engine.runner.config import uses_features
 from mmdfer.engine.runner.resume import newest_checkpoint
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.evaluation.complexity import Complexity
@@ -74,9 +75,8 @@ class Entry:
 
     @property
     def bank(self) -> bool:
-        """Whether the image tower is frozen, which a config says by its EncodeOnceHook."""
-        hooks = self.cfg.get('custom_hooks') or ()
-        return any('EncodeOnceHook' in str(hook['type']) for hook in hooks)
+        """Return whether the method trains on features, which are encoded before."""
+        return uses_features(self.cfg)
 
     @property
     def epochs(self) -> int:

@@ -15,7 +15,7 @@ from mmengine.config import Config
 
 from mmdfer.cli.flags import add_bank_flag, add_run_flags
 from mmdfer.engine.runner.build import build_runner
-from mmdfer.engine.runner.config import check_checkpoint, read_config, use_bank
+from mmdfer.engine.runner.config import check_checkpoint, read_config, use_bank, without_features
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.files import explain_full_disk
 
@@ -54,6 +54,11 @@ def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
     cfg.load_from, cfg.resume = args.checkpoint, False
     use_bank(cfg, args.bank)
     if args.show or args.show_dir is not None:
+        if args.bank is not None:
+            raise DFERError(
+                '--show and --show-dir draw frames, which a bank lacks: leave --bank out'
+            )
+        cfg.test_dataloader.dataset = without_features(cfg.test_dataloader.dataset)
         cfg.default_hooks.visualization = dict(
             type='ShowClipsHook',
             out_dir=args.show_dir,

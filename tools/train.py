@@ -21,9 +21,7 @@ from mmdfer.engine.hooks.setup_hook import check_batches, check_stage_hook
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.engine.runner.config import check_checkpoint, read_config, use_bank
 from mmdfer.engine.runner.resume import check_resumable, newest_checkpoint, settle_resume
-from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.errors import DFERError, one_line_errors
-from mmdfer.features import EncodeOnceHook
 from mmdfer.files import explain_full_disk
 
 
@@ -117,8 +115,6 @@ def check_stages(runner: Runner) -> None:
     for hook in runner.hooks:
         if isinstance(hook, BAPHook):
             hook.check(runner.model, runner.cfg.train_cfg.get('max_epochs'))
-        if isinstance(hook, EncodeOnceHook):
-            hook.check(unwrap(runner.model))
 
 
 def settle_stock_resume(runner: Runner) -> None:

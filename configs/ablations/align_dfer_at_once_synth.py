@@ -15,7 +15,6 @@ epochs = sum(_base_.epochs.values())
 trains = [r'cls_head\.tokens', r'neck\.joint_encoder\.']
 custom_hooks = [
     dict(type='BAPHook', stages=[dict(name='joint', epochs=epochs, trains=trains)]),
-    dict(type='EncodeOnceHook'),
 ]
 param_scheduler = [
     dict(

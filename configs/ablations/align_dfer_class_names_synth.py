@@ -23,4 +23,4 @@ model = dict(
 stages = _base_.stages
 stages[0]['trains'] = [r'neck\.text_encoder\.']
 stages[2]['trains'] = [r'neck\.joint_encoder\.']
-custom_hooks = [dict(type='BAPHook', stages=stages), dict(type='EncodeOnceHook')]
+custom_hooks = [dict(type='BAPHook', stages=stages)]

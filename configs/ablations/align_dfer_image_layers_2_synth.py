@@ -14,4 +14,4 @@ _base_ = ['../align_dfer_synth.py']
 model = dict(neck=dict(image_layers=2))
 stages = _base_.stages
 stages[1]['grows_at'] = [0, 4]
-custom_hooks = [dict(type='BAPHook', stages=stages), dict(type='EncodeOnceHook')]
+custom_hooks = [dict(type='BAPHook', stages=stages)]

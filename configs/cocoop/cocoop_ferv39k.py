@@ -11,7 +11,7 @@ The files under _base_ say what is the paper's and what is ours.
 
 _base_ = [
     '../_base_/models/cocoop.py',
-    '../_base_/datasets/ferv39k.py',
+    '../_base_/datasets/ferv39k_encoded.py',
     '../_base_/schedules/prompts_50e.py',
     '../_base_/default_runtime.py',
 ]

@@ -12,7 +12,7 @@ The files under _base_ say what is the paper's and what is ours.
 
 _base_ = [
     '../_base_/models/coop.py',
-    '../_base_/datasets/dfew.py',
+    '../_base_/datasets/dfew_encoded.py',
     '../_base_/schedules/prompts_50e.py',
     '../_base_/default_runtime.py',
 ]

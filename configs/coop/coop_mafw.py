@@ -13,7 +13,7 @@ The files under _base_ say what is the paper's and what is ours.
 
 _base_ = [
     '../_base_/models/coop.py',
-    '../_base_/datasets/mafw.py',
+    '../_base_/datasets/mafw_encoded.py',
     '../_base_/schedules/prompts_50e.py',
     '../_base_/default_runtime.py',
 ]

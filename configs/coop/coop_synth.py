@@ -10,7 +10,7 @@ under _base_ call ours.
 
 _base_ = [
     '../_base_/models/coop.py',
-    '../_base_/datasets/synth.py',
+    '../_base_/datasets/synth_encoded.py',
     '../_base_/schedules/prompts_50e.py',
     '../_base_/default_runtime.py',
 ]

@@ -7,19 +7,16 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from mmengine.logging import MessageHub
-from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from mmaction.datasets import BaseActionDataset
-from mmaction.structures import ActionDataSample
 
 from mmdfer.datasets.epochs import EpochIndex
-from mmdfer.datasets.transforms.shuffle_frames import ShuffleFrames
 from mmdfer.errors import DFERError, UnreadableClipError
 from mmdfer.files import read_patiently
 
@@ -55,9 +52,6 @@ class DFERDataset(BaseActionDataset):
         args, kwargs: As for BaseActionDataset.
 
     Attributes:
-        vectors: (rows, V, views of the test pipeline, T, D) frame vectors, once a hook has encoded
-            them: the pipeline is then no longer run, but for its ShuffleFrames.
-        rows: (clips,) the row of each clip in ``vectors``; None where these are in order.
         unreadable: (clips,) int32, shared with the workers: how many pictures of each clip that
             were asked for could not be read, ``LOST`` where the whole clip could not.
     """
@@ -76,10 +70,7 @@ class DFERDataset(BaseActionDataset):
         **kwargs: Any,
     ) -> None:
         self.num_views, self.seed, self.pipeline_config = num_views, seed, list(pipeline)
-        self.vectors: Tensor | None = None
-        self.rows: Tensor | None = None
         self._seeds: dict[int, int] = {}
-        self._samples: dict[int, ActionDataSample] = {}
         super().__init__(ann_file, pipeline, *args, **kwargs)
 
     def full_init(self) -> None:
@@ -92,6 +83,10 @@ class DFERDataset(BaseActionDataset):
     def source(self) -> dict[str, Any]:
         """What tells this dataset's clips from others of the same names; JSON values."""
         return dict(dataset=self.metainfo.get('dataset', type(self).__name__))
+
+    def other_splits(self) -> list[DFERDataset]:
+        """Return the clips that this fold leaves to another split, as datasets; none by default."""
+        return []
 
     def clip_names(self) -> list[str]:
         """The name of each clip within the dataset."""
@@ -113,28 +108,20 @@ class DFERDataset(BaseActionDataset):
 
     def prepare_data(self, idx: int) -> dict[str, Any]:
         """Reads the view of clip ``idx`` that the epoch shows."""
-        return self.read_view(int(idx), self._view_of(idx))
-
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Reads a batch, which torch's DataLoader asks for whole: vectors in one gather."""
-        if self.vectors is None:
-            return [self[index] for index in indices]
-        return self._read_vectors([(int(index), self._view_of(index)) for index in indices])
+        return self.read_view(int(idx), self.view_of(idx))
 
     def read_view(self, index: int, view: int) -> dict[str, Any]:
         """Reads one view of one clip; in training, of the next clip where it cannot be read.
 
         Returns:
-            ``inputs``, uint8 (views, 3, T, H, W) or encoded (views, T, D), and ``data_samples``.
+            ``inputs``, uint8 (views, 3, T, H, W), and ``data_samples``.
 
         Raises:
             UnreadableClipError: In test mode; in training if no clip can be read.
             DFERError: The video is decoded to a wrong shape.
         """
-        if self.vectors is not None:
-            return self._read_vectors([(index, view)])[0]
         while True:
-            clip = self._standing_in(index)
+            clip = self.standing_in(index)
             try:
                 data, unreadable = self.read_frames(self.get_data_info(clip), view)
             except UnreadableClipError:
@@ -183,40 +170,12 @@ class DFERDataset(BaseActionDataset):
             )
         return data, len(unreadable)
 
-    def _read_vectors(self, shown: list[tuple[int, int]]) -> list[dict[str, Any]]:
-        """The items of a batch of (clip, view): one gather, and samples that are packed once.
+    def standing_in(self, index: int) -> int:
+        """Return the clip itself; in training the next one that is not lost.
 
-        The samples are the same objects each time: the model's preprocessor copies them.
+        Raises:
+            UnreadableClipError: All clips are lost.
         """
-        clips = [self._standing_in(index) for index, _ in shown]
-        rows = np.array(clips) if self.rows is None else self.rows.numpy()[clips]
-        places = rows * self.vectors.shape[1] + np.array([view for _, view in shown])
-        # By numpy: torch's threads would take longer to meet than the copy lasts.
-        vectors = np.take(self.vectors.flatten(0, 1).numpy(), places, axis=0)
-        vectors = torch.from_numpy(vectors)  # (B, views, T, D)
-        for transform in self.pipeline.transforms:
-            if isinstance(transform, ShuffleFrames):
-                vectors = torch.stack(
-                    [
-                        v[:, transform.order(self.get_data_info(clip)['filename'], v.shape[1])]
-                        for v, clip in zip(vectors, clips, strict=True)
-                    ]
-                )
-        return [
-            dict(inputs=v, data_samples=self._sample(clip))
-            for v, clip in zip(vectors.unbind(), clips, strict=True)
-        ]
-
-    def _sample(self, index: int) -> ActionDataSample:
-        if index not in self._samples:
-            packed = self.pipeline.transforms[-1](
-                dict(self.get_data_info(index), imgs=torch.empty(0))
-            )
-            self._samples[index] = packed['data_samples']
-        return self._samples[index]
-
-    def _standing_in(self, index: int) -> int:
-        """The clip itself; in training the next one that is not lost."""
         lost = self.unreadable.numpy()
         if self.test_mode or lost[index] != self.LOST:
             return index
@@ -225,7 +184,12 @@ class DFERDataset(BaseActionDataset):
                 return clip
         raise UnreadableClipError(f'{self.ann_file}: none of its {len(self)} clips can be read')
 
-    def _view_of(self, index: int) -> int:
+    def view_of(self, index: int) -> int:
+        """Return the number of the view that an index shows, which carries the epoch.
+
+        Raises:
+            DFERError: The index does not carry the epoch, and a worker does not learn of it.
+        """
         if isinstance(index, EpochIndex):
             return self.view_at(int(index), index.epoch)
         return self.view_at(int(index), 0 if self.test_mode else _epoch_of_run())
@@ -234,6 +198,24 @@ class DFERDataset(BaseActionDataset):
         if index not in self._seeds:
             self._seeds[index] = _seed_of(self.get_data_info(index))
         return self._seeds[index]
+
+
+D = TypeVar('D')
+
+
+def find_datasets(dataset: Any, kind: type[D]) -> Iterator[D]:
+    """Yield the datasets of a class among a dataset and what it wraps.
+
+    Args:
+        dataset: A dataset, or a wrapper such as mmengine's RepeatDataset or ConcatDataset.
+        kind: The class. What a dataset of this class wraps is not looked into.
+    """
+    if isinstance(dataset, kind):
+        yield dataset
+        return
+    for inner in getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]:
+        if inner is not None:
+            yield from find_datasets(inner, kind)
 
 
 def _epoch_of_run() -> int:

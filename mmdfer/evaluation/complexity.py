@@ -50,11 +50,16 @@ class Complexity:
     machine: str
 
 
-def measure(cfg: Config) -> Complexity:
-    """Builds the model of a config, untrained, and measures it on the test set's first clip."""
+def measure(cfg: Config, dataset: dict) -> Complexity:
+    """Build the model of a config, untrained, and measure it on the first clip of a dataset.
+
+    Args:
+        cfg: The whole config.
+        dataset: Config of the test set, which shows frames.
+    """
     init_default_scope(cfg.get('default_scope', 'mmaction'))
     model = MODELS.build(cfg.model).to(get_device()).eval()
-    clip = DATASETS.build(cfg.test_dataloader.dataset)[0]
+    clip = DATASETS.build(dataset)[0]
     first, further = flops(model, clip)
     parameters = list(model.parameters())
     return Complexity(

@@ -1,7 +1,6 @@
 """Frame features of a frozen CLIP: computing, storing and serving them."""
 
-from mmdfer.features.extraction import EncodeOnceHook
+from mmdfer.features.encoded_clips import EncodedClips
+from mmdfer.features.encoder import FeatureEncoder, release_encoders
 
-__all__ = [
-    'EncodeOnceHook',
-]
+__all__ = ['EncodedClips', 'FeatureEncoder', 'release_encoders']

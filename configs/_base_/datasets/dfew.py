@@ -6,7 +6,7 @@ is there. ``media='frames16'`` reads the folder of 16 frames each, whose figures
 other figures, and ``media='videos'`` the whole clips of film. ``fold`` is one of five:
 ``tools/cross_validate.py`` runs all.
 
-From the paper: batch 64. Ours: eight views of each training clip, each encoded once; what a view
+From the paper: batch 64. Ours: eight views of each training clip, in turn; what a view
 is, ``_base_/views/faces_224.py`` says.
 """
 
@@ -21,7 +21,7 @@ num_classes = 7
 
 train_dataloader = dict(
     batch_size=64,
-    num_workers=0,  # training reads vectors; the frames are decoded by EncodeOnceHook's workers
+    num_workers=4,
     sampler=dict(type='DefaultSampler', shuffle=True),
     drop_last=True,  # under clipped steps a few clips would weigh as much as a whole batch
     dataset=dict(
@@ -36,7 +36,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=64,
-    num_workers=0,
+    num_workers=4,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='DFEW',

@@ -5,7 +5,7 @@
 is there. ``media='videos'`` reads the whole clips, ``scenes=[...]`` some of the 22
 scenes.
 
-From the paper: batch 64. Ours: eight views of each training clip, each encoded once; what a view
+From the paper: batch 64. Ours: eight views of each training clip, in turn; what a view
 is, ``_base_/views/faces_224.py`` says.
 """
 
@@ -20,7 +20,7 @@ num_classes = 7
 
 train_dataloader = dict(
     batch_size=64,
-    num_workers=0,  # training reads vectors; the frames are decoded by EncodeOnceHook's workers
+    num_workers=4,
     sampler=dict(type='DefaultSampler', shuffle=True),
     drop_last=True,  # under clipped steps a few clips would weigh as much as a whole batch
     dataset=dict(
@@ -34,7 +34,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=64,
-    num_workers=0,
+    num_workers=4,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='FERV39k',

@@ -4,7 +4,7 @@
 tune on (``docs/synthetic.md``).
 
 Ours, all of it: the frames, one of each segment, random in training and central in testing; four
-views of each training clip, each encoded once; batch 64, as Align-DFER has it.
+views of each training clip, in turn; batch 64, as Align-DFER has it.
 """
 
 # mmengine's {{$...}} breaks on the backslashes of a Windows path, and an `import os` makes mmengine
@@ -36,7 +36,7 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=64,
-    num_workers=0,  # training reads vectors; the frames are decoded by EncodeOnceHook's workers
+    num_workers=2,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='SynthDFER',
@@ -48,7 +48,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=64,
-    num_workers=0,
+    num_workers=2,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='SynthDFER',

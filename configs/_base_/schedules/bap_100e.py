@@ -21,10 +21,7 @@ stages = [
         grows_at=[0, 10],
     ),
 ]
-custom_hooks = [
-    dict(type='BAPHook', stages=stages),
-    dict(type='EncodeOnceHook'),
-]
+custom_hooks = [dict(type='BAPHook', stages=stages)]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=sum(epochs.values()), val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -4,7 +4,6 @@ From the papers of CoOp and CoCoOp: SGD at 2e-3 with a cosine. Ours: 50 epochs, 
 decay, no warm-up; batch 64 (in the dataset's file).
 """
 
-custom_hooks = [dict(type='EncodeOnceHook')]
 max_epochs = 50
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type='ValLoop')

@@ -7,6 +7,7 @@ folders on disk (disk.py) ─ id, path┘
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -151,6 +152,22 @@ class ListedDataset(DFERDataset):
     def source(self) -> dict[str, Any]:
         """The dataset, and as what its clips lie."""
         return {**super().source, 'media': self.media}
+
+    def other_splits(self) -> list[DFERDataset]:
+        """Return the clips of the fold that the other split holds.
+
+        They are read as training clips: one that is missing on disk is left out. There are none
+        where the label file was given by hand, which says nothing of another one.
+        """
+        if not self.FOLDS or self.ann_file:
+            return []
+        other = copy.copy(self)
+        other.split = 'test' if self.split == 'train' else 'train'
+        other.test_mode = other._fully_initialized = False
+        other._seeds = {}
+        other._metainfo = copy.deepcopy(self.METAINFO)
+        other.full_init()
+        return [other]
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Reads the labels, finds the clips, and puts the two together."""

@@ -26,13 +26,23 @@ class ShuffleFrames(BaseTransform):
         self.seed = seed
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Permutes ``frame_inds`` (num_clips * clip_len,) within each of the ``num_clips``."""
-        order = self.order(results['filename'], results['clip_len'])
+        """Permute the frames of a clip.
+
+        Args:
+            results: With ``filename``, and either ``frame_inds`` (num_clips * clip_len,), which
+                are permuted within each of the ``num_clips``, or frame ``features``
+                (num_clips, T, D), which are permuted likewise.
+        """
+        if 'features' in results:
+            features = results['features']
+            results['features'] = features[:, self._order(results['filename'], features.shape[1])]
+            return results
+        order = self._order(results['filename'], results['clip_len'])
         frames = np.asarray(results['frame_inds']).reshape(results['num_clips'], -1)
         results['frame_inds'] = frames[:, order].reshape(-1)
         return results
 
-    def order(self, filename: str, length: int) -> np.ndarray:
-        """The order (length,) in which a clip's frames are put; also that of their vectors."""
+    def _order(self, filename: str, length: int) -> np.ndarray:
+        """Return the order (length,) in which a clip's frames are put."""
         clip = zlib.crc32(Path(filename).name.encode())
         return np.random.default_rng((self.seed, clip)).permutation(length)

@@ -4,6 +4,7 @@ from mmdfer.engine.hooks.accumulation_hook import AccumulationHook
 from mmdfer.engine.hooks.bap_hook import BAPHook
 from mmdfer.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mmdfer.engine.hooks.class_names_hook import ClassNamesHook
+from mmdfer.engine.hooks.renamed_hooks import EncodeOnceHook
 from mmdfer.engine.hooks.report_hook import ReportHook
 from mmdfer.engine.hooks.setup_hook import SetupHook
 from mmdfer.engine.hooks.show_clips_hook import ShowClipsHook
@@ -14,6 +15,7 @@ __all__ = [
     'AtomicCheckpointHook',
     'BAPHook',
     'ClassNamesHook',
+    'EncodeOnceHook',
     'ReportHook',
     'SetupHook',
     'ShowClipsHook',

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine import dist
+from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
@@ -18,15 +19,15 @@ from torch.utils.data import DataLoader
 from mmaction.registry import HOOKS
 
 from mmdfer.datasets import DFERDataset
+from mmdfer.datasets.base import find_datasets
 from mmdfer.datasets.transforms.shuffle_frames import ShuffleFrames
-from mmdfer.engine.hooks.unreadable_hook import dfer_parts
 from mmdfer.engine.runner.progress import Unit, progress, unit
 from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.baselines import PROBE_FOLDS, fit_probe, mean_vectors, zero_shot
 from mmdfer.evaluation.metrics import DFERMetric, war_uar_of_labels
 from mmdfer.evaluation.report import read_fold
-from mmdfer.features.extraction import stack_vectors
+from mmdfer.features import EncodedClips
 from mmdfer.files import write_aside
 from mmdfer.models import FrozenCLIP
 
@@ -44,7 +45,7 @@ class ReportHook(Hook):
 
     With ``baselines`` the table also holds what the same frozen CLIP gives without training
     (zero-shot on mean frame vectors, and logistic regression on them), and the last epoch on frames
-    in random order. They need the vectors of an EncodeOnceHook; without these the report is written
+    in random order. They need both sets in EncodedClips; without it the report is written
     without the baselines, with a warning.
 
     A run that counts iterations (IterBasedTrainLoop) is reported by iteration in place of epoch.
@@ -120,11 +121,11 @@ class ReportHook(Hook):
         if validate:
             runner.val_loop.run()
         if report and self.history and dist.is_main_process():
-            self._report(runner, path, idle)
+            self._report(runner, path)
 
-    def _report(self, runner: Runner, path: Path, idle: bool) -> None:
+    def _report(self, runner: Runner, path: Path) -> None:
         last, best = max(self.history), self._best(runner)
-        missing = _why_no_baselines(runner, idle) if self.baselines else None
+        missing = _why_no_baselines(runner) if self.baselines else None
         if missing is not None:
             runner.logger.warning(f'{path}: written without the baselines: {missing}')
         baselines = self.baselines and missing is None
@@ -174,7 +175,7 @@ class ReportHook(Hook):
     def _baselines(self, runner: Runner) -> dict[str, Scores]:
         """Score zero-shot CLIP and logistic regression on mean frame vectors."""
         model, test = unwrap(runner.model), runner.val_dataloader.dataset
-        parts = list(dfer_parts(runner.train_dataloader.dataset))
+        parts = list(find_datasets(runner.train_dataloader.dataset, EncodedClips))
         vectors, truth = _means(test), _column(test, 'label')
         guess = zero_shot(model.backbone, vectors, test.metainfo['classes'], self.prompt)
         probe = fit_probe(
@@ -193,7 +194,7 @@ class ReportHook(Hook):
         """The last epoch's scores, as ``tools/test.py --shuffle-frames`` gives them."""
         dataset = runner.val_dataloader.dataset
         # All clips on this rank: the run's own loader has its share of them only.
-        loader = DataLoader(dataset, runner.val_dataloader.batch_size, collate_fn=stack_vectors)
+        loader = DataLoader(dataset, runner.val_dataloader.batch_size, collate_fn=pseudo_collate)
         model = unwrap(runner.model).eval()
         dataset.pipeline.transforms.insert(0, ShuffleFrames(seed=0))
         try:
@@ -205,33 +206,34 @@ class ReportHook(Hook):
         return war_uar_of_labels(predicted, _column(dataset, 'label'))
 
 
-def _means(dataset: DFERDataset) -> Tensor:
-    """The mean vector (clips, D) of each clip, over views and frames; in portions, for a bank."""
-    rows = torch.arange(len(dataset)) if dataset.rows is None else dataset.rows
-    return torch.cat([mean_vectors(dataset.vectors[part].float()) for part in rows.split(256)])
+def _means(dataset: EncodedClips) -> Tensor:
+    """Return the mean vector (clips, D) of each clip over views and frames.
+
+    The features are read in portions, since those of a bank are a file.
+    """
+    portions = dataset.rows.split(256)
+    return torch.cat([mean_vectors(dataset.features[rows].float()) for rows in portions])
 
 
-def _why_no_baselines(runner: Runner, idle: bool) -> str | None:
+def _why_no_baselines(runner: Runner) -> str | None:
     """Say what the baselines lack; None where they can be computed."""
-    if idle:
-        return 'no vectors are encoded when nothing is left to train'
     if not isinstance(unwrap(runner.model).backbone, FrozenCLIP):
         return 'they are those of a CLIP backbone'
     train, test = runner.train_dataloader.dataset, runner.val_dataloader.dataset
-    for kind, whole, parts in (
-        ('training', train, list(dfer_parts(train))),
-        # The frames are shuffled, and the labels read, in one dataset that is not wrapped.
-        ('validation', test, [test] if isinstance(test, DFERDataset) else []),
-    ):
-        if not parts or any(part.vectors is None for part in parts):
-            return f'the {kind} set ({type(whole).__name__}) has no vectors from an EncodeOnceHook'
-    labels = np.concatenate([_column(part, 'label') for part in dfer_parts(train)])
+    parts = list(find_datasets(train, EncodedClips))
+    encoded = [part.dataset for part in parts]
+    if not parts or any(clips not in encoded for clips in find_datasets(train, DFERDataset)):
+        return f'the training set ({type(train).__name__}) is not in EncodedClips'
+    # The frames are shuffled, and the labels read, in one dataset that is not wrapped further.
+    if not isinstance(test, EncodedClips):
+        return f'the validation set ({type(test).__name__}) is not in EncodedClips'
+    labels = np.concatenate([_column(part, 'label') for part in parts])
     if len(labels) < PROBE_FOLDS or len(set(labels)) < 2:
         return 'the training set is too small for a logistic regression'
     return None
 
 
-def _identities(parts: list[DFERDataset]) -> np.ndarray:
+def _identities(parts: list[EncodedClips]) -> np.ndarray:
     """Return who is seen in each training clip (N,).
 
     Where the annotation does not say so of all clips, or names too few people to hold some out,
@@ -242,7 +244,7 @@ def _identities(parts: list[DFERDataset]) -> np.ndarray:
     return np.array(who) if known else np.arange(len(who))
 
 
-def _column(dataset: DFERDataset, key: str) -> np.ndarray:
+def _column(dataset: EncodedClips, key: str) -> np.ndarray:
     """One entry of every clip's annotation."""
     return np.array([dataset.get_data_info(i)[key] for i in range(len(dataset))])
 

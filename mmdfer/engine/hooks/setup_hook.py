@@ -20,6 +20,7 @@ from mmdfer.engine.runner.resume import has_training_state
 from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.metrics import DFERMetric
+from mmdfer.features import release_encoders
 
 
 @HOOKS.register_module()
@@ -30,6 +31,7 @@ class SetupHook(Hook):
     - A training set that does not fill a batch, where the last is dropped.
     - A dataset that gives several labels for a clip is refused where the head or DFERMetric takes
       one.
+    - The encoders that the datasets were encoded by are released.
     - A checkpoint that is resumed from with another batch size or number of ranks becomes that of
       a run that had them from the start; see `fit_to_epoch_length`.
     """
@@ -40,6 +42,7 @@ class SetupHook(Hook):
         Raises:
             DFERError: One of these holds.
         """
+        release_encoders()
         training = train_loop(runner)
         if training is not None:
             check_stage_hook(runner)

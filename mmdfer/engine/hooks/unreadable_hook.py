@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch.utils.data import Dataset
 from mmaction.registry import HOOKS
 
 from mmdfer.datasets import DFERDataset
+from mmdfer.datasets.base import find_datasets
 
 _SHOWN = 20
 
@@ -42,7 +42,7 @@ class UnreadableHook(Hook):
         self._say(runner, runner.test_dataloader.dataset)
 
     def _say(self, runner: Runner, dataset: Dataset) -> None:
-        for part in dfer_parts(dataset):
+        for part in find_datasets(dataset, DFERDataset):
             dist.all_reduce(part.unreadable, 'max')  # what other ranks met
             counts = part.unreadable.clone()
             before = self.said.get(id(part), torch.zeros_like(counts))
@@ -64,15 +64,6 @@ class UnreadableHook(Hook):
                     f'{len(lost)} {where} clips cannot be read at all and are skipped: '
                     f'{_shown(lost)}'
                 )
-
-
-def dfer_parts(dataset: Dataset) -> Iterator[DFERDataset]:
-    """Yield the DFERDatasets in a dataset and its wrappers."""
-    if isinstance(dataset, DFERDataset):
-        yield dataset
-    for inner in getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]:
-        if inner is not None:
-            yield from dfer_parts(inner)
 
 
 def _shown(names: list[str]) -> str:

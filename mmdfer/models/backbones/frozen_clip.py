@@ -7,7 +7,6 @@ from typing import Any
 
 import open_clip
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmaction.registry import MODELS
@@ -20,19 +19,16 @@ from mmdfer.models.backbones.clip_weights import (
     suitable_config,
 )
 from mmdfer.models.backbones.fast_towers import ImageTower, TextTower
+from mmdfer.models.backbones.frame_encoder import FrameEncoder
 from mmdfer.models.json_tensor import from_tensor, to_tensor
 from mmdfer.models.parameter_patterns import is_named
 from mmdfer.synthetic import small_clip
 
-ENCODED_AND_BLENDED = (
-    'model.data_preprocessor.blending mixes frames, and EncodeOnceHook (--bank) trains on vectors '
-    'that were encoded before: take EncodeOnceHook out of custom_hooks, or leave blending out'
-)
 IMAGES_PER_PASS = 64  # bounds the memory of one pass through open_clip's image tower
 
 
 @MODELS.register_module()
-class FrozenCLIP(BaseModule):
+class FrozenCLIP(FrameEncoder):
     """CLIP's two towers behind one backbone; only what ``trains`` names ever changes.
 
     The frozen weights are not written to checkpoints. In their place stands ``identity``, the
@@ -96,29 +92,25 @@ class FrozenCLIP(BaseModule):
     # ---------------------------------------------------------------- images
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encodes frames.
+        """Encode frames.
 
         Args:
-            x: One of
-                (N, 3, T, H, W), clips of normalised RGB frames;
-                (N, 3, H, W), the images of Recognizer2D;
-                (N, T, D), frame vectors that this tower gave earlier for the same views.
+            x: Clips of normalised RGB frames (N, 3, T, H, W), or the images (N, 3, H, W) of
+                Recognizer2D.
 
         Returns:
-            (N, T, D); for images (N, D, 1, 1), a feature map of one cell; vectors as they came.
+            (N, T, D); for images (N, D, 1, 1), a feature map of one cell.
 
         Raises:
             DFERError: A shape other than these, or frames that are not of the tower's own size.
         """
-        if x.ndim == 3 and x.shape[-1] == self.embed_dims:
-            return x  # a frozen tower gives the same vector for the same view: encoded once
         size = (self.image_size, self.image_size)
         if x.ndim not in (4, 5) or x.shape[1] != 3 or tuple(x.shape[-2:]) != size:
             raise DFERError(
                 f'FrozenCLIP({self.arch!r}): input of shape {tuple(x.shape)}; it takes '
-                f'(N, 3, T, {self.image_size}, {self.image_size}), images '
-                f'(N, 3, {self.image_size}, {self.image_size}) or vectors (N, T, '
-                f'{self.embed_dims}): resize in the pipeline, and format as NCTHW or NCHW'
+                f'(N, 3, T, {self.image_size}, {self.image_size}) or images '
+                f'(N, 3, {self.image_size}, {self.image_size}): resize in the pipeline, and format '
+                'as NCTHW or NCHW'
             )
         if x.ndim == 4:
             return self.encode_images(x)[:, :, None, None]  # (N, D, 1, 1)
@@ -130,8 +122,7 @@ class FrozenCLIP(BaseModule):
         """Encodes images (N, 3, H, W) to (N, D); without gradient where the tower is frozen."""
         if self._image_tower.applies:
             return self._image_tower(images)
-        trained = any(p.requires_grad for p in self.clip.visual.parameters())
-        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_frames):
             # In this layout a ResNet's convolutions take half the time on the CPU.
             passes = images.contiguous(memory_format=torch.channels_last).split(IMAGES_PER_PASS)
             return torch.cat([self.clip.encode_image(part) for part in passes])
@@ -236,6 +227,11 @@ class FrozenCLIP(BaseModule):
     def identity(self) -> dict[str, str]:
         """What tells this CLIP from another: the architecture and the weights' SHA-256."""
         return dict(arch=self.arch, sha256=self.digest)
+
+    @property
+    def trains_frames(self) -> bool:
+        """Return whether training changes the image tower."""
+        return any(parameter.requires_grad for parameter in self.clip.visual.parameters())
 
     def _leave_out_frozen(self, state: dict[str, Tensor], prefix: str, _: Any) -> None:
         """State-dict hook: keeps the trained tensors, and the identity in place of the rest."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmengine.logging import MMLogger
-from torch import Tensor, nn
+from mmengine.model import BaseDataPreprocessor
+from torch import nn
 
 from mmaction.models import ActionDataPreprocessor
 from mmaction.registry import MODELS
@@ -17,12 +20,13 @@ from mmdfer.errors import DFERError
 from mmdfer.models.backbones.clip_weights import (
     Normalisation,
 )
-from mmdfer.models.backbones.frozen_clip import ENCODED_AND_BLENDED, FrozenCLIP
+from mmdfer.models.backbones.frame_encoder import FrameEncoder
+from mmdfer.models.backbones.frozen_clip import FrozenCLIP
 
 
 @MODELS.register_module()
 class CLIPDataPreprocessor(ActionDataPreprocessor):
-    """Normalises RGB frames with the mean and std of the CLIP weights; vectors pass as they are.
+    """Normalise RGB frames with the mean and std of the CLIP weights; features are only stacked.
 
     MMAction2's recognizers build it before the backbone, and hand the backbone to :meth:`adopt`
     afterwards (``compat.hand_backbone_to_preprocessor``).
@@ -67,20 +71,40 @@ class CLIPDataPreprocessor(ActionDataPreprocessor):
                 'mean and std of model.data_preprocessor'
             )
 
-    def preprocess(
-        self, inputs: list[Tensor] | Tensor, data_samples: list, training: bool = False
-    ) -> tuple:
-        """Stacks a batch: views (clips, 3, T, H, W) are normalised, (clips, T, D) are not.
+    def forward(self, data: dict | tuple, training: bool = False) -> dict | tuple:
+        """Stack and normalise the frames of a batch, or stack its features.
 
-        Vectors may also come as one tensor (B, clips, T, D); they leave in fp32 or more.
+        Args:
+            data: A batch with ``inputs``, frames (views, 3, T, H, W) of each clip; or with
+                ``features``, vectors (views, T, D) of each clip, which leave in float32 or more.
+            training: Whether to mix the frames, if the config has ``blending``.
 
         Raises:
-            DFERError: Vectors are to be mixed: a mixture of frames has another vector than the
+            DFERError: Features are to be mixed: a mixture of frames has another vector than the
                 mixture of their vectors.
         """
-        if inputs[0].ndim == 3:
-            if training and self.blending is not None:
-                raise DFERError(ENCODED_AND_BLENDED)
-            vectors = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
-            return vectors.to(torch.promote_types(vectors.dtype, torch.float32)), data_samples
-        return super().preprocess(inputs, data_samples, training)
+        if not (isinstance(data, dict) and 'features' in data):
+            return super().forward(data, training)
+        if training and self.blending is not None:
+            raise DFERError(
+                'model.data_preprocessor.blending mixes frames, and EncodedClips serves features '
+                'that were encoded before: take EncodedClips off train_dataloader, or leave '
+                'blending out'
+            )
+        features = torch.stack(list(data['features']))  # (B, views, T, D)
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        return self.cast_data(dict(data, features=features))
+
+
+def encoder_digest(backbone: FrameEncoder, preprocessor: BaseDataPreprocessor) -> str:
+    """Return what distinguishes the features of one encoder from those of another.
+
+    Args:
+        backbone: Its ``identity`` is read.
+        preprocessor: Its mean and std are read.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    read = [backbone.identity, preprocessor.mean.tolist(), preprocessor.std.tolist()]
+    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:16]

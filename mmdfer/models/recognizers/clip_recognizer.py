@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,15 @@ from mmaction.registry import MODELS
 
 from mmdfer.errors import DFERError
 from mmdfer.models.backbones.frozen_clip import FrozenCLIP
+from mmdfer.models.data_preprocessors.clip_preprocessor import encoder_digest
 from mmdfer.models.recognizers.sharded_prompts import encode_sharded
 from mmdfer.models.tensor_cache import TensorCache
+
+
+class FrameFeatures(NamedTuple):
+    """Frame vectors (B, views, T, D) that the frozen backbone gave earlier for the same views."""
+
+    vectors: Tensor
 
 
 @MODELS.register_module()
@@ -66,6 +73,7 @@ class CLIPRecognizer(BaseRecognizer):
         self._check_blending()
         self.normalize_frames = normalize_frames
         self.last_of_step = True
+        self._digest: str | None = None  # of the backbone and the normalisation, once read
         self._kept = TensorCache()  # class vectors without gradient
         # Class vectors with gradient, and the state of what they were made of.
         self._open: tuple[list, Tensor, Tensor] | None = None
@@ -80,20 +88,75 @@ class CLIPRecognizer(BaseRecognizer):
                 f'{self.cls_head.num_classes}: set it to the number of classes'
             )
 
-    def extract_feat(
-        self, inputs: Tensor, stage: str = 'neck', data_samples: Any = None, test_mode: bool = False
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """Extracts video vectors, and with them the class vectors that the head needs.
+    def forward(
+        self,
+        inputs: Tensor | None = None,
+        data_samples: Any = None,
+        mode: str = 'tensor',
+        features: Tensor | None = None,
+        encoder: Sequence[str] | str = (),
+        **kwargs: Any,
+    ) -> Any:
+        """Run the model as MMAction2's recognizers do, on frames or on features.
 
         Args:
-            inputs: (B, views, 3, T, H, W) frames, or (B, views, T, D) frame vectors.
+            inputs: Frames (B, views, 3, T, H, W).
+            data_samples: The samples of the batch.
+            mode: ``'tensor'``, ``'predict'`` or ``'loss'``, as in BaseRecognizer.
+            features: In place of ``inputs``, frame vectors (B, views, T, D) from EncodedClips.
+            encoder: Of features, the digest of what has encoded them, for each clip or for all.
+            kwargs: As in BaseRecognizer.
+
+        Raises:
+            DFERError: The features are those of another CLIP, or training changes the image tower.
+        """
+        given = inputs if features is None else self._accept(features, encoder)
+        return super().forward(given, data_samples, mode, **kwargs)
+
+    def _accept(self, features: Tensor, encoder: Sequence[str] | str) -> FrameFeatures:
+        """Return features as such, if they are what this model's backbone would compute.
+
+        Raises:
+            DFERError: They are not.
+        """
+        if self.backbone.trains_frames:
+            raise DFERError(
+                'CLIPRecognizer: backbone.trains unfreezes the image tower, whose vectors then '
+                "differ from the encoded features: take EncodedClips off the loaders' datasets, or "
+                'set backbone.trains=()'
+            )
+        if self._digest is None:
+            self._digest = encoder_digest(self.backbone, self.data_preprocessor)
+        for digest in {encoder} if isinstance(encoder, str) else set(encoder):
+            if digest != self._digest:
+                raise DFERError(
+                    f'CLIPRecognizer: the features were encoded by {digest}, the model would encode '
+                    f'them by {self._digest} ({self.backbone.arch!r}): give EncodedClips.encoder '
+                    "the model's backbone and data_preprocessor, or leave it out"
+                )
+        return FrameFeatures(features)
+
+    def extract_feat(
+        self,
+        inputs: Tensor | FrameFeatures,
+        stage: str = 'neck',
+        data_samples: Any = None,
+        test_mode: bool = False,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Extract video vectors, and with them the class vectors that the head needs.
+
+        Args:
+            inputs: Frames (B, views, 3, T, H, W), or their features.
             stage: How far to go: 'backbone' gives frames (B * views, T, D), 'neck' video vectors
                 (B * views, D), 'head' logits (B * views, C).
 
         Returns:
             The features, and what the head takes beside them.
         """
-        frames = self.backbone(inputs.flatten(0, 1))  # (B * views, T, D)
+        if isinstance(inputs, FrameFeatures):
+            frames = inputs.vectors.flatten(0, 1)  # (B * views, T, D)
+        else:
+            frames = self.backbone(inputs.flatten(0, 1))
         if stage == 'backbone':
             return frames, {}
         if self.normalize_frames:
