@@ -20,7 +20,7 @@ from mmdfer.models.necks import (
     TemporalNeck,
     TemporalTransformer,
 )
-from mmdfer.models.recognizers import CLIPRecognizer
+from mmdfer.models.recognizers import CLIPRecognizer, FrameFeatures
 
 __all__ = [
     'CLIPDataPreprocessor',
@@ -33,6 +33,7 @@ __all__ = [
     'ExpressionClusteredLoss',
     'ExpressionClusteredNeck',
     'FormerDFER',
+    'FrameFeatures',
     'FrozenCLIP',
     'GRUNeck',
     'IntensityAwareLoss',

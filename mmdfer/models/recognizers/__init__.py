@@ -1,7 +1,8 @@
 """Recognizers."""
 
-from mmdfer.models.recognizers.clip_recognizer import CLIPRecognizer
+from mmdfer.models.recognizers.clip_recognizer import CLIPRecognizer, FrameFeatures
 
 __all__ = [
     'CLIPRecognizer',
+    'FrameFeatures',
 ]

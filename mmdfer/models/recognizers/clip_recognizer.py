@@ -130,9 +130,10 @@ class CLIPRecognizer(BaseRecognizer):
         for digest in {encoder} if isinstance(encoder, str) else set(encoder):
             if digest != self._digest:
                 raise DFERError(
-                    f'CLIPRecognizer: the features were encoded by {digest}, the model would encode '
-                    f'them by {self._digest} ({self.backbone.arch!r}): give EncodedClips.encoder '
-                    "the model's backbone and data_preprocessor, or leave it out"
+                    f'CLIPRecognizer: the features were encoded by {digest}, the model would '
+                    f'encode them by {self._digest} ({self.backbone.arch!r}): give the datasets '
+                    "the model's backbone and data_preprocessor as EncodedClips.encoder, or leave "
+                    'it out'
                 )
         return FrameFeatures(features)
 
