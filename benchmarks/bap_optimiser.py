@@ -85,10 +85,10 @@ class RealRegime(Hook):
         """Move the vectors of both sets by one direction, and set the logit scale."""
         model = unwrap(runner.model)
         loops = runner.train_loop, runner.val_loop
-        vectors = [loop.dataloader.dataset.vectors.float() for loop in loops]
+        vectors = [loop.dataloader.dataset.features.float() for loop in loops]
         common = common_direction(vectors[0])
         for loop, frames in zip(loops, vectors, strict=True):
-            loop.dataloader.dataset.vectors = F.normalize(
+            loop.dataloader.dataset.features = F.normalize(
                 F.normalize(frames, dim=-1) + common, dim=-1
             )
         with torch.no_grad():
@@ -122,7 +122,6 @@ def config(out: Path, size: str, regime: str, setting: str, seed: int) -> Config
         cfg.merge_from_dict(SMALL)
     epochs = [stage.epochs for stage in stages]
     hooks = [dict(type='BAPHook', stages=stages)]
-    hooks += [dict(type='EncodeOnceHook', bank=str(out / 'bank'))]
     hooks += [dict(type='RealRegime')] if regime == 'real' else []
     ends = list(accumulate(epochs))
     schedulers: list[dict[str, Any]] = [dict(cfg.param_scheduler[0], periods=epochs)]
@@ -132,8 +131,10 @@ def config(out: Path, size: str, regime: str, setting: str, seed: int) -> Config
     cfg.merge_from_dict(
         {
             'work_dir': str(out / 'runs' / f'{size} {regime} {setting} {seed}'.replace(', ', '-')),
-            'train_dataloader.dataset.split': 'fit',
-            'val_dataloader.dataset.split': 'heldout',
+            'train_dataloader.dataset.bank': str(out / 'bank'),
+            'val_dataloader.dataset.bank': str(out / 'bank'),
+            'train_dataloader.dataset.dataset.split': 'fit',
+            'val_dataloader.dataset.dataset.split': 'heldout',
             'train_cfg.max_epochs': ends[-1],
             'train_cfg.val_interval': ends[-1],
             'optim_wrapper.optimizer.lr': rate,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,8 +29,8 @@ from mmaction.structures import ActionDataSample
 from benchmarks import plain
 from mmdfer.datasets import DFERDataset
 from mmdfer.engine.hooks.bap_hook import Stage
-from mmdfer.features import EncodeOnceHook
-from mmdfer.models import CLIPRecognizer
+from mmdfer.features import EncodedClips, FeatureEncoder
+from mmdfer.models import CLIPDataPreprocessor, CLIPRecognizer, FrameFeatures
 from mmdfer.synthetic import make_benchmark
 from mmdfer.synthetic.releases import make_release
 
@@ -300,7 +298,7 @@ def measure_stage(
 @torch.no_grad()
 def validate(model: CLIPRecognizer, vectors: Tensor) -> Tensor:
     """The logits of a batch of frame vectors (B, T, D)."""
-    return model.eval()(vectors[:, None], stage='head')
+    return model.eval()(FrameFeatures(vectors[:, None]), stage='head')
 
 
 def inference(s: Settings) -> tuple[Rows, Figures]:
@@ -369,16 +367,16 @@ def text(s: Settings) -> tuple[Rows, Figures]:
     return rows, figures
 
 
-def extract(model: CLIPRecognizer, loader: DataLoader, bank: str | None = None) -> None:
-    """Has the loader read vectors in place of frames, as before training."""
-    runner = SimpleNamespace(model=model, logger=logging.getLogger('benchmark'))
-    model.requires_grad_(False)
-    EncodeOnceHook(bank).serve(runner, [SimpleNamespace(dataloader=loader)])
+def extract(model: CLIPRecognizer, loader: DataLoader, bank: str) -> None:
+    """Encode the clips of a loader of frames into a bank, as before training."""
+    encoder = FeatureEncoder(model.backbone)
+    EncodedClips(loader.dataset, encoder, bank).full_init()
 
 
 def drawn_loader(s: Settings, root: Path, media: str) -> DataLoader:
     """The training loader of DFEW's config over a drawn tree: one view of each clip."""
     config = Config.fromfile(ROOT / 'configs' / 'align_dfer_dfew.py').train_dataloader
+    config.dataset = config.dataset.dataset
     config.dataset.update(data_root=str(root), media=media, num_views=1, indices=s.clips)
     config.update(batch_size=16, num_workers=2)
     return Runner.build_dataloader(config, seed=0)
@@ -427,17 +425,18 @@ def loading(s: Settings) -> tuple[Rows, Figures]:
         for row in vectors:
             row[:] = np.random.default_rng(0).standard_normal(row.shape, np.float32)
         pipeline = [dict(type='PackActionInputs')]
-        dataset = NamedClips(str(clips), pipeline=pipeline, num_views=VIEWS, test_mode=False)
-        dataset.vectors = torch.from_numpy(vectors)
+        named = NamedClips(str(clips), pipeline=pipeline, num_views=VIEWS, test_mode=False)
+        dataset = EncodedClips(named)
+        dataset.features = torch.from_numpy(vectors)
+        stack = CLIPDataPreprocessor()
         config = dict(batch_size=min(64, clips), num_workers=0, dataset=dataset)
         loader = Runner.build_dataloader(
             dict(config, sampler=dict(type='DefaultSampler', shuffle=True)), seed=0
         )
-        extract(build_ours(s), loader)
         times = []
         for _ in range(2):
             batches = iter(loader)
-            times += [timed(s, lambda b=batches: next(b)) for _ in range(clips // 64)]
+            times += [timed(s, lambda b=batches: stack(next(b))) for _ in range(clips // 64)]
     batch = median(times)
     note = f'{64 / batch:.0f} clips/s'
     return [Row('a batch of 64 from the bank', 1e3 * batch, 'ms', at_most=1, note=note)], dict(
@@ -494,7 +493,7 @@ def startup(s: Settings) -> tuple[Rows, Figures]:
         clips = (64, 28) if s.quick or s.small else (1400, 700)
         make_benchmark(Path(folder, 'synth'), num_train=clips[0], num_test=clips[1])
         sizes = dict(data_root=f'{folder}/synth', num_train=clips[0], num_test=clips[1])
-        loaders = [f'{n}_dataloader.dataset.' for n in ('train', 'val', 'test')]
+        loaders = [f'{n}_dataloader.dataset.dataset.' for n in ('train', 'val', 'test')]
         options = [f'{name}{key}={value}' for name in loaders for key, value in sizes.items()]
         seconds = [first_step(folder, options) for _ in range(s.repeats + 1)][1:]
     return [Row('first step after the command', median(seconds), 's', at_most=10)], {}

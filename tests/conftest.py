@@ -74,10 +74,10 @@ def small_options(data_root: Path) -> dict[str, object]:
         **{
             f'{loader}_dataloader.dataset.{key}': value
             for loader in ('train', 'val', 'test')
-            for key, value in sizes.items()
+            for key, value in dict(dataset=sizes, num_workers=0).items()
         },
         'train_dataloader.batch_size': 8,
-        'train_dataloader.dataset.num_views': 2,
+        'train_dataloader.dataset.dataset.num_views': 2,
         'model.cls_head.num_sentences': 4,
         'model.cls_head.num_tokens': 8,
         'custom_hooks.0.stages.0.epochs': 2,
@@ -85,7 +85,6 @@ def small_options(data_root: Path) -> dict[str, object]:
         'custom_hooks.0.stages.1.grows_at': [0, 0, 1, 1],
         'custom_hooks.0.stages.2.epochs': 2,
         'custom_hooks.0.stages.2.grows_at': [0, 1],
-        'custom_hooks.1.num_workers': 0,
         'default_hooks.report.baselines': False,
         'train_cfg.max_epochs': 6,
         'train_cfg.val_interval': 1,

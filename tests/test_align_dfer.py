@@ -11,7 +11,7 @@ from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 
 from mmdfer import DFERError
-from mmdfer.models import JAS, CLIPRecognizer
+from mmdfer.models import JAS, CLIPRecognizer, FrameFeatures
 from mmdfer.models.necks.jas import published_keys
 from mmdfer.synthetic import small_clip
 
@@ -54,7 +54,7 @@ def test_logits_equal_the_reference_in_each_stage(stage, joined, layers) -> None
     config = small_clip.config()
     frames = _vectors()
     with torch.no_grad():
-        ours = model(frames[:, None], stage='head')
+        ours = model(FrameFeatures(frames[:, None]), stage='head')
         theirs = align_dfer(
             {k: v.detach() for k, v in clip.clip.state_dict().items()},
             {k: v.detach() for k, v in model.neck.state_dict().items()},
@@ -141,7 +141,7 @@ def test_views_are_averaged_as_probabilities() -> None:
     model = _recognizer()
     views = _vectors(n=4).view(2, 2, 16, 128)  # 2 clips of 2 views
     samples = model.predict(views, [ActionDataSample(), ActionDataSample()])
-    logits = model(views, stage='head')  # (4, 7)
+    logits = model(FrameFeatures(views), stage='head')  # (4, 7)
     expected = logits.softmax(-1).view(2, 2, 7).mean(1)
     assert torch.allclose(torch.stack([s.pred_score for s in samples]), expected, atol=1e-6)
 
@@ -151,7 +151,7 @@ def test_class_vectors_are_encoded_once_until_something_changes() -> None:
     calls = []
     encode = model.backbone.encode_prompts
     model.backbone.encode_prompts = lambda *a: calls.append(1) or encode(*a)
-    frames = _vectors()[:, None]
+    frames = FrameFeatures(_vectors()[:, None])
     with torch.no_grad():
         first = model(frames, stage='head')
         assert torch.equal(model(frames, stage='head'), first) and len(calls) == 1
@@ -178,7 +178,7 @@ def _step_fused(model: CLIPRecognizer) -> None:
 
 def _step(model: CLIPRecognizer, **kind: bool) -> None:
     optimizer = torch.optim.SGD(model.cls_head.parameters(), lr=1.0, **kind or dict(foreach=True))
-    model(_vectors()[:, None], stage='head')[:, 0].sum().backward()
+    model(FrameFeatures(_vectors()[:, None]), stage='head')[:, 0].sum().backward()
     optimizer.step()
 
 

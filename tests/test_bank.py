@@ -26,7 +26,7 @@ import torch.distributed
 import trees
 from conftest import NUM_TEST, NUM_TRAIN, ROOT, small_options
 from mmengine.config import Config
-from mmengine.dataset import DefaultSampler
+from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -35,28 +35,37 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmaction.datasets.transforms import PackActionInputs
-from mmaction.registry import DATASETS
 
 from mmdfer import DFERError
 from mmdfer.datasets import DFERDataset
 from mmdfer.engine.runner.build import build_runner
-from mmdfer.features import EncodeOnceHook, bank
-from mmdfer.features.extraction import stack_vectors
+from mmdfer.features import EncodedClips, FeatureEncoder, bank
 from mmdfer.models import CLIPDataPreprocessor, FrozenCLIP
+from mmdfer.models.backbones.frame_encoder import FrameEncoder
 
 VIEWS = 2
 SYNTH = ROOT / 'configs' / 'align_dfer_synth.py'
 
 
-class Tower(nn.Module):
+class Tower(FrameEncoder):
     """Encodes a frame in no time: the mean colour of its four quarters. Notes each pass."""
 
     embed_dims = 12
 
     def __init__(self, sha256: str = 'a', log: Path | None = None, dies_at: int = 0) -> None:
         super().__init__()
-        self.identity = dict(arch='tower', sha256=sha256)
+        self.sha256, self.trained = sha256, False
         self.calls, self.log, self.dies_at = 0, log, dies_at
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Of no weights."""
+        return dict(arch='tower', sha256=self.sha256)
+
+    @property
+    def trains_frames(self) -> bool:
+        """As the test says."""
+        return self.trained
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, T, H, W) -> (N, T, 12)."""
@@ -70,29 +79,27 @@ class Tower(nn.Module):
         return nn.functional.adaptive_avg_pool3d(x, (x.shape[2], 2, 2)).transpose(1, 2).flatten(2)
 
 
-def _model(**options: object) -> SimpleNamespace:
-    return SimpleNamespace(
-        backbone=Tower(**options), data_preprocessor=CLIPDataPreprocessor(), eval=lambda: None
-    )
-
-
-def _dataset(data_root: Path, split: str = 'train', **options: object) -> DFERDataset:
+def _dataset(data_root: Path, split: str = 'train', **options: object) -> EncodedClips:
     loader = Config.fromfile(SYNTH)[f'{"train" if split == "train" else "val"}_dataloader']
     sizes = dict(num_train=NUM_TRAIN, num_test=NUM_TEST, data_root=str(data_root / 'synth'))
     views = dict(num_views=VIEWS) if split == 'train' else {}
-    return DATASETS.build({**loader.dataset, **sizes, **views, **options})
+    return EncodedClips({**loader.dataset.dataset, **sizes, **views, **options})
 
 
 def _encode(
-    folder: Path, *datasets: DFERDataset, workers: int = 0, logger: object = None, **tower: object
+    folder: Path | None, *datasets: EncodedClips, workers: int = 0, **tower: object
 ) -> Tower:
     """Has a bank made of some datasets, which then read it, and returns the tower that did it."""
-    model = _model(**tower)
-    loops = [SimpleNamespace(dataloader=DataLoader(dataset)) for dataset in datasets]
-    hook = EncodeOnceHook(bank=str(folder), batch_size=4, num_workers=workers)
-    logger = logger or logging.getLogger('test')
-    hook.serve(SimpleNamespace(model=model, logger=logger), loops)
-    return model.backbone
+    encoder = FeatureEncoder(Tower(**tower))
+    for dataset in datasets:
+        dataset.encoder, dataset.bank = encoder, folder and str(folder)
+        dataset.batch_size, dataset.num_workers = 4, workers
+        dataset.full_init()
+    return encoder.backbone
+
+
+def _read(dataset: EncodedClips, index: int, view: int) -> Tensor:
+    return dataset.read_views([(index, view)])[0]['features']
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -102,6 +109,13 @@ def _files(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob('*'))
         if path.is_file() and path.suffix != '.lock'
     }
+
+
+@pytest.fixture(autouse=True)
+def _log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have pytest see what is logged, which mmengine's logger keeps to itself."""
+    logger = SimpleNamespace(get_current_instance=lambda: logging.getLogger('test'))
+    monkeypatch.setattr('mmdfer.features.extraction.MMLogger', logger)
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +140,8 @@ def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_vector_is_that_of_its_view(whole: Path, data_root: Path) -> None:
-    served, frames = _dataset(data_root), _dataset(data_root)
+    served = _dataset(data_root)
+    frames = served.dataset
     assert _encode(whole, served).calls == 0
     raw = np.fromfile(whole / 'train' / 'vectors.f16', '<f2')  # as the docstring says they lie
     raw = raw.reshape(NUM_TRAIN, VIEWS, 1, 16, Tower.embed_dims)
@@ -134,8 +149,8 @@ def test_each_vector_is_that_of_its_view(whole: Path, data_root: Path) -> None:
         item = frames.read_view(index, view)
         batch = dict(inputs=[item['inputs']], data_samples=[None])
         expected = Tower()(CLIPDataPreprocessor()(batch)['inputs'][0])  # (1, 16, 12)
-        got = served.read_view(index, view)
-        assert torch.equal(got['inputs'], expected.half())
+        (got,) = served.read_views([(index, view)])
+        assert torch.equal(got['features'], expected.half())
         assert np.array_equal(raw[index, view], expected.half().numpy())
         assert got['data_samples'].gt_label == item['data_samples'].gt_label
 
@@ -147,24 +162,25 @@ def test_a_batch_is_that_of_its_clips_in_their_epochs(whole: Path, data_root: Pa
     for epoch in (0, 3):
         sampler.set_epoch(epoch)
         order = [int(index) for index in sampler]
-        loader = DataLoader(dataset, 8, sampler=sampler, collate_fn=stack_vectors)
-        inputs = torch.cat([batch['inputs'] for batch in loader])
-        alone = [dataset.read_view(i, dataset.view_at(i, epoch))['inputs'] for i in order]
-        assert torch.equal(inputs, torch.stack(alone))
+        loader = DataLoader(dataset, 8, sampler=sampler, collate_fn=pseudo_collate)
+        features = torch.stack([clip for batch in loader for clip in batch['features']])
+        alone = [_read(dataset, i, dataset.dataset.view_at(i, epoch)) for i in order]
+        assert torch.equal(features, torch.stack(alone))
 
 
 def test_vectors_are_shuffled_as_frames_are(whole: Path, data_root: Path) -> None:
-    config = Config.fromfile(SYNTH).val_dataloader.dataset.pipeline
+    config = Config.fromfile(SYNTH).val_dataloader.dataset.dataset.pipeline
     pipeline = [*config[:2], dict(type='ShuffleFrames', seed=3), *config[2:]]
-    dataset, frames = (_dataset(data_root, 'test', pipeline=pipeline) for _ in range(2))
+    dataset = _dataset(data_root, 'test', pipeline=pipeline)
+    frames = dataset.dataset
     ordered = _dataset(data_root, 'test')
     assert _encode(whole, dataset).calls == 0  # the bank of the ordered frames serves
     _encode(whole, ordered)
     for index in (0, 9):
         batch = dict(inputs=[frames[index]['inputs']], data_samples=[None])
         expected = Tower()(CLIPDataPreprocessor()(batch)['inputs'][0]).half()
-        assert torch.equal(dataset[index]['inputs'], expected)
-        assert not torch.equal(dataset[index]['inputs'], ordered[index]['inputs'])
+        assert torch.equal(dataset[index]['features'], expected)
+        assert not torch.equal(dataset[index]['features'], ordered[index]['features'])
 
 
 @pytest.mark.parametrize('to_disk', [True, False])
@@ -177,12 +193,11 @@ def test_the_next_clip_stands_in_for_one_that_is_lost(
     if to_disk:
         _encode(tmp_path / 'bank', dataset)
         dataset = later  # and a later run knows it too
-    hook = EncodeOnceHook(str(tmp_path / 'bank') if to_disk else None, num_workers=0)
-    loop = SimpleNamespace(dataloader=DataLoader(dataset))
-    hook.serve(SimpleNamespace(model=_model(), logger=logging.getLogger('test')), [loop])
-    assert dataset.unreadable[5] == dataset.LOST and dataset.unreadable.count_nonzero() == 1
-    item, neighbour = dataset.read_view(5, 1), dataset.read_view(6, 1)
-    assert torch.equal(item['inputs'], neighbour['inputs']) and item['inputs'].any()
+    _encode(tmp_path / 'bank' if to_disk else None, dataset)
+    clips = dataset.dataset
+    assert clips.unreadable[5] == clips.LOST and clips.unreadable.count_nonzero() == 1
+    item, neighbour = dataset.read_views([(5, 1), (6, 1)])
+    assert torch.equal(item['features'], neighbour['features']) and item['features'].any()
     assert item['data_samples'].gt_label == dataset.get_data_info(6)['label']
 
 
@@ -224,7 +239,7 @@ def test_two_at_once_share_the_work_and_make_the_same_bytes(
                 'gloo', init_method=f'file://{tmp_path}/meet', rank=rank, world_size=2
             )
         _encode(tmp_path / 'bank', *datasets, log=log)
-        assert datasets[0].read_view(31, 1)['inputs'].any()
+        assert _read(datasets[0], 31, 1).any()
 
     children = [_in_child(lambda rank=rank: work(rank)) for rank in range(2)]
     for child in children:
@@ -239,28 +254,28 @@ def test_two_at_once_share_the_work_and_make_the_same_bytes(
 def test_all_folds_read_one_bank(tmp_path: Path) -> None:
     trees.dfew(tmp_path / 'DFEW')
     config = Config.fromfile(ROOT / 'configs' / 'align_dfer_dfew.py')
-    pipelines = config.train_dataloader.dataset.pipeline, config.val_dataloader.dataset.pipeline
+    train, test = (config[f'{loader}_dataloader'].dataset.dataset for loader in ('train', 'val'))
+    pipelines = train.pipeline, test.pipeline
     pipelines[0][4].input_size, pipelines[0][5].scale = 32, (32, 32)
     pipelines[1][3].scale, pipelines[1][4].crop_size = (-1, 34), 32
 
-    def fold(number: int) -> list[DFERDataset]:
+    def fold(number: int) -> list[EncodedClips]:
         more = dict(data_root=str(tmp_path / 'DFEW'), fold=number)
-        train = DATASETS.build({**config.train_dataloader.dataset, **more, 'num_views': 1})
-        return [train, DATASETS.build({**config.val_dataloader.dataset, **more})]
+        return [EncodedClips({**train, **more, 'num_views': 1}), EncodedClips({**test, **more})]
 
     first, second = fold(1), fold(2)
     clips = sum(trees.SIZES[:7])
     assert _encode(tmp_path / 'bank', *first).calls == 2 * np.ceil(clips / 4)
     assert _encode(tmp_path / 'bank', *second).calls == 0
-    names = first[0].clip_names()
-    for index, name in enumerate(second[0].clip_names()):
+    names = first[0].dataset.clip_names()
+    for index, name in enumerate(second[0].dataset.clip_names()):
         if name in names:
-            view = first[0].read_view(names.index(name), 0)['inputs']
-            assert torch.equal(second[0].read_view(index, 0)['inputs'], view)
-    frames = fold(2)[1][3]  # tested on in fold 2, and trained on in fold 1
+            view = _read(first[0], names.index(name), 0)
+            assert torch.equal(_read(second[0], index, 0), view)
+    frames = fold(2)[1].dataset[3]  # tested on in fold 2, and trained on in fold 1
     batch = dict(inputs=[frames['inputs']], data_samples=[None])
     expected = Tower()(CLIPDataPreprocessor()(batch)['inputs'][0]).half()
-    assert torch.equal(second[1][3]['inputs'], expected)
+    assert torch.equal(second[1][3]['features'], expected)
 
 
 def test_clips_that_come_later_are_appended(whole: Path, data_root: Path, tmp_path: Path) -> None:
@@ -271,8 +286,7 @@ def test_clips_that_come_later_are_appended(whole: Path, data_root: Path, tmp_pa
     _encode(whole, reference)
     for index in range(NUM_TRAIN):
         for view in range(VIEWS):
-            got = dataset.read_view(index, view)['inputs']
-            assert torch.equal(got, reference.read_view(index, view)['inputs'])
+            assert torch.equal(_read(dataset, index, view), _read(reference, index, view))
 
 
 # ------------------------------------------------------------------ damage and refusals
@@ -319,7 +333,7 @@ def test_a_bank_of_other_settings_is_refused_and_the_difference_named(
 
 
 def test_a_changed_pipeline_is_named_by_its_key(whole: Path, data_root: Path) -> None:
-    pipeline = Config.fromfile(SYNTH).train_dataloader.dataset.pipeline
+    pipeline = Config.fromfile(SYNTH).train_dataloader.dataset.dataset.pipeline
     pipeline[3].scale = (-1, 72)
     with pytest.raises(DFERError, match=r'pipeline\.3\.scale\.1 was 69, is 72;'):
         _encode(whole, _dataset(data_root, pipeline=pipeline))
@@ -340,14 +354,16 @@ def test_what_cannot_be_a_bank_is_refused(
         _encode(tmp_path, dataset)
     with pytest.raises(DFERError, match='new view each epoch: set its num_views'):
         _encode(tmp_path, _dataset(data_root, num_views=None))
-    model = _model()
-    model.backbone.weight = nn.Parameter(torch.zeros(1))
-    hook = EncodeOnceHook(bank=str(tmp_path))
+    tower = Tower()
+    tower.trained = True
     with pytest.raises(DFERError, match='unfreezes the image tower'):
-        hook.serve(SimpleNamespace(model=model, logger=None), [])
+        FeatureEncoder(tower)
+    with pytest.raises(DFERError, match='unfreezes the image tower'):
+        FeatureEncoder(dict(type='FrozenCLIP', arch='synth-clip', trains=[r'visual\.']))
     # A text tower that trains leaves the frame vectors as they are.
-    model.backbone = FrozenCLIP('synth-clip', trains=[r'transformer\.'])
-    hook.serve(SimpleNamespace(model=model, logger=None), [])
+    FeatureEncoder(dict(type='FrozenCLIP', arch='synth-clip', trains=[r'transformer\.']))
+    with pytest.raises(DFERError, match='C3D does not encode each frame on its own'):
+        FeatureEncoder(dict(type='C3D'))
 
 
 @pytest.mark.parametrize(
@@ -429,20 +445,20 @@ def test_a_batch_is_one_gather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     count('packed', PackActionInputs, 'transform')
     count('views read alone', DFERDataset, 'read_view')
     count('collations', torch, 'stack')
-    dataset = Many('', [dict(type='PackActionInputs')], num_views=8)
-    dataset.full_init()
-    names = [dataset.clip_names()[i : i + 64] for i in range(0, 2000, 64)]
+    clips = Many('', [dict(type='PackActionInputs')], num_views=8)
+    dataset, preprocessor = EncodedClips(clips), CLIPDataPreprocessor()
+    names = [clips.clip_names()[i : i + 64] for i in range(0, 2000, 64)]
     made = bank.Bank(tmp_path, (8, 1, 16, 512), names, set())
     made.allocate()
-    dataset.vectors, dataset.rows = made.vectors, torch.arange(2000).flip(0)
+    dataset.features, dataset.rows = made.vectors, torch.arange(2000).flip(0)
     sampler = DefaultSampler(dataset, shuffle=True, seed=0)
-    loader = DataLoader(dataset, 64, sampler=sampler, collate_fn=stack_vectors, drop_last=True)
+    loader = DataLoader(dataset, 64, sampler=sampler, collate_fn=pseudo_collate, drop_last=True)
     batches = 0
     for epoch in range(8):
         sampler.set_epoch(epoch)
         for batch in loader:
             batches += 1
-            assert batch['inputs'].shape == (64, 1, 16, 512)
+            assert preprocessor(batch)['features'].shape == (64, 1, 16, 512)
     assert batches == 8 * (2000 // 64)
     assert counts['gathers'] == counts['collations'] == batches
     assert counts['views read alone'] == 0 and 1984 <= counts['packed'] <= 2000
@@ -467,7 +483,7 @@ class Losses(Hook):
 def _config(data_root: Path, work_dir: Path, **options: object) -> Config:
     config = Config.fromfile(SYNTH)
     config.merge_from_dict({**small_options(data_root), 'work_dir': str(work_dir), **options})
-    config.train_dataloader.dataset.indices = 16
+    config.train_dataloader.dataset.dataset.indices = 16
     return config
 
 
@@ -496,15 +512,18 @@ def test_bank_and_memory_agree_and_a_bank_resumes_to_the_same_bits(
 ) -> None:
     """One fixed view, 56 steps through all three stages, on three batches of clips or fewer."""
     options = {
-        'train_dataloader.dataset.num_views': 1,
+        'train_dataloader.dataset.dataset.num_views': 1,
         'train_dataloader.batch_size': 2,
-        'train_dataloader.num_workers': 1,  # which the hook sees to be of no use
+        'train_dataloader.num_workers': 1,
         'custom_hooks.0.stages.2.epochs': 3,
         'param_scheduler.0.periods': [2, 2, 3],
         'train_cfg.max_epochs': 7,
         'default_hooks.checkpoint.max_keep_ckpts': -1,
     }
-    banked = {**options, 'custom_hooks.1.bank': str(tmp_path / 'bank')}
+    bank_options = {
+        f'{n}_dataloader.dataset.bank': str(tmp_path / 'bank') for n in ('train', 'val')
+    }
+    banked = {**options, **bank_options}
     off, calls = _train(_config(data_root, tmp_path / 'off', **options), monkeypatch)
     assert calls > 0
     on, calls = _train(_config(data_root, tmp_path / 'on', **banked), monkeypatch)
@@ -543,7 +562,7 @@ def test_bank_and_memory_agree_and_a_bank_resumes_to_the_same_bits(
     assert np.array_equal(scores[True], scores[False])
 
 
-def test_the_flags_write_the_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_flags_write_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = SimpleNamespace(**runpy.run_path(str(ROOT / 'tools' / 'cross_validate.py')))
     config = str(ROOT / 'configs' / 'align_dfer_dfew.py')
     for flags in (['--bank', 'a bank'], ['--bank']):
@@ -557,5 +576,6 @@ def test_the_flags_write_the_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         args = train.parse_args()
         cfg = Config.fromfile(config)
         train.apply_flags(cfg, args)
-        (hook,) = [hook for hook in cfg.custom_hooks if hook['type'] == 'EncodeOnceHook']
-        assert hook['bank'] == (flags[1] if len(flags) > 1 else True)
+        for loader in ('train', 'val', 'test'):
+            bank_of_loader = cfg[f'{loader}_dataloader'].dataset.bank
+            assert bank_of_loader == (flags[1] if len(flags) > 1 else True)

@@ -155,7 +155,7 @@ from mmengine.config import Config
 
 config, checkpoint = sys.argv[1:]
 model = init_recognizer(config, checkpoint, device='cpu')
-dataset = DATASETS.build(Config.fromfile(config).test_dataloader.dataset)
+dataset = DATASETS.build(Config.fromfile(config).test_dataloader.dataset.dataset)
 items = [dataset[i] for i in range(len(dataset))]
 batches = [dict(inputs=[i['inputs']], data_samples=[i['data_samples']]) for i in items]
 samples = [model.test_step(batch)[0] for batch in batches]

@@ -6,7 +6,6 @@ import copy
 import runpy
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,9 +19,10 @@ from torch import Tensor
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 
+from mmdfer.datasets import DFERDataset
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.errors import DFERError
-from mmdfer.features import EncodeOnceHook
+from mmdfer.features import EncodedClips
 from mmdfer.models import CLIPRecognizer
 
 SEVEN = ('happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear')
@@ -39,6 +39,16 @@ HEADS = {
     'CoCoOpHead': dict(num_tokens=4),
     'DFERCLIPHead': dict(num_tokens=4),
 }
+
+
+class OneClip(DFERDataset):
+    """The name of a clip."""
+
+    METAINFO = dict(classes=SEVEN)
+
+    def load_data_list(self) -> list[dict]:
+        """List it."""
+        return [dict(filename='a.mp4', label=0, clip='a')]
 
 
 def _recognizer(head: str, blending: dict) -> CLIPRecognizer:
@@ -117,13 +127,15 @@ def test_another_number_of_classes_is_refused(classes: int) -> None:
 def test_encoded_vectors_are_not_mixed(blending: str) -> None:
     model = _recognizer('CoOpHead', BLENDINGS[blending])
     samples = [ActionDataSample().set_gt_label(label) for label in range(2)]
-    batch = dict(inputs=list(torch.randn(2, 1, 4, 128)), data_samples=samples)
-    assert model.data_preprocessor(dict(batch))['inputs'].shape == (2, 1, 4, 128)  # testing
-    with pytest.raises(DFERError, match='take EncodeOnceHook out of custom_hooks'):
+    batch = dict(features=list(torch.randn(2, 1, 4, 128)), data_samples=samples)
+    assert model.data_preprocessor(dict(batch))['features'].shape == (2, 1, 4, 128)  # testing
+    with pytest.raises(DFERError, match='take EncodedClips off train_dataloader'):
         model.data_preprocessor(batch, training=True)
-    runner = SimpleNamespace(model=model, epoch=0, max_epochs=1)  # refused before it looks at data
-    with pytest.raises(DFERError, match='blending mixes frames'):
-        EncodeOnceHook().before_train(runner)
+    encoder = dict(data_preprocessor=dict(blending=BLENDINGS[blending]))
+    pipeline = [dict(type='PackActionInputs')]
+    with pytest.raises(DFERError, match='blending mixes frames'):  # before anything is encoded
+        EncodedClips(OneClip('', pipeline, num_views=1), encoder)
+    EncodedClips(OneClip('', pipeline, test_mode=True), encoder)
 
 
 def test_train_py_refuses_before_the_data_are_read(

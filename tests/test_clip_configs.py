@@ -17,6 +17,7 @@ from mmengine.optim import build_optim_wrapper
 from mmaction.registry import DATASETS, MODELS
 
 from mmdfer.engine.runner.build import build_runner
+from mmdfer.engine.runner.config import is_encoded, without_features
 from mmdfer.evaluation import metrics
 
 METHODS = ('clip_zero_shot', 'coop', 'cocoop', 'cliper', 'dfer_clip')
@@ -58,7 +59,7 @@ def small(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.setenv('MMDFER_DATA', str(data))
     config = Config.fromfile(ROOT / 'configs' / f'{name}.py')
     # MMAction2's inference takes the former.
-    assert config.test_pipeline == config.test_dataloader.dataset.pipeline
+    assert config.test_pipeline == without_features(config.test_dataloader.dataset).pipeline
     config.model.backbone.update(arch='synth-clip', weights=None)
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         _shrink_loader(loader)
@@ -71,12 +72,15 @@ def small(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 def _shrink_loader(loader: Config) -> None:
     loader.num_workers = 0
-    loader.dataset.update(indices=8, serialize_data=False)
-    if loader.dataset.type == 'SynthDFER':
-        loader.dataset.update(num_train=NUM_TRAIN, num_test=NUM_TEST)
-    if loader.dataset.get('num_views'):
-        loader.dataset.num_views = 1
-    for transform in loader.dataset.pipeline:
+    if is_encoded(loader.dataset):
+        loader.dataset.num_workers = 0
+    clips = without_features(loader.dataset)
+    clips.update(indices=8, serialize_data=False)
+    if clips.type == 'SynthDFER':
+        clips.update(num_train=NUM_TRAIN, num_test=NUM_TEST)
+    if clips.get('num_views'):
+        clips.num_views = 1
+    for transform in clips.pipeline:
         match transform.type:
             case 'MultiScaleCrop':
                 transform.input_size = 64

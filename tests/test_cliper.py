@@ -14,7 +14,7 @@ from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 
 from mmdfer.errors import DFERError
-from mmdfer.models import CLIPERHead, CLIPRecognizer
+from mmdfer.models import CLIPERHead, CLIPRecognizer, FrameFeatures
 from mmdfer.models.heads.cliper_head import weigh
 
 BASE = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'models' / 'cliper.py'
@@ -96,7 +96,7 @@ def test_a_prompt_with_x_in_place_of_tokens_is_openclips() -> None:
 def test_a_clip_scores_the_mean_of_the_cosines() -> None:
     model = build(classes=3).eval()
     vectors = F.normalize(torch.randn(2, 16, model.backbone.embed_dims), dim=-1)
-    logits, _ = model.extract_feat(vectors[:, None], stage='head')
+    logits, _ = model.extract_feat(FrameFeatures(vectors[:, None]), stage='head')
     video = F.normalize(vectors.mean(1), dim=-1)
     sentences = F.normalize(
         model.backbone.encode_prompts(*model.cls_head.prompts(model.backbone)), dim=-1

@@ -24,7 +24,7 @@ from mmdfer.datasets.licensed import verify as check
 from mmdfer.datasets.licensed.discovery import look
 from mmdfer.errors import DFERError
 from mmdfer.experiments.runs import read_as_train
-from mmdfer.features.extraction import Views, clips_of
+from mmdfer.features.extraction import Views, list_clips
 from mmdfer.synthetic.benchmark import default_workers
 
 NAMES = dict(dfew='DFEW', ferv39k='FERV39k', mafw='MAFW', synth='synth')
@@ -72,14 +72,14 @@ def _bases(path: Path) -> list[str]:
 
 
 def test_a_loaders_own_data_root_wins(tmp_path: Path) -> None:
-    options = ['data_root=/all', 'train_dataloader.dataset.data_root=/train']
+    options = ['data_root=/all', 'train_dataloader.dataset.dataset.data_root=/train']
     cfg = read_as_train(ROOT / 'configs' / 'coop' / 'coop_dfew.py', options, None)
     assert _roots_of_loaders(cfg) == ['/train', '/all', '/all']
     child = tmp_path / 'mine.py'
     child.write_text(
         "_base_ = ['mmdfer::coop/coop_dfew.py']\n"
         "data_root = '/mine'\n"
-        "val_dataloader = dict(dataset=dict(data_root='/elsewhere'))\n"
+        "val_dataloader = dict(dataset=dict(dataset=dict(data_root='/elsewhere')))\n"
     )
     cfg = read_as_train(child, ['data_root=/all'], None)  # the one in val_dataloader stays
     assert _roots_of_loaders(cfg) == ['/all', '/elsewhere', '/all']
@@ -179,8 +179,8 @@ def test_what_workers_get_can_be_pickled(data_root: Path) -> None:
     """Windows and macOS start workers anew, and send the dataset to each."""
     cfg = Config.fromfile(ROOT / 'configs' / 'align_dfer_synth.py')
     sizes = dict(num_train=NUM_TRAIN, num_test=NUM_TEST, data_root=str(data_root / 'synth'))
-    dataset = DATASETS.build({**cfg.train_dataloader.dataset, **sizes})
-    views = Views(dataset, clips_of(dataset, ()))
+    dataset = DATASETS.build({**cfg.train_dataloader.dataset.dataset, **sizes})
+    views = Views(dataset, list_clips([dataset]))
     for sent in (dataset, views):
         received = ForkingPickler.loads(ForkingPickler.dumps(sent))
         key = 3 if sent is dataset else (3, 1)

@@ -21,12 +21,13 @@ from mmaction.registry import DATASETS
 
 from mmdfer import DFERError
 from mmdfer.datasets import ShuffleFrames, SynthDFER
+from mmdfer.features import EncodedClips
 from mmdfer.synthetic.emotions import CLASSES
 
 
 def _dataset(data_root: Path, **options: object) -> SynthDFER:
     config = Config.fromfile(ROOT / 'configs' / 'align_dfer_synth.py')
-    arguments = {**config.train_dataloader.dataset, 'data_root': str(data_root / 'synth')}
+    arguments = {**config.train_dataloader.dataset.dataset, 'data_root': str(data_root / 'synth')}
     sizes = dict(num_train=NUM_TRAIN, num_test=NUM_TEST)
     return DATASETS.build({**arguments, **sizes, **options})
 
@@ -87,11 +88,11 @@ def _with_epoch(dataset: SynthDFER) -> Iterator[int]:
     return iter(sampler)
 
 
-def test_vectors_take_the_place_of_frames(data_root: Path) -> None:
-    dataset = _dataset(data_root)
-    dataset.vectors = torch.randn(NUM_TRAIN, 4, 1, 16, 8)
-    item = dataset.read_view(5, 2)
-    assert torch.equal(item['inputs'], dataset.vectors[5, 2])
+def test_features_take_the_place_of_frames(data_root: Path) -> None:
+    dataset = EncodedClips(_dataset(data_root))
+    dataset.features = torch.randn(NUM_TRAIN, 4, 1, 16, 8)
+    (item,) = dataset.read_views([(5, 2)])
+    assert torch.equal(item['features'], dataset.features[5, 2])
     assert int(item['data_samples'].gt_label) == dataset.get_data_info(5)['label']
 
 

@@ -12,16 +12,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import Tensor
 
 from mmdfer.datasets import DFERDataset
 from mmdfer.errors import DFERError
-from mmdfer.features import EncodeOnceHook, bank, fingerprints
+from mmdfer.features import EncodedClips, FeatureEncoder, bank, fingerprints
 from mmdfer.features.fingerprints import fingerprint_clips
-from mmdfer.models import CLIPDataPreprocessor
+from mmdfer.models.backbones.frame_encoder import FrameEncoder
 
 CLIPS, FRAMES = 6, 4
+
+
+@pytest.fixture(autouse=True)
+def _log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have pytest see what is logged, which mmengine's logger keeps to itself."""
+    logger = SimpleNamespace(get_current_instance=lambda: logging.getLogger('test'))
+    monkeypatch.setattr('mmdfer.features.extraction.MMLogger', logger)
 
 
 @pytest.fixture
@@ -227,15 +233,24 @@ class Folders(DFERDataset):
         return [dict(filename=str(f), label=int(f.name) % 2, clip=f.name) for f in folders]
 
 
-class Tower(nn.Module):
+class Tower(FrameEncoder):
     """A frame's vector is its mean colour; counts clips, and acts after some of them."""
 
     embed_dims = 3
 
     def __init__(self) -> None:
         super().__init__()
-        self.identity = dict(arch='tower', sha256='a')
         self.clips, self.after = 0, {}
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Of no weights."""
+        return dict(arch='tower', sha256='a')
+
+    @property
+    def trains_frames(self) -> bool:
+        """Nothing trains."""
+        return False
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, T, H, W) -> (N, T, 3)."""
@@ -255,20 +270,19 @@ PIPELINE = [
 
 def _encode(
     root: Path, folder: Path, tower: Tower | None = None, **normalise: object
-) -> tuple[Folders, int]:
+) -> tuple[EncodedClips, int]:
     """Serves the clips of a folder from a bank; returns how many were encoded for it."""
-    dataset, tower = Folders(str(root), PIPELINE, test_mode=True), tower or Tower()
-    part = CLIPDataPreprocessor(**{'mean': [0] * 3, 'std': [1] * 3, **normalise})
-    model = SimpleNamespace(backbone=tower, data_preprocessor=part, eval=lambda: None)
-    hook = EncodeOnceHook(bank=str(folder), batch_size=1, num_workers=0)
-    loop = SimpleNamespace(dataloader=DataLoader(dataset))
-    hook.serve(SimpleNamespace(model=model, logger=logging.getLogger('test')), [loop])
+    clips, tower = Folders(str(root), PIPELINE, test_mode=True), tower or Tower()
+    part = dict(type='CLIPDataPreprocessor', **{'mean': [0] * 3, 'std': [1] * 3, **normalise})
+    encoder = FeatureEncoder(tower, part)
+    dataset = EncodedClips(clips, encoder, str(folder), batch_size=1, num_workers=0)
+    dataset.full_init()
     return dataset, tower.clips
 
 
-def _greys(dataset: Folders) -> list[list[int]]:
+def _greys(dataset: EncodedClips) -> list[list[int]]:
     """The grey that each frame of each clip was drawn with, as the vectors tell."""
-    return [dataset[i]['inputs'][0, :, 0].int().tolist() for i in range(len(dataset))]
+    return [dataset[i]['features'][0, :, 0].int().tolist() for i in range(len(dataset))]
 
 
 def _drawn(root: Path) -> list[list[int]]:

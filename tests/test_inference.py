@@ -16,6 +16,7 @@ from mmaction.apis import inference_recognizer, init_recognizer
 from mmaction.registry import DATASETS
 
 from mmdfer.datasets import DFERDataset
+from mmdfer.engine.runner.config import without_features
 
 
 @DATASETS.register_module()
@@ -54,7 +55,8 @@ def test_own_clips_are_seen_as_test_clips_are(name: str, clips: list[Path]) -> N
     scores = []
     for clip in clips:
         scores.append(inference_recognizer(model, str(clip)).pred_score)
-        dataset = OwnClips(str(clip), config.test_dataloader.dataset.pipeline, test_mode=True)
+        pipeline = without_features(config.test_dataloader.dataset).pipeline
+        dataset = OwnClips(str(clip), pipeline, test_mode=True)
         item = dataset[0]
         batch = dict(inputs=[item['inputs']], data_samples=[item['data_samples']])
         with torch.no_grad():

@@ -405,9 +405,8 @@ def test_ablations_run_only_when_they_are_named(leaderboard: Callable) -> None:
 
 
 def test_the_frozen_tower_is_encoded_before_the_clock_runs(leaderboard: Callable) -> None:
-    Path('linear_toy.py').write_text(
-        Path('linear_toy.py').read_text() + "custom_hooks = [dict(type='EncodeOnceHook')]\n"
-    )
+    encoded = "train_dataloader = dict(dataset=dict(type='EncodedClips', dataset=dict()))\n"
+    Path('linear_toy.py').write_text(Path('linear_toy.py').read_text() + encoded)
     commands = dict(extract_features=0, train=1)
     _, ran = leaderboard(
         *('--dataset', 'toy', '--methods', 'linear', '--seeds', '1'),

@@ -445,11 +445,14 @@ def test_trap_10_no_test_clip_is_dropped_and_none_drawn_anew(name: str, tree: Ca
     config = Config.fromfile(ROOT / 'configs' / f'align_dfer_{name}.py')
     for loader in (config.val_dataloader, config.test_dataloader):
         assert not loader.get('drop_last', False) and loader.sampler.shuffle is False
-        assert loader.dataset.test_mode
-        sampler = next(t for t in loader.dataset.pipeline if t.type == 'SampleSegments')
+        clips = loader.dataset.dataset
+        assert clips.test_mode
+        sampler = next(t for t in clips.pipeline if t.type == 'SampleSegments')
         assert sampler.test_mode
     dataset_options = dict(data_root=str(tree(name).root), test_mode=True, split='test')
-    dataset = KINDS[name](pipeline=list(config.test_dataloader.dataset.pipeline), **dataset_options)
+    dataset = KINDS[name](
+        pipeline=list(config.test_dataloader.dataset.dataset.pipeline), **dataset_options
+    )
     assert torch.equal(dataset[0]['inputs'], dataset[0]['inputs'])
 
 

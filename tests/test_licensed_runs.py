@@ -33,12 +33,12 @@ SMALL = {
     'model.backbone.weights': None,
     'model.cls_head.num_sentences': 3,
     'model.cls_head.num_tokens': 8,
-    'train_dataloader.dataset.pipeline.4.input_size': 64,
-    'train_dataloader.dataset.pipeline.5.scale': (64, 64),
-    'train_dataloader.dataset.num_views': 1,
+    'train_dataloader.dataset.dataset.pipeline.4.input_size': 64,
+    'train_dataloader.dataset.dataset.pipeline.5.scale': (64, 64),
+    'train_dataloader.dataset.dataset.num_views': 1,
     'train_dataloader.drop_last': False,  # a fold of the small trees does not fill a batch
     **{
-        f'{loader}_dataloader.dataset.pipeline.{key}': value
+        f'{loader}_dataloader.dataset.dataset.pipeline.{key}': value
         for loader in ('val', 'test')
         for key, value in {'3.scale': (-1, 69), '4.crop_size': 64}.items()
     },
@@ -47,7 +47,7 @@ SMALL = {
     'custom_hooks.0.stages.1.grows_at': [0, 0, 0, 0],
     'custom_hooks.0.stages.2.epochs': 1,
     'custom_hooks.0.stages.2.grows_at': [0, 0],
-    'custom_hooks.1.num_workers': 0,
+    **{f'{loader}_dataloader.dataset.num_workers': 0 for loader in ('train', 'val', 'test')},
     'train_cfg.max_epochs': 3,
     'param_scheduler.0.periods': [1, 1, 1],
 }
@@ -103,7 +103,7 @@ def test_the_large_variant_differs_in_its_tower_alone(name: str, tmp_path: Path)
     assert base == large
     # Two optimizer steps and a test pass of the file itself.
     config = small(f'{name}_vitl14', tmp_path, **{'train_dataloader.batch_size': 8})
-    config.train_dataloader.dataset.indices = 16
+    config.train_dataloader.dataset.dataset.indices = 16
     config.merge_from_dict({'custom_hooks.0.stages.0.epochs': 1})
     build_runner(config).train()
     model = init_recognizer(config, str(tmp_path / 'epoch_3.pth'), device='cpu')
@@ -126,7 +126,8 @@ def test_other_media_are_one_option(media: str, folder: str | None, tmp_path: Pa
             writer.write(np.full((64, 64, 3), 12 * i, np.uint8))
         writer.release()
     config = small('dfew', tmp_path)
-    for options in (config.train_dataloader.dataset, config.test_dataloader.dataset):
+    for loader in (config.train_dataloader, config.test_dataloader):
+        options = loader.dataset.dataset
         dataset = DATASETS.build({**options, 'data_root': str(tree.root), 'media': media})
         inputs = dataset[3]['inputs']
         assert inputs.shape == (1, 3, 16, 64, 64)

@@ -81,7 +81,7 @@ def test_the_wheel_tests_a_published_checkpoint(
 
 def _confusion(model: torch.nn.Module, config: Config) -> list[list[int]]:
     """The confusion matrix of the model at hand, without Runner, checkpoint or metric."""
-    dataset = DATASETS.build(config.test_dataloader.dataset)
+    dataset = DATASETS.build(config.test_dataloader.dataset.dataset)
     counts = torch.zeros(7, 7, dtype=int)
     model.eval()
     with torch.no_grad():

@@ -15,7 +15,7 @@ from mmaction.structures import ActionDataSample
 
 from mmdfer import DFERError
 from mmdfer.datasets.licensed.mafw import CLASSES as MAFW
-from mmdfer.models import CLIPRecognizer, FrozenCLIP
+from mmdfer.models import CLIPRecognizer, FrameFeatures, FrozenCLIP
 from mmdfer.models.heads.class_descriptions import DESCRIPTIONS
 from mmdfer.synthetic import small_clip
 
@@ -79,7 +79,7 @@ def test_zero_shot_equals_plain_open_clip() -> None:
         images = plain.encode_image(clips.transpose(1, 2).flatten(0, 1)).view(2, 4, -1)
         video, classes = unit(unit(images).mean(1)), unit(sum(texts) / 2)
         expected = plain.logit_scale.exp() * video @ classes.T
-        ours = model(clips[:, None], stage='head')
+        ours = model(FrameFeatures(clips[:, None]), stage='head')
     assert ours.shape == (2, 11)
     assert torch.allclose(ours, expected, atol=1e-3)  # logits are cosines times 100
 
@@ -104,7 +104,9 @@ def test_coop_assembles_its_papers_prompt(class_specific: bool) -> None:
     with torch.no_grad():
         video = unit(unit(vectors()).mean(1))
         logits = clip.logit_scale * video @ unit(sentences(clip, expected, ends)).T
-        assert torch.allclose(model(vectors()[:, None], stage='head'), logits, atol=1e-3)
+        assert torch.allclose(
+            model(FrameFeatures(vectors()[:, None]), stage='head'), logits, atol=1e-3
+        )
 
 
 def test_cocoop_equals_a_loop_over_clips() -> None:
@@ -120,7 +122,7 @@ def test_cocoop_equals_a_loop_over_clips() -> None:
         prompts[:, 1:5] = state['tokens'] + affine(hidden, state, 'meta_net.2')
         rows.append(clip.logit_scale * unit(sentences(clip, prompts, ends)) @ video)
     with torch.no_grad():
-        ours = model(vectors(5)[:, None], stage='head')
+        ours = model(FrameFeatures(vectors(5)[:, None]), stage='head')
     assert torch.allclose(ours, torch.stack(rows), atol=1e-3)
     assert not torch.allclose(rows[0], rows[1], atol=1)
 
@@ -138,7 +140,7 @@ def test_dfer_clip_equals_its_formula() -> None:
     with torch.no_grad():
         video = unit(_temporal_transformer(state, vectors(), heads=8))
         expected = video @ unit(sentences(clip, prompts, ends)).T / 0.01
-        ours = model(vectors()[:, None], stage='head')
+        ours = model(FrameFeatures(vectors()[:, None]), stage='head')
     assert torch.allclose(ours, expected, atol=1e-3)
 
 
@@ -167,7 +169,7 @@ def test_cocoops_memory_is_bounded_and_its_gradients_are_not_changed_by_it() -> 
         model = recognizer(dict(type='CoCoOpHead', num_tokens=4, clips_per_pass=clips_per_pass))
         seen, encode = [], model.backbone.encode_prompts
         model.backbone.encode_prompts = lambda *a, s=seen, e=encode: s.append(a[0].shape) or e(*a)
-        model(vectors(5)[:, None], stage='head')[:, 0].sum().backward()
+        model(FrameFeatures(vectors(5)[:, None]), stage='head')[:, 0].sum().backward()
         gradients.append({n: p.grad for n, p in model.cls_head.named_parameters()})
         sizes.append(max(shape[:-2].numel() for shape in seen))
     assert sizes == [2 * 11, 5 * 11]
@@ -266,7 +268,7 @@ def test_elsewhere_a_head_encodes_its_own_prompts(head: dict) -> None:
     maps = torch.randn(2 * 4, 24, 3, 3)  # 2 clips of 4 frames
     with torch.no_grad():
         video = own.projection(maps.mean((2, 3)).view(2, 4, 24).mean(1))  # (2, D)
-        expected = model(video[:, None, None], stage='head')  # a clip of one frame
+        expected = model(FrameFeatures(video[:, None, None]), stage='head')  # a clip of one frame
         assert torch.allclose(own(maps, num_segs=4), expected, atol=1e-3)
     own(maps, num_segs=4)[:, 0].sum().backward()
     assert own.projection.weight.grad.abs().max() > 0

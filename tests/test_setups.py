@@ -17,7 +17,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from mmaction.registry import DATASETS, MODELS
+from mmaction.registry import MODELS
 
 from mmdfer.datasets.synth import CLASSES
 from mmdfer.engine import ClassNamesHook, ReportHook
@@ -26,7 +26,7 @@ from mmdfer.engine.hooks.setup_hook import check_labels
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.metrics import DFERMetric
-from mmdfer.features.extraction import EncodeOnceHook
+from mmdfer.features import EncodedClips
 from mmdfer.models.json_tensor import to_tensor
 from mmdfer.models.tensor_cache import TensorCache
 
@@ -55,9 +55,8 @@ def small(small_config: Small, monkeypatch: pytest.MonkeyPatch) -> Small:
     monkeypatch.setattr(Config, 'pretty_text', '')  # takes longer than an epoch
 
     def build(*stages: dict, hooks: tuple = (), **options: Any) -> Config:
-        encode = dict(type='EncodeOnceHook', num_workers=0)
         config = small_config(**TINY, **options)
-        config.custom_hooks = [dict(type='BAPHook', stages=stages), encode, *hooks]
+        config.custom_hooks = [dict(type='BAPHook', stages=stages), *hooks]
         config.train_cfg.max_epochs = len(stages)
         periods = [1] * len(stages)
         config.param_scheduler[0].update(periods=periods, restart_weights=periods)
@@ -86,9 +85,10 @@ def test_stages_without_their_hook_are_refused_before_anything_is_encoded(small:
 def test_without_vectors_it_trains_on_frames_and_reports_no_baselines(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EncodeOnceHook is gone, and mmengine's debug switch cuts the training set."""
+    """The datasets are not encoded, and mmengine's debug switch cuts the training set."""
     config = small(VIDEO, **{'default_hooks.report.baselines': True})
-    config.custom_hooks = config.custom_hooks[:1]
+    for loader in (config.train_dataloader, config.val_dataloader):
+        loader.dataset = loader.dataset.dataset
     config.train_dataloader.update(num_batch_per_epoch=1, batch_size=4)
     config.val_dataloader.update(num_batch_per_epoch=1, batch_size=4)
     runner = build_runner(config)
@@ -103,11 +103,11 @@ def test_without_vectors_it_trains_on_frames_and_reports_no_baselines(
 def test_baselines_of_a_wrapped_training_set_that_names_nobody(data_root: Path) -> None:
     synth = dict(type='SynthDFER', data_root=str(data_root / 'synth'), num_train=32, num_test=14)
     pipeline = [dict(type='PackActionInputs')]
-    train = DATASETS.build(dict(synth, split='train', pipeline=pipeline, num_views=2))
-    test = DATASETS.build(dict(synth, split='test', pipeline=pipeline, test_mode=True))
+    train = EncodedClips(dict(synth, split='train', pipeline=pipeline, num_views=2))
+    test = EncodedClips(dict(synth, split='test', pipeline=pipeline, test_mode=True))
     generator = torch.Generator().manual_seed(0)
-    train.vectors = torch.randn(32, 2, 1, 16, 128, generator=generator)
-    test.vectors = torch.randn(14, 1, 1, 16, 128, generator=generator)
+    train.features = torch.randn(32, 2, 1, 16, 128, generator=generator)
+    test.features = torch.randn(14, 1, 1, 16, 128, generator=generator)
     clip = MODELS.build(dict(type='FrozenCLIP', arch='synth-clip'))
 
     def rows(dataset: Any) -> dict:
@@ -135,7 +135,7 @@ def test_validation_alone_gives_the_metrics_and_writes_no_history(
     for bank in (None, str(tmp_path / 'bank')):
         torch.manual_seed(0)
         config = small(TEXT, hooks=(early,))
-        config.custom_hooks[1]['bank'] = bank
+        config.val_dataloader.dataset.bank = bank
         runner = build_runner(config)
         found.append(runner.val())
         assert runner._train_loop == config.train_cfg  # not built, so its data were not read
@@ -177,7 +177,7 @@ def test_several_labels_are_refused_before_training(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = build_runner(small(TEXT))
-    dataset = runner.train_loop.dataloader.dataset
+    dataset = runner.train_loop.dataloader.dataset.dataset
     info = dataset.get_data_info
     monkeypatch.setattr(dataset, 'get_data_info', lambda i: dict(info(i), label=[0, 1]))
     with pytest.raises(DFERError, match='several labels'):
@@ -221,7 +221,6 @@ def test_scores_under_ema_are_those_of_the_checkpoint(small: Small) -> None:
         else:
             runner._load_from = str(Path(runner.work_dir, 'epoch_2.pth'))
             runner.call_hook('before_run')
-            EncodeOnceHook(num_workers=0).serve(runner, (runner.val_loop,))
             runner.val()
         scores.append(torch.stack(hook.kept))
     assert torch.allclose(*scores, atol=1e-5)

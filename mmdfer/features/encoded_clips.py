@@ -17,8 +17,9 @@ from mmaction.structures import ActionDataSample
 from mmdfer.datasets import DFERDataset
 from mmdfer.datasets.transforms.shuffle_frames import ShuffleFrames
 from mmdfer.errors import DFERError, UnreadableClipError
-from mmdfer.features.encoder import shared_encoder
+from mmdfer.features.encoder import FeatureEncoder, shared_encoder
 from mmdfer.features.extraction import Extractor, Views, encode_to_memory, fill_bank, list_clips
+from mmdfer.models.data_preprocessors.clip_preprocessor import check_blending
 
 
 @DATASETS.register_module()
@@ -42,8 +43,8 @@ class EncodedClips(Dataset):
 
     Args:
         dataset: Config of a DFERDataset, or a dataset. In training it needs ``num_views``.
-        encoder: Arguments of :class:`FeatureEncoder`: ``backbone`` and ``data_preprocessor``. By
-            default those of the model that the Runner trains or tests.
+        encoder: Arguments of :class:`FeatureEncoder`: ``backbone`` and ``data_preprocessor``; or
+            one that is built. By default those of the model that the Runner trains or tests.
         bank: A folder, in which the banks are ``train`` and ``test``; True for a folder below
             ``work_dirs/banks`` that is named after what the vectors depend on; None keeps them in
             memory.
@@ -63,7 +64,7 @@ class EncodedClips(Dataset):
     def __init__(
         self,
         dataset: Mapping[str, Any] | DFERDataset,
-        encoder: Mapping[str, Any] | None = None,
+        encoder: Mapping[str, Any] | FeatureEncoder | None = None,
         bank: str | bool | None = None,
         batch_size: int = 16,
         num_workers: int = 2,
@@ -92,17 +93,8 @@ class EncodedClips(Dataset):
         self.rows = torch.arange(len(built))
         self._digest = ''
         self._samples: dict[int, ActionDataSample] = {}
-        self._check_blending()
-
-    def _check_blending(self) -> None:
-        """Raise DFERError where training would mix what is encoded before."""
-        preprocessor = (self.encoder or {}).get('data_preprocessor') or {}
-        if preprocessor.get('blending') is not None and not self.dataset.test_mode:
-            raise DFERError(
-                'model.data_preprocessor.blending mixes frames, and EncodedClips serves features '
-                'that were encoded before: take EncodedClips off train_dataloader, or leave '
-                'blending out'
-            )
+        if isinstance(encoder, Mapping) and not built.test_mode:
+            check_blending(encoder.get('data_preprocessor'))
 
     # ---------------------------------------------------------------- the inner dataset
 
@@ -144,7 +136,8 @@ class EncodedClips(Dataset):
                 'EncodedClips: no model has been built from whose config the encoder follows: give '
                 "encoder=dict(backbone=dict(type='FrozenCLIP', arch=...))"
             )
-        encoder = shared_encoder(self.encoder)
+        built = isinstance(self.encoder, FeatureEncoder)
+        encoder = self.encoder if built else shared_encoder(self.encoder)
         self._digest = encoder.digest
         extractor = Extractor(encoder, self.batch_size, self.num_workers)
         kind = 'test' if self.test_mode else 'train'

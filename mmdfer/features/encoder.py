@@ -22,7 +22,7 @@ class FeatureEncoder(nn.Module):
     """A frozen backbone with the preprocessor that normalises its frames.
 
     Args:
-        backbone: Config of a :class:`FrameEncoder`, such as FrozenCLIP.
+        backbone: Config of a :class:`FrameEncoder`, such as FrozenCLIP, or one that is built.
         data_preprocessor: Config of the preprocessor. CLIPDataPreprocessor by default.
 
     Raises:
@@ -30,10 +30,12 @@ class FeatureEncoder(nn.Module):
     """
 
     def __init__(
-        self, backbone: Mapping[str, Any], data_preprocessor: Mapping[str, Any] | None = None
+        self,
+        backbone: Mapping[str, Any] | FrameEncoder,
+        data_preprocessor: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        built = MODELS.build(backbone)
+        built = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
         if not isinstance(built, FrameEncoder):
             raise DFERError(
                 f'EncodedClips: a {type(built).__name__} does not encode each frame on its own: '

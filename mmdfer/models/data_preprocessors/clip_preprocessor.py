@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -85,15 +85,20 @@ class CLIPDataPreprocessor(ActionDataPreprocessor):
         """
         if not (isinstance(data, dict) and 'features' in data):
             return super().forward(data, training)
-        if training and self.blending is not None:
-            raise DFERError(
-                'model.data_preprocessor.blending mixes frames, and EncodedClips serves features '
-                'that were encoded before: take EncodedClips off train_dataloader, or leave '
-                'blending out'
-            )
+        if training:
+            check_blending(dict(blending=self.blending))
         features = torch.stack(list(data['features']))  # (B, views, T, D)
         features = features.to(torch.promote_types(features.dtype, torch.float32))
         return self.cast_data(dict(data, features=features))
+
+
+def check_blending(preprocessor: Mapping[str, Any] | None) -> None:
+    """Raise DFERError where a preprocessor's config would mix features in training."""
+    if preprocessor is not None and preprocessor.get('blending') is not None:
+        raise DFERError(
+            'model.data_preprocessor.blending mixes frames, and EncodedClips serves features that '
+            'were encoded before: take EncodedClips off train_dataloader, or leave blending out'
+        )
 
 
 def encoder_digest(backbone: FrameEncoder, preprocessor: BaseDataPreprocessor) -> str:
