@@ -140,7 +140,7 @@ def test_prompts_are_start_tokens_stop_end() -> None:
 def test_views_are_averaged_as_probabilities() -> None:
     model = _recognizer()
     views = _vectors(n=4).view(2, 2, 16, 128)  # 2 clips of 2 views
-    samples = model.predict(views, [ActionDataSample(), ActionDataSample()])
+    samples = model.predict(FrameFeatures(views), [ActionDataSample(), ActionDataSample()])
     logits = model(FrameFeatures(views), stage='head')  # (4, 7)
     expected = logits.softmax(-1).view(2, 2, 7).mean(1)
     assert torch.allclose(torch.stack([s.pred_score for s in samples]), expected, atol=1e-6)

@@ -24,13 +24,11 @@ from mmdfer.models import FrameFeatures
 MB = 1e6
 
 
-class DrawnFeatures(EncodedClips):
-    """Features of the right shape, drawn and not encoded."""
-
-    def full_init(self) -> None:
-        """Draw them."""
-        self.features = torch.randn(len(self), self.dataset.num_views or 1, 1, 16, 512)
-        self._digest = shared_encoder(self.encoder).digest
+def _draw_features(dataset: EncodedClips) -> None:
+    """Draw features of the right shape in place of encoding them."""
+    if dataset.features is None:
+        dataset.features = torch.randn(len(dataset), dataset.dataset.num_views or 1, 1, 16, 512)
+        dataset._digest = shared_encoder(dataset.encoder).digest
 
 
 @pytest.fixture(scope='module')
@@ -55,10 +53,10 @@ def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runner:
         'work_dir': str(tmp_path_factory.mktemp('vit')),
     }
     config.merge_from_dict(options)
-    for loader in (config.train_dataloader, config.val_dataloader):
-        loader.dataset.type = DrawnFeatures
-    runner = build_runner(config)
-    runner.train()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EncodedClips, 'full_init', _draw_features)
+        runner = build_runner(config)
+        runner.train()
     return runner
 
 

@@ -79,7 +79,7 @@ def test_zero_shot_equals_plain_open_clip() -> None:
         images = plain.encode_image(clips.transpose(1, 2).flatten(0, 1)).view(2, 4, -1)
         video, classes = unit(unit(images).mean(1)), unit(sum(texts) / 2)
         expected = plain.logit_scale.exp() * video @ classes.T
-        ours = model(FrameFeatures(clips[:, None]), stage='head')
+        ours = model(clips[:, None], stage='head')
     assert ours.shape == (2, 11)
     assert torch.allclose(ours, expected, atol=1e-3)  # logits are cosines times 100
 
