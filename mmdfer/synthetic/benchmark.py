@@ -141,7 +141,9 @@ def _write_extra(path: Path, what: str, spec: ClipSpec, face: Identity, size: in
         ]
         values = np.stack([part[('masks', 'landmarks').index(what)] for part in parts])
     content = io.BytesIO()  # numpy leaves a broken file open where the disk is full
-    np.savez_compressed(content, **{what: values})
+    arrays = {what: values}
+    # `what` is of EXTRAS, never the option allow_pickle.
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     path.write_bytes(content.getvalue())
 
 
@@ -187,7 +189,9 @@ _WORKER: dict[str, Any] = {}  # a worker process's identities and frame size
 
 def _end_with_parent() -> None:
     """Ends a worker process whose parent was killed; it would wait for work forever."""
-    wait([parent_process().sentinel])
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
     os._exit(1)
 
 
@@ -371,7 +375,7 @@ def make_benchmark(
     specs = make_specs(num_train, num_test, *people, seed)
     identities = make_identities(*people, seed)
     files = annotations(specs, identities)
-    made = dict(arguments=arguments, digest=annotations_digest(files))
+    made: dict[str, Any] = dict(arguments=arguments, digest=annotations_digest(files))
     record = _read_record(root, **made)
     if 'captions' in extras:
         files['captions.jsonl'] = _captions(specs)
