@@ -283,11 +283,15 @@ def _read_record(root: Path, arguments: dict[str, int], digest: str) -> dict[str
 
 
 def _write_annotations(root: Path, files: dict[str, bytes], ours: bool) -> None:
-    """Writes the annotation files that are missing or changed.
+    """Make the folder and write the annotation files that are missing or changed.
 
     Raises:
-        ValueError: if a file of that name is there that no record says is ours.
+        ValueError: A file of that name is there that no record says is ours.
+        WriteError: The folder or a file cannot be written.
     """
+    with explain_write_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(root)
     for name, content in files.items():
         path = root / name
         if path.exists():
@@ -379,9 +383,6 @@ def make_benchmark(
     record = _read_record(root, **made)
     if 'captions' in extras:
         files['captions.jsonl'] = _captions(specs)
-    with explain_write_errors(root):
-        root.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(root)
     _write_annotations(root, files, ours=record is not None)
     sizes = (record or {}).get('files', {})
     count = default_workers() if workers is None else workers
