@@ -188,7 +188,6 @@ class DFERDataset(BaseActionDataset):
 
         The samples are the same objects each time: the model's preprocessor copies them.
         """
-        assert self.vectors is not None
         clips = [self._standing_in(index) for index, _ in shown]
         rows = np.array(clips) if self.rows is None else self.rows.numpy()[clips]
         places = rows * self.vectors.shape[1] + np.array([view for _, view in shown])
