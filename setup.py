@@ -45,6 +45,10 @@ EXTRAS_REQUIRE = {
         'pytest>=7',
         'pytest-xdist>=3',
         'ruff==0.17.5',
+        'mypy==2.4.1',  # another release finds other errors
+        'types-PyYAML',
+        'types-openpyxl',
+        'types-tqdm',
         'setuptools>=64',
         'wheel',
         'imageio-ffmpeg>=0.6',
@@ -83,7 +87,10 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=['mmdfer', 'mmdfer.*']),
-    package_data={'mmdfer.synthetic.small_clip': ['*.json', '*.gz', '*.safetensors']},
+    package_data={
+        'mmdfer': ['py.typed'],
+        'mmdfer.synthetic.small_clip': ['*.json', '*.gz', '*.safetensors'],
+    },
     python_requires='>=3.10',
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

@@ -43,7 +43,7 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import mmengine.hooks.logger_hook as mmengine_logger_hook
 import mmengine.hub
@@ -63,6 +63,7 @@ from .errors import DFERError
 
 _REFUSED = 'mmdfer refuses '
 MapLocation = str | torch.device | dict | Callable | None
+Function = TypeVar('Function', bound=Callable)
 
 
 class CheckpointNotFoundError(DFERError, FileNotFoundError):
@@ -93,6 +94,36 @@ def apply() -> None:
     hand_model_to_datasets()
     pass_on_data_root()
     find_own_configs()
+
+
+# ---------------------------------------------------------------- patches
+
+_MARK = '_patched_by_mmdfer'
+
+
+def _replaces(upstream: Callable) -> Callable[[Function], Function]:
+    """Decorate a replacement of `upstream`, as `functools.wraps` does, so that it is recognised.
+
+    A wrapper that another package makes around the replacement with `functools.wraps` copies the
+    mark, and one that it makes around `upstream` has none. So `_is_patched` tells whether our
+    replacement is called, whoever else patches the same function.
+    """
+
+    def mark(replacement: Function) -> Function:
+        functools.update_wrapper(replacement, upstream)
+        vars(replacement)[_MARK] = True
+        return replacement
+
+    return mark
+
+
+def _is_patched(function: Callable) -> bool:
+    return getattr(function, _MARK, False)
+
+
+def _names_in(function: Callable) -> set[str]:
+    """Return the globals and attributes that a function uses, also where others wrapped it."""
+    return set(inspect.unwrap(function).__code__.co_names)
 
 
 # ---------------------------------------------------------------- packages
@@ -141,7 +172,7 @@ def stub_missing_drn() -> None:
     name = 'mmaction.models.localizers.drn'
     parent, leaf = types.ModuleType(name), types.ModuleType(f'{name}.drn')
     parent.__path__ = []  # a package without files
-    parent.drn, leaf.DRN = leaf, DRN
+    vars(parent)['drn'], vars(leaf)['DRN'] = leaf, DRN
     sys.modules.setdefault(parent.__name__, parent)
     sys.modules.setdefault(leaf.__name__, leaf)
 
@@ -185,10 +216,17 @@ def _numeric_dtype(code: str, align: bool = False, copy: bool = True) -> np.dtyp
     return dtype
 
 
-def _checkpoint_globals() -> list[tuple[Any, str]]:
-    """What a checkpoint of mmengine may name besides torch's own, as (stand-in, name)."""
-    rebuild_array, rebuild_scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-    allowed: list[tuple[Any, str]] = [
+def _rebuild_function(value: np.ndarray | np.generic) -> Callable:
+    """Return the private function of numpy with which a pickle makes such a value."""
+    reduced = value.__reduce__()
+    assert isinstance(reduced, tuple)
+    return reduced[0]
+
+
+def _checkpoint_globals() -> list[Callable | tuple[Callable, str]]:
+    """List what a checkpoint of mmengine may name besides torch's own, as (stand-in, name)."""
+    rebuild_array, rebuild_scalar = _rebuild_function(np.empty(0)), _rebuild_function(np.float64(0))
+    allowed: list[Callable | tuple[Callable, str]] = [
         (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
         (_statistic, 'builtins.getattr'),
         (np.ndarray, 'numpy.ndarray'),
@@ -312,7 +350,7 @@ def load_files_safely() -> None:
     executing. A loader that somebody else registered for local paths is left in place.
     """
     upstream = mmengine_checkpoint.load_from_local
-    if 'safe_globals' in upstream.__code__.co_names:
+    if 'safe_globals' in _names_in(upstream):
         return
     if CheckpointLoader._schemes[''] is upstream:
         CheckpointLoader.register_scheme('', load_from_local, force=True)
@@ -326,10 +364,11 @@ def load_urls_safely() -> None:
     `torch.hub` still executes them unless told otherwise, and mmengine does not tell it.
     """
     upstream = mmengine_checkpoint.load_url
-    if inspect.signature(upstream).parameters['weights_only'].default:
+    if inspect.signature(upstream).parameters['weights_only'].default or _is_patched(upstream):
         return
     safe_load = functools.partial(upstream, weights_only=True)
 
+    @_replaces(upstream)
     def load_url(url: str, *args: Any, **kwargs: Any) -> Any:
         try:
             with torch.serialization.safe_globals(_CHECKPOINT_GLOBALS):
@@ -337,7 +376,6 @@ def load_urls_safely() -> None:
         except UnpicklingError as error:
             raise DFERError(f'{url}: {_refusal(str(error))}') from None
 
-    load_url.__signature__ = inspect.signature(safe_load)
     mmengine_checkpoint.load_url = load_url
 
 
@@ -371,11 +409,11 @@ def disarm_config_text() -> None:
     """Applies `move_config_text` to whatever mmengine loads, from files and elsewhere."""
     upstream = CheckpointLoader.load_checkpoint.__func__
     users = (Runner.resume, BaseInferencer._init_model)
-    executes = any('fromstring' in user.__code__.co_names for user in users)
-    if not executes or hasattr(upstream, '__wrapped__'):
+    executes = any('fromstring' in _names_in(user) for user in users)
+    if not executes or _is_patched(upstream):
         return
 
-    @functools.wraps(upstream)
+    @_replaces(upstream)
     def load_checkpoint(cls: type, *args: Any, **kwargs: Any) -> Any:
         checkpoint = upstream(cls, *args, **kwargs)
         return move_config_text(checkpoint) if isinstance(checkpoint, dict) else checkpoint
@@ -391,10 +429,10 @@ def score_bfloat16() -> None:
     from mmaction.models import BaseHead
 
     upstream = BaseHead.loss_by_feat
-    if 'numpy' not in upstream.__code__.co_names:
+    if 'numpy' not in _names_in(upstream) or _is_patched(upstream):
         return
 
-    @functools.wraps(upstream)
+    @_replaces(upstream)
     def loss_by_feat(self: BaseHead, cls_scores: torch.Tensor, data_samples: list) -> dict:
         low = cls_scores.dtype == torch.bfloat16
         return upstream(self, cls_scores.float() if low else cls_scores, data_samples)
@@ -417,10 +455,10 @@ def compare_our_metrics() -> None:
     """
     upstream, monitor_upstream = CheckpointHook._init_rule, EarlyStoppingHook._init_rule
     known = {key.lower() for key in CheckpointHook._default_greater_keys}
-    if 'war' in known or hasattr(upstream, '__wrapped__'):
+    if 'war' in known or _is_patched(upstream):
         return
 
-    @functools.wraps(upstream)
+    @_replaces(upstream)
     def init_rules(self: CheckpointHook, rules: list, key_indicators: list) -> None:
         rules = rules * len(key_indicators) if len(rules) == 1 else rules
         filled = [
@@ -429,7 +467,7 @@ def compare_our_metrics() -> None:
         ]
         upstream(self, filled, key_indicators)
 
-    @functools.wraps(monitor_upstream)
+    @_replaces(monitor_upstream)
     def init_rule(self: EarlyStoppingHook, monitor: str) -> str:
         better = _GREATER_IS_BETTER.fullmatch(monitor)
         return 'greater' if better else monitor_upstream(self, monitor)
@@ -448,7 +486,7 @@ def resume_early_stopping() -> None:
         return
     upstream = EarlyStoppingHook.before_run
 
-    @functools.wraps(upstream)
+    @_replaces(upstream)
     def before_run(self: EarlyStoppingHook, runner: Runner) -> None:
         if isinstance(runner._train_loop, BaseLoop):
             upstream(self, runner)
@@ -482,10 +520,10 @@ def pass_on_data_root() -> None:
     place. Only configs whose `custom_imports` name mmdfer are changed.
     """
     upstream = Config._merge_a_into_b
-    if hasattr(upstream, '__wrapped__'):
+    if _is_patched(upstream):
         return
 
-    @functools.wraps(upstream)
+    @_replaces(upstream)
     def _merge_a_into_b(a: dict, b: dict, *args: Any, **kwargs: Any) -> dict:
         if isinstance(a, dict) and isinstance(b, dict) and (_imports_us(a) or _imports_us(b)):
             old, new = b.get('data_root'), a.get('data_root')
@@ -524,10 +562,10 @@ def find_own_configs() -> None:
     no longer has, and finds no config beside the top folder.
     """
     upstream = Config._get_cfg_path
-    if hasattr(upstream, '__wrapped__'):
+    if _is_patched(upstream):
         return
 
-    @functools.wraps(upstream)
+    @_replaces(upstream)
     def _get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
         own = _own_config(cfg_path)
         return upstream(cfg_path, filename) if own is None else (own, None)
@@ -535,7 +573,7 @@ def find_own_configs() -> None:
     Config._get_cfg_path = staticmethod(_get_cfg_path)
     theirs = mmengine.hub.get_config, mmengine.hub.get_model
 
-    @functools.wraps(theirs[0])
+    @_replaces(theirs[0])
     def get_config(cfg_path: str, pretrained: bool = False) -> Config:
         if (own := _own_config(cfg_path)) is None:
             return theirs[0](cfg_path, pretrained)
@@ -543,7 +581,7 @@ def find_own_configs() -> None:
             raise DFERError(f'{cfg_path}: mmdfer publishes no weights; leave pretrained out')
         return Config.fromfile(own)
 
-    @functools.wraps(theirs[1])
+    @_replaces(theirs[1])
     def get_model(cfg_path: str, pretrained: bool = False, **kwargs: Any) -> Any:
         if _own_config(cfg_path) is None:
             return theirs[1](cfg_path, pretrained, **kwargs)
@@ -585,10 +623,10 @@ def hand_backbone_to_preprocessor() -> None:
     from mmaction.models import BaseRecognizer
 
     upstream = BaseRecognizer.__init__
-    if hasattr(upstream, '__wrapped__'):
+    if _is_patched(upstream):
         return
 
-    @functools.wraps(upstream)
+    @_replaces(upstream)
     def build(self: BaseRecognizer, *args: Any, **kwargs: Any) -> None:
         upstream(self, *args, **kwargs)
         if hasattr(self.data_preprocessor, 'adopt'):
@@ -647,10 +685,10 @@ def write_test_metrics_once() -> None:
     mmengine's LoggerHook has each rank write them to one file, which two at once leave torn.
     """
     upstream = mmengine_logger_hook.dump
-    names = LoggerHook.after_test_epoch.__code__.co_names
-    if hasattr(upstream, '__wrapped__') or {'is_main_process', 'master_only'} & set(names):
+    names = _names_in(LoggerHook.after_test_epoch)
+    if _is_patched(upstream) or {'is_main_process', 'master_only'} & names:
         return
-    mmengine_logger_hook.dump = master_only(upstream)
+    mmengine_logger_hook.dump = _replaces(upstream)(master_only(upstream))
 
 
 # launcher -> its own names for rank and world size, as mmengine.dist.init_dist reads them

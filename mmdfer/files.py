@@ -18,15 +18,18 @@ from mmdfer.errors import DFERError
 T = TypeVar('T')
 
 # Faults that pass: of a network file system, of a server under load, of too many open files.
-_NAMES = ('EAGAIN', 'EBUSY', 'EINTR', 'EIO', 'EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'ESTALE')
-_NAMES += ('ECONNRESET', 'ENETDOWN', 'ENETUNREACH', 'EHOSTDOWN', 'EREMOTEIO', 'ETIMEDOUT')
-PASSING = frozenset(getattr(errno, name) for name in _NAMES if hasattr(errno, name))
+_NAMES = (
+    'EAGAIN EBUSY EINTR EIO EMFILE ENFILE ENOBUFS ENOMEM ESTALE '
+    'ECONNRESET ENETDOWN ENETUNREACH EHOSTDOWN EREMOTEIO ETIMEDOUT'
+)
+# A system may lack some of them.
+PASSING = frozenset(vars(errno)[name] for name in _NAMES.split() if name in vars(errno))
 # Seconds to wait before reading again.
 WAITS = (0.1, 0.5, 2.0)
 
 # What the user can do about an error on writing.
 _AGAIN = 'then run the same command again'
-_REMEDIES = {
+_REMEDIES: dict[int | None, str] = {  # by OSError.errno, which may be None
     errno.ENOSPC: f'free space on that disk or give a folder on another one, {_AGAIN}',
     errno.EDQUOT: f'free some of your quota or give a folder on another disk, {_AGAIN}',
     errno.EROFS: f'give a folder on a disk that is not mounted read-only, {_AGAIN}',
@@ -155,7 +158,8 @@ def warn_of_lost_logs(logger: logging.Logger) -> None:
     """
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
-            handler.handleError = _Warning(handler)
+            # A method of this one handler is replaced.
+            handler.handleError = _Warning(handler)  # type: ignore[method-assign]
 
 
 class _Warning:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import pickle
@@ -16,13 +17,16 @@ import mmengine.runner.checkpoint as upstream
 import numpy as np
 import pytest
 import torch
+from mmengine import hub
+from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.infer import BaseInferencer
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, Runner
 from safetensors.torch import save_file
 
-from mmaction.models import BaseHead, TSNHead
+from mmaction.models import BaseHead, BaseRecognizer, TSNHead
 from mmaction.registry import OPTIM_WRAPPERS
 from mmaction.structures import ActionDataSample
 
@@ -419,6 +423,57 @@ def test_apply_twice_is_apply_once():
     compat.apply()
     assert (dict(CheckpointLoader._schemes), upstream.load_url) == before
     assert CheckpointLoader._schemes[''] is compat.load_from_local
+
+
+PATCHED = {
+    'load_urls_safely': (upstream, 'load_url'),
+    'disarm_config_text': (CheckpointLoader, 'load_checkpoint'),
+    'write_test_metrics_once': (compat.mmengine_logger_hook, 'dump'),
+    'score_bfloat16': (BaseHead, 'loss_by_feat'),
+    'compare_our_metrics': (CheckpointHook, '_init_rule'),
+    'hand_backbone_to_preprocessor': (BaseRecognizer, '__init__'),
+    'pass_on_data_root': (Config, '_merge_a_into_b'),
+    'find_own_configs': (Config, '_get_cfg_path'),
+}
+
+
+def wrap(function):
+    """Wrap as another package would, which knows nothing of us."""
+
+    @functools.wraps(function)
+    def foreign(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return foreign
+
+
+@pytest.mark.parametrize('name', PATCHED)
+def test_a_patch_of_another_package_neither_hinders_nor_doubles_ours(name, monkeypatch):
+    patch = getattr(compat, name)
+    owner, attribute = PATCHED[name]
+    for also, other in (
+        (EarlyStoppingHook, '_init_rule'),
+        *((module, get) for module in (hub, hub.hub) for get in ('get_config', 'get_model')),
+    ):
+        monkeypatch.setattr(also, other, getattr(also, other))  # restored afterwards
+
+    def current():
+        found = vars(owner)[attribute]
+        return getattr(found, '__func__', found)
+
+    kind = type(vars(owner)[attribute])
+    bind = kind if kind in (staticmethod, classmethod) else lambda function: function
+    below = wrap(current().__wrapped__)
+    monkeypatch.setattr(owner, attribute, bind(below))
+    patch()
+    ours = current()
+    assert ours is not below and ours.__wrapped__ is below
+    patch()
+    assert current() is ours
+    above = wrap(ours)
+    monkeypatch.setattr(owner, attribute, bind(above))
+    patch()
+    assert current() is above
 
 
 # ---------------------------------------------------------------- ranks without CUDA

@@ -30,15 +30,17 @@ class EpochIndex(int):
         epoch: The number of earlier showings: the epoch, where a clip is shown once in each.
     """
 
+    epoch: int
+
     def __new__(cls, index: int, epoch: int) -> EpochIndex:
         """Return an int with an attribute ``epoch``."""
         self = super().__new__(cls, index)
         self.epoch = epoch
         return self
 
-    def __getnewargs__(self) -> tuple[int, int]:
+    def __reduce__(self) -> tuple[type[EpochIndex], tuple[int, int]]:
         """Return what a copy in another process is made of."""
-        return int(self), self.epoch
+        return type(self), (int(self), self.epoch)
 
 
 def carry_epochs() -> None:

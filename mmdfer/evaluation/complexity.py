@@ -15,8 +15,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -72,11 +72,11 @@ def measure(cfg: Config, dataset: dict) -> Complexity:
     )
 
 
-def flops(model: nn.Module, clip: dict) -> tuple[int, int]:
+def flops(model: BaseModel, clip: dict) -> tuple[int, int]:
     """The FLOPs of a model's first clip, and of a further one: what it keeps is not made again.
 
     Args:
-        model: With mmengine's ``test_step``; freshly built.
+        model: Freshly built.
         clip: An item of a dataset.
     """
     counts = []
@@ -117,7 +117,7 @@ def _countable() -> Iterator[None]:
 
 
 @torch.no_grad()
-def clips_per_second(model: nn.Module, clip: dict, seconds: float = 2.0) -> float:
+def clips_per_second(model: BaseModel, clip: dict, seconds: float = 2.0) -> float:
     """The rate of a model's ``test_step``, by the median of passes that take so long in all."""
     batch = pseudo_collate([clip] * BATCH)
     _timed(lambda: model.test_step(batch))  # the first pass makes what is kept

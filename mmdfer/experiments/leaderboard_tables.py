@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,19 @@ class Run:
 
     def figures(self) -> dict[str, float | None]:
         """WAR and UAR in percent, each the mean over the folds; None where a fold lacks it."""
-        values = {'WAR': [f.last.war for f in self.folds], 'UAR': [f.last.uar for f in self.folds]}
         best = [fold.best for fold in self.folds]
-        values['WAR, best epoch'] = [b and b.war for b in best]
-        values['UAR, best epoch'] = [b and b.uar for b in best]
-        values[SHUFFLED] = self.shuffled or [None]
-        return {k: None if None in v else float(np.mean(v)) for k, v in values.items()}
+        values: dict[str, Sequence[float | None]] = {
+            'WAR': [fold.last.war for fold in self.folds],
+            'UAR': [fold.last.uar for fold in self.folds],
+            'WAR, best epoch': [None if score is None else score.war for score in best],
+            'UAR, best epoch': [None if score is None else score.uar for score in best],
+            SHUFFLED: self.shuffled or [None],
+        }
+        return {figure: _spread(each)[0] for figure, each in values.items()}
+
+    def war(self) -> float:
+        """Return WAR in percent, the mean over the folds."""
+        return float(np.mean([fold.last.war for fold in self.folds]))
 
     def recalls(self) -> dict[str, float]:
         """Each class's recall in percent over the clips of all folds; empty if not kept."""
@@ -76,6 +84,10 @@ class Row:
         """Mean and standard deviation over the seeds of one of :meth:`Run.figures`."""
         return _spread([run.figures()[figure] for run in self.runs])
 
+    def war(self) -> float:
+        """Return WAR in percent, the mean over the seeds."""
+        return float(np.mean([run.war() for run in self.runs]))
+
     def recalls(self) -> dict[str, float]:
         """Each class's recall, the mean over the seeds."""
         every = [run.recalls() for run in self.runs]
@@ -87,7 +99,8 @@ class Row:
 
 
 def _spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    return (None, None) if None in values else mean_deviation(values)
+    known = [value for value in values if value is not None]
+    return mean_deviation(known) if len(known) == len(values) else (None, None)
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
@@ -106,7 +119,7 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
                     f'{name} has {what} {theirs}, but {first_name} has {ours}: these make no one '
                     'table; choose the --methods of one'
                 )
-    return sorted(rows, key=lambda row: -row.spread('WAR')[0])
+    return sorted(rows, key=lambda row: -row.war())
 
 
 def lead(row: Row, other: Row) -> tuple[float, float | None]:
@@ -117,11 +130,11 @@ def lead(row: Row, other: Row) -> tuple[float, float | None]:
     """
     squares, freedom = 0.0, 0
     for part in (row, other):
-        values = [run.figures()['WAR'] for run in part.runs]
+        values = [run.war() for run in part.runs]
         squares += float(np.sum((np.array(values) - np.mean(values)) ** 2))
         freedom += len(values) - 1
     limit = 2 * sqrt(squares / freedom) if freedom else None
-    return row.spread('WAR')[0] - other.spread('WAR')[0], limit
+    return row.war() - other.war(), limit
 
 
 # ------------------------------------------------------------------ as text, numbers and picture
@@ -171,9 +184,9 @@ def heading(rows: Sequence[Row]) -> list[str]:
         'lead: in WAR, over the next row, against twice the pooled standard deviation of both '
         '(> exceeds it, < does not)',
     ]
-    last = [fold.last.confusion for fold in rows[0].runs[0].folds]
-    if all(confusion is not None for confusion in last):
-        clips, share = int(np.sum(last)), rows[0].spread('WAR')[0] / 100
+    confusion = pooled(rows[0].runs[0].folds, 'last')
+    if confusion is not None:
+        clips, share = int(confusion.sum()), rows[0].war() / 100
         lines.append(
             f'the seeds say nothing of the choice of test clips: with {clips} of them the first '
             f"row's WAR has a standard error of {100 * sqrt(share * (1 - share) / clips):.2f}"
@@ -189,10 +202,7 @@ def tables(rows: Sequence[Row]) -> list[list[list[str]]]:
     """Accuracy, recalls and cost, each with its head; rows as ranked."""
     accuracy, cost = _accuracy(rows), _cost()
     classes = rows[0].recalls()
-    recall = {
-        f'recall: {name}': lambda row, name=name: _number(row.recalls().get(name))
-        for name in classes
-    }
+    recall: Columns = {f'recall: {name}': partial(_recall, name=name) for name in classes}
     return [
         [['', *columns], *([row.name, *(cell(row) for cell in columns.values())] for row in rows)]
         for columns in (accuracy, recall, cost)
@@ -215,7 +225,7 @@ def _accuracy(rows: Sequence[Row]) -> Columns:
         'UAR, best epoch': lambda row: _pm(*row.spread('UAR, best epoch')),
     }
     for dataset in dict.fromkeys(d for row in rows for d in row.published or ()):
-        columns[f'published: {dataset}'] = lambda row, d=dataset: _published(row, d)
+        columns[f'published: {dataset}'] = partial(_published, dataset=dataset)
     return columns
 
 
@@ -236,6 +246,10 @@ def _cost() -> Columns:
         'filling the feature bank': lambda row: _time(row.bank_seconds),
         'clips/s': of('clips_per_second', 1, 1),
     }
+
+
+def _recall(row: Row, name: str) -> str:
+    return _number(row.recalls().get(name))
 
 
 def _number(value: float | None) -> str:

@@ -37,7 +37,7 @@ from mmdfer.files import clear_leftovers, explain_write_errors, write_aside
 try:
     import fcntl
 except ImportError:  # Windows, where filelock uses other locks
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # its users ask whether it is there
 
 CLIPS_PER_SHARD = 64
 _BYTES = 2  # of a number in half precision

@@ -141,7 +141,9 @@ def _write_extra(path: Path, what: str, spec: ClipSpec, face: Identity, size: in
         ]
         values = np.stack([part[('masks', 'landmarks').index(what)] for part in parts])
     content = io.BytesIO()  # numpy leaves a broken file open where the disk is full
-    np.savez_compressed(content, **{what: values})
+    arrays = {what: values}
+    # `what` is of EXTRAS, never the option allow_pickle.
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     path.write_bytes(content.getvalue())
 
 
@@ -187,7 +189,9 @@ _WORKER: dict[str, Any] = {}  # a worker process's identities and frame size
 
 def _end_with_parent() -> None:
     """Ends a worker process whose parent was killed; it would wait for work forever."""
-    wait([parent_process().sentinel])
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
     os._exit(1)
 
 
@@ -279,11 +283,15 @@ def _read_record(root: Path, arguments: dict[str, int], digest: str) -> dict[str
 
 
 def _write_annotations(root: Path, files: dict[str, bytes], ours: bool) -> None:
-    """Writes the annotation files that are missing or changed.
+    """Make the folder and write the annotation files that are missing or changed.
 
     Raises:
-        ValueError: if a file of that name is there that no record says is ours.
+        ValueError: A file of that name is there that no record says is ours.
+        WriteError: The folder or a file cannot be written.
     """
+    with explain_write_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(root)
     for name, content in files.items():
         path = root / name
         if path.exists():
@@ -371,13 +379,10 @@ def make_benchmark(
     specs = make_specs(num_train, num_test, *people, seed)
     identities = make_identities(*people, seed)
     files = annotations(specs, identities)
-    made = dict(arguments=arguments, digest=annotations_digest(files))
+    made: dict[str, Any] = dict(arguments=arguments, digest=annotations_digest(files))
     record = _read_record(root, **made)
     if 'captions' in extras:
         files['captions.jsonl'] = _captions(specs)
-    with explain_write_errors(root):
-        root.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(root)
     _write_annotations(root, files, ours=record is not None)
     sizes = (record or {}).get('files', {})
     count = default_workers() if workers is None else workers

@@ -490,7 +490,8 @@ def _listed(phrases: Sequence[str]) -> str:
 
 def _expression_in_words(e: Expression, most: int = 3) -> str:
     """The strongest action units of an expression, and how it comes and goes if that is uneven."""
-    strongest, said = max(e.aus.values()), set()
+    strongest = max(e.aus.values())
+    said: set[str] = set()
     phrases: list[tuple[float, str]] = []
     for names, phrase in _PHRASES:
         if said.isdisjoint(names) and all(e.aus.get(n, 0.0) > 0.35 * strongest for n in names):

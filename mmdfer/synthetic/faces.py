@@ -54,6 +54,7 @@ HAIR_STYLES: tuple[str, ...] = ('cropped', 'short', 'side part', 'fringe', 'long
 
 Color = tuple[int, int, int]
 Shapes = dict[str, np.ndarray]
+ShapesWithDepth = dict[str, tuple[np.ndarray, float]]  # how far each stands out of the face
 
 _SUPERSAMPLE = 2
 _SHIFT = 4  # fractional bits of the coordinates given to OpenCV
@@ -269,9 +270,7 @@ def sample_shot(rng: np.random.Generator) -> Shot:
 # Geometry, in face units ------------------------------------------------------------------------
 
 
-def _both_sides(
-    name: str, right: np.ndarray, depth: float = 0.0
-) -> dict[str, tuple[np.ndarray, float]]:
+def _both_sides(name: str, right: np.ndarray, depth: float = 0.0) -> ShapesWithDepth:
     """A polygon of the viewer's right side and its mirror image, with how far it stands out."""
     return {f'{name}+': (right, depth), f'{name}-': (right * _MIRROR, depth)}
 
@@ -304,13 +303,13 @@ def _lids(who: Identity, a: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([x, upper], 1), np.stack([x, lower], 1)
 
 
-def _eye_shapes(who: Identity, a: dict[str, float], gaze: tuple[float, float]) -> dict:
+def _eye_shapes(who: Identity, a: dict[str, float], gaze: tuple[float, float]) -> ShapesWithDepth:
     """Eye whites, irises, the skin that covers them above and below, and lid lines."""
     upper, lower = _lids(who, a)
     lift = np.array([[0.0, 0.13]])
     white = np.concatenate([upper, lower[::-1]])
     center = np.array([who.eye_x, who.eye_y - 0.1 * who.eye_height]) + 0.0
-    shapes = {}
+    shapes: ShapesWithDepth = {}
     shapes |= _both_sides('eye', white)
     shapes |= _both_sides('lid_above', np.concatenate([upper, (upper - lift)[::-1]]))
     shapes |= _both_sides('lid_below', np.concatenate([lower, (lower + lift)[::-1]]))
@@ -328,7 +327,7 @@ def _eye_shapes(who: Identity, a: dict[str, float], gaze: tuple[float, float]) -
     return shapes
 
 
-def _mouth_shapes(who: Identity, a: dict[str, float]) -> dict:
+def _mouth_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
     """Lips, the opening between them, teeth and tongue."""
     u, bow = _MOUTH_U, 1 - _MOUTH_U**2
     wide = who.mouth_width * (
@@ -376,7 +375,7 @@ def _mouth_shapes(who: Identity, a: dict[str, float]) -> dict:
     }
 
 
-def _nose_shapes(who: Identity, a: dict[str, float]) -> dict:
+def _nose_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
     """Nose outline (for masks and shading), wings and nostrils."""
     up = 0.035 * a['AU9'] + 0.015 * a['AU10']
     wide, base = who.nose_width * (1 + 0.12 * a['AU9'] + 0.05 * a['AU12']), who.nose_y - up
@@ -403,7 +402,7 @@ def _nose_shapes(who: Identity, a: dict[str, float]) -> dict:
     return shapes
 
 
-def _head_shapes(who: Identity, a: dict[str, float]) -> dict:
+def _head_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
     """Face outline, ears, neck, shoulders and hair."""
     v, top = _JAW_V, -0.15
     y = top + (who.chin - top) * v
@@ -434,7 +433,7 @@ def _head_shapes(who: Identity, a: dict[str, float]) -> dict:
     return shapes
 
 
-def _hair_shapes(who: Identity) -> dict:
+def _hair_shapes(who: Identity) -> ShapesWithDepth:
     """Hair behind the head and over the forehead, by style."""
     style, wide = HAIR_STYLES[who.hair_style], who.face_width
     bulk = {'cropped': 0.02, 'short': 0.07, 'side part': 0.09, 'fringe': 0.10, 'long': 0.11}[style]
@@ -459,7 +458,7 @@ def _hair_shapes(who: Identity) -> dict:
     return {'hair_front': (front, 0.02), 'hair_back': (back, -0.3)}
 
 
-def _fold_shapes(who: Identity, a: dict[str, float]) -> dict:
+def _fold_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
     """Open lines along which the skin creases; their darkness is in :func:`_fold_strengths`."""
     ex, ey, ew = who.eye_x, who.eye_y, who.eye_width
     nw, ny, mw, my = who.nose_width, who.nose_y, who.mouth_width, who.mouth_y
@@ -467,7 +466,7 @@ def _fold_shapes(who: Identity, a: dict[str, float]) -> dict:
     brow = ey - who.brow_gap + 0.06 * a['AU4']
     raised = ey - who.brow_gap - 0.195
     rise = 0.03 * a['AU9'] + 0.02 * a['AU10']
-    shapes = {}
+    shapes: ShapesWithDepth = {}
     shapes |= _both_sides(
         'nasolabial',
         np.array(
@@ -511,11 +510,11 @@ def _fold_shapes(who: Identity, a: dict[str, float]) -> dict:
     return shapes | _lower_folds(who, a, out)
 
 
-def _lower_folds(who: Identity, a: dict[str, float], out: float) -> dict:
+def _lower_folds(who: Identity, a: dict[str, float], out: float) -> ShapesWithDepth:
     """Creases around mouth and chin."""
     mw, my = who.mouth_width + out, who.mouth_y
     chin = who.chin + 0.12 * a['AU26']
-    shapes = {}
+    shapes: ShapesWithDepth = {}
     shapes |= _both_sides(
         'marionette',
         np.array([[mw + 0.035, my + 0.11], [mw + 0.055, my + 0.17], [mw + 0.04, my + 0.26]]),
@@ -566,12 +565,12 @@ def _fold_strengths(who: Identity, a: dict[str, float]) -> dict[str, float]:
     }
 
 
-def _soft_shapes(who: Identity, a: dict[str, float]) -> dict:
+def _soft_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
     """Patches of soft light and shadow; their shade is in :func:`_soft_shades`."""
     ex, ey = who.eye_x, who.eye_y
     chin = who.chin + 0.12 * a['AU26'] - 0.02 * a['AU17']
     lip = who.mouth_y + 0.105 + 0.2 * a['AU26'] + 0.05 * a['AU25'] - 0.04 * a['AU17']
-    shapes = {}
+    shapes: ShapesWithDepth = {}
     shapes |= _both_sides('socket', [ex - 0.02, ey - 0.085] + _CIRCLE * [0.2, 0.085])
     shapes |= _both_sides(
         'cheek', [ex + 0.05, 0.17 - 0.05 * a['AU6'] - 0.03 * a['AU12']] + _CIRCLE * [0.15, 0.10]
@@ -600,7 +599,7 @@ def _soft_shades(who: Identity, a: dict[str, float]) -> dict[str, float]:
     }
 
 
-def _project(shapes: dict, shot: Shot, time: float, size: float) -> np.ndarray:
+def _project(shapes: ShapesWithDepth, shot: Shot, time: float, size: float) -> np.ndarray:
     """Turns the head and maps all points of all shapes (N, 2) to pixels of a frame of ``size``.
 
     The head is a shallow bowl: depth falls off with the distance from the face's middle.
@@ -623,7 +622,7 @@ def _project(shapes: dict, shot: Shot, time: float, size: float) -> np.ndarray:
     return turned * unit + (0.5 * size - 0.5)
 
 
-def _by_name(shapes: dict, points: np.ndarray) -> Shapes:
+def _by_name(shapes: ShapesWithDepth, points: np.ndarray) -> Shapes:
     """Cuts the points of all shapes (N, 2) into those of each."""
     named, start = {}, 0
     for name, (shape, _) in shapes.items():
@@ -762,7 +761,7 @@ _FOLDS: dict[str, tuple[str, ...]] = (
 
 def _draw_shade(p: Shapes, who: Identity, a: dict[str, float], size: int) -> np.ndarray:
     """Shading and creases of the skin (size, size), 128 for no change."""
-    soft = np.full((size, size), _NEUTRAL_SHADE, np.uint8)
+    soft: np.ndarray = np.full((size, size), _NEUTRAL_SHADE, np.uint8)
     if who.stubble:
         _fill(soft, p['beard'], round(_NEUTRAL_SHADE * (1 - 0.25 * who.stubble)))
     for stem, shade in _soft_shades(who, a).items():
@@ -802,7 +801,7 @@ def _finish(image: np.ndarray, shot: Shot, rng: np.random.Generator | None) -> n
     return cv2.addWeighted(image, 1.0, window, gain, -128 * gain)
 
 
-def _face_shapes(who: Identity, a: dict[str, float], shot: Shot) -> dict:
+def _face_shapes(who: Identity, a: dict[str, float], shot: Shot) -> ShapesWithDepth:
     """Every shape that masks and landmarks need."""
     shapes = (
         _head_shapes(who, a)

@@ -12,6 +12,8 @@ import numpy as np
 from ..errors import DFERError
 from .emotions import FPS
 
+_CODEC = cv2.VideoWriter.fourcc(*'mp4v')
+
 
 def check_picture_name(path: str | Path) -> None:
     """Raise DFERError where OpenCV writes no pictures of this suffix."""
@@ -46,7 +48,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], size: int) -> None:
         OSError: The file cannot be written.
     """
     count = 0
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), FPS, (size, size))
+    writer = cv2.VideoWriter(str(path), _CODEC, FPS, (size, size))
     if writer.isOpened():
         for frame in frames:
             writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))

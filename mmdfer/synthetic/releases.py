@@ -199,15 +199,15 @@ def _plan_dfew(clips: int | None, seed: int) -> Plan:
         )
         counts[f'{split}/{fold}'] = _tally([labels[name] for name in names], 7)
     heads = ('1happy', '2sad', '3neutral', '4angry', '5surprise', '6disgust', '7fear')
-    rows = [(*heads, 'order', 'label')]
+    votes: list[tuple] = [(*heads, 'order', 'label')]
     for number in range(1, _DFEW_IDS * total // sum(_DFEW) + 1):
         label = labels.get(f'{number:05d}')
-        rows.append((*_votes(label, rng), number, 0 if label is None else label + 1))
+        votes.append((*_votes(label, rng), number, 0 if label is None else label + 1))
     lengths = _lengths(rng, total, 16, 70, 120)
     for short in rng.choice(total, max(1, 14 * total // sum(_DFEW)), replace=False):
         lengths[short] = int(rng.integers(11, 16))
     shows = {name: DFEW_CLASSES[label] for name, label in labels.items()}
-    tables = {'Annotation/annotation.xlsx': rows}
+    tables = {'Annotation/annotation.xlsx': votes}
     return Plan(_cast(list(labels), shows, lengths), texts, tables, counts)
 
 
@@ -246,7 +246,7 @@ def _plan_ferv39k(clips: int | None, seed: int) -> Plan:
     lengths = rng.integers(16, 41, len(ordered))  # a tenth of them under 16, the median 28
     lengths = np.where(rng.random(len(ordered)) < 0.1, rng.integers(8, 16, len(ordered)), lengths)
     shows = {name: DFEW_CLASSES[label] for name, label in names.items()}
-    return Plan(_cast(ordered, shows, lengths), texts, {}, counts)
+    return Plan(_cast(ordered, shows, lengths.tolist()), texts, {}, counts)
 
 
 def _plan_mafw(clips: int | None, seed: int) -> Plan:

@@ -30,7 +30,7 @@ from mmdfer.errors import DFERError
 CLASSES = ('happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear')
 
 # Clips of each class in the release's five folds.
-COUNTS = {
+COUNTS: dict[str, Sequence[int]] = {
     'train/1': (1956, 1515, 2135, 1738, 1175, 116, 721),
     'train/2': (1956, 1515, 2135, 1738, 1175, 116, 721),
     'train/3': (1956, 1515, 2135, 1738, 1175, 116, 722),

@@ -41,7 +41,7 @@ SCENES = (
     'ScholarReport', 'School', 'Social', 'Speech', 'Talkshow', 'Terror', 'War',
 )
 # fmt: on
-COUNTS = {
+COUNTS: dict[str, Sequence[int]] = {
     'train': (5854, 5523, 7790, 5906, 2502, 1833, 1680),
     'test': (1473, 1393, 1958, 1487, 638, 467, 431),
 }
@@ -196,6 +196,6 @@ def _best_reading(
     for row, number in zip(rows, numbers, strict=True):
         if number >= len(CLASSES):
             raise DFERError(f'{path}:{row.line}: label {number} is none of 0..6; correct the line')
-    said = {str(r): [r.label(n) for n in numbers] for r in _ORDERS.values()}
+    said = {str(r): [r.order[n - r.base] for n in numbers] for r in _ORDERS.values()}
     name = max(said, key=lambda n: sum(a == b for a, b in zip(said[n], labels, strict=True)))
     return f'its number in {name}', said[name]

@@ -60,7 +60,7 @@ def list_frames(folder: str | os.PathLike) -> list[str]:
     patterns = {_NUMBERS.sub('#', stem) for stem in stems.values()}
     if (faces := _faces(patterns, numbers)) is not None:
         lowest: dict[int, str] = {}
-        for name in sorted(faces, key=faces.get):
+        for name in sorted(faces, key=lambda name: faces[name]):
             lowest.setdefault(faces[name][0], name)
         return list(lowest.values())
     if len(patterns) == 1:

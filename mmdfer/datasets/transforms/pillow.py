@@ -35,7 +35,7 @@ def _apply(results: dict[str, Any], change: Callable[[Image.Image], Image.Image]
 
 
 def _resize(picture: Image.Image, size: int) -> Image.Image:
-    return picture.resize((size, size), Image.BILINEAR)
+    return picture.resize((size, size), Image.Resampling.BILINEAR)
 
 
 @TRANSFORMS.register_module()
@@ -88,7 +88,9 @@ class PillowRandomSizedCrop(BaseTransform):
         ]
         left, top = (random.randint(0, side - self.size) for side in wide)
         box = left, top, left + self.size, top + self.size
-        return _apply(results, lambda picture: picture.resize(wide, Image.BILINEAR).crop(box))
+        return _apply(
+            results, lambda picture: picture.resize(wide, Image.Resampling.BILINEAR).crop(box)
+        )
 
     def _draw(self, width: int, height: int) -> tuple[int, int, int, int] | None:
         """Draw a window (left, top, right, bottom); None where ten do not fit."""

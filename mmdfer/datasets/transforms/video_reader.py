@@ -132,7 +132,7 @@ class VideoReader:
         except av.FFmpegError as error:
             if error.errno in PASSING:
                 _read_through(self.path)  # raises where it is the file system's fault
-            raise self._unreadable(error.strerror) from error
+            raise self._unreadable(str(error.strerror)) from error
 
     def _decode_stream(self, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
         stream = self._choose_stream(container)
@@ -275,7 +275,8 @@ def _display_matrix(frame: av.VideoFrame) -> Sequence[int] | None:
     """Return the first six of the nine numbers that say how a frame is to be shown."""
     # Not frame.side_data: it and the frame refer to each other, which would keep both in memory
     # until Python's garbage collection.
-    data: Any = SideDataContainer(frame).get(SideData.DISPLAYMATRIX)
+    container = SideDataContainer(frame)  # type: ignore[call-arg]  # the stub has no constructor
+    data: Any = container.get(SideData.DISPLAYMATRIX)
     return None if data is None else np.frombuffer(data, np.int32)[:6].tolist()
 
 

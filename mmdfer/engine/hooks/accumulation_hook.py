@@ -65,11 +65,11 @@ class AccumulationHook(Hook):
         for name, parameter in unwrap(runner.model).named_parameters():
             if not parameter.requires_grad:
                 continue
-            unused = parameter.grad is None  # here, but perhaps not on every rank
-            gradient = torch.zeros_like(parameter) if unused else parameter.grad.detach().clone()
+            own = parameter.grad  # None where it is unused here, perhaps not on every rank
+            gradient = torch.zeros_like(parameter) if own is None else own.detach().clone()
             # Not yet summed over the ranks: the mean on each rank leaves that sum as it is.
             dist.all_reduce(gradient, 'mean')
-            if not unused or gradient.any():
+            if own is not None or gradient.any():
                 gradients[name] = gradient
         counts = wrapper._accumulative_counts
         self._waiting = dict(iter=runner.iter, counts=counts, gradients=gradients)

@@ -77,6 +77,12 @@ class AtomicCheckpointHook(CheckpointHook):
         kwargs: as for `mmengine.hooks.CheckpointHook`.
     """
 
+    # Set by CheckpointHook, which has no types, and here.
+    by_epoch: bool
+    filename_tmpl: str
+    backend_args: dict | None
+    best_ckpt_path: str | None
+
     def __init__(self, *args: Any, max_keep_ckpts: int = 2, **kwargs: Any) -> None:
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
         self._local = self._training = False

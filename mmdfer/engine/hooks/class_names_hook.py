@@ -66,8 +66,7 @@ class ClassNamesHook(Hook):
             if saved is None or tuple(saved) == ours:
                 continue
             if begins and self.new_classes:
-                head = getattr(model, 'cls_head', None)
-                _fit_plain_head(head, tuple(saved), ours, state)
+                _fit_plain_head(getattr(model, 'cls_head', None), tuple(saved), ours, state)
                 break
             if not begins or len(saved) == len(ours):
                 raise DFERError(other_classes(tuple(saved), ours))
@@ -90,10 +89,11 @@ def _datasets_classes(runner: Runner) -> list[Names]:
 
 
 def _fit_named_head(head: TextHead, prefix: str, state: dict[str, Tensor]) -> None:
-    saved = state.get(f'{prefix}classes')
-    if saved is None or head.classes in (None, tuple(from_tensor(saved))):
+    key = f'{prefix}classes'
+    saved = tuple(from_tensor(state[key])) if key in state else None
+    if saved is None or head.classes is None or saved == head.classes:
         return
-    saved = tuple(from_tensor(state.pop(f'{prefix}classes')))
+    del state[key]
     _move_classes(head, head.class_parameters(), saved, head.classes, prefix, state)
 
 

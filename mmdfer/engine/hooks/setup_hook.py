@@ -77,6 +77,7 @@ def check_stage_hook(runner: Runner) -> None:
 def check_batches(loader: DataLoader) -> None:
     """Raise DFERError where a loader gives no batch, so that nothing would be trained."""
     if len(loader) == 0:
+        assert isinstance(loader.dataset, Sized)
         raise DFERError(
             f'train_dataloader: {len(loader.dataset)} clips do not fill a batch of '
             f'{loader.batch_size}, and drop_last leaves out the rest: set '
@@ -91,7 +92,7 @@ def check_labels(dataset: Any) -> None:
         for part in inner:  # once each, however often it is repeated
             check_labels(part)
         return
-    if not (hasattr(dataset, 'get_data_info') and isinstance(dataset, Sized)):
+    if not (isinstance(dataset, Sized) and hasattr(dataset, 'get_data_info')):
         return
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)

@@ -77,13 +77,13 @@ def _in_float32(convolve: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if input.device.type != 'cpu' or not torch.is_autocast_enabled('cpu'):
             return convolve(input, weight, bias, *args, **kwargs)
         with torch.autocast('cpu', enabled=False):
-            input, weight, bias = map(_raise_precision, (input, weight, bias))
+            input, weight = _raise_precision(input), _raise_precision(weight)
+            bias = None if bias is None else _raise_precision(bias)
             return convolve(input, weight, bias, *args, **kwargs)
 
     return wrapped
 
 
-def _raise_precision(tensor: Tensor | None) -> Tensor | None:
+def _raise_precision(tensor: Tensor) -> Tensor:
     """Return half-precision tensors in float32 and others unchanged."""
-    low = tensor is not None and tensor.dtype in (torch.bfloat16, torch.float16)
-    return tensor.float() if low else tensor
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

@@ -30,4 +30,5 @@ def progress(runner: Runner) -> int:
 def is_complete(runner: Runner) -> bool:
     """Return whether nothing is left to train."""
     loop = train_loop(runner)
+    assert loop is not None  # asked of trainings only
     return progress(runner) >= (loop.max_iters if unit(runner) == 'iter' else loop.max_epochs)

@@ -134,6 +134,7 @@ def _point_to_readable(runner: Runner, hook: CheckpointHook) -> tuple[str | None
             newest = Path(runner.work_dir, named.name)  # the hook's out_dir is new
     reason = 'it does not exist' if newest is None else why_unreadable(newest)
     if reason is None:
+        assert newest is not None and named is not None
         if newest.resolve() != named.resolve():
             runner.logger.warning(f'{pointer}: names {named}; resuming from {newest} instead')
             _point(pointer, newest)

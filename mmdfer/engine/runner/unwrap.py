@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModel, is_model_wrapper
 from torch import nn
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> BaseModel:
     """The model inside a DistributedDataParallel, or the model as it is."""
     return model.module if is_model_wrapper(model) else model

@@ -52,7 +52,7 @@ def suitable_config(arch: str) -> dict[str, Any]:
     return config
 
 
-def build_clip(arch: str, config: dict[str, Any], weights: str | None) -> nn.Module:
+def build_clip(arch: str, config: dict[str, Any], weights: str | None) -> open_clip.CLIP:
     """open_clip's model of ``arch`` in fp32 with ``weights`` loaded."""
     path = _weights_path(arch, bool(config.get('quick_gelu')), weights)
     if arch == small_clip.ARCH:
@@ -62,7 +62,7 @@ def build_clip(arch: str, config: dict[str, Any], weights: str | None) -> nn.Mod
         return _create(arch, path).float().eval()
 
 
-def _create(arch: str, path: Path | None) -> nn.Module:
+def _create(arch: str, path: Path | None) -> open_clip.CLIP:
     """Builds and loads, strictly; executes nothing from the file."""
     try:
         return open_clip.create_model(
@@ -96,7 +96,7 @@ def _weights_path(arch: str, quick_gelu: bool, weights: str | None) -> Path | No
         return None
     if weights is None and arch == small_clip.ARCH:
         return small_clip.WEIGHTS
-    if tag := get_pretrained_cfg(arch, weights or ''):
+    if weights and (tag := get_pretrained_cfg(arch, weights)):
         _check_activation(arch, quick_gelu, bool(tag.get('quick_gelu')), f'the tag {weights!r}')
         return _download(arch, weights, tag)
     path = Path(weights or '').expanduser()
@@ -145,12 +145,11 @@ def read_normalisation(arch: str, weights: str | None) -> Normalisation:
             by_openai = re.search('openai', str(path.resolve()), re.IGNORECASE) is not None
             return Normalisation(known=by_openai)
         source = config.get('preprocess_cfg') or {}
-    found = {
-        key: _three_numbers(source[key], key, weights) for key in ('mean', 'std') if key in source
-    }
-    if min(found.get('std', (1,))) <= 0:
-        raise DFERError(f'CLIP weights {weights}: std={found["std"]} must be positive')
-    return Normalisation(**found)
+    mean = _three_numbers(source.get('mean', open_clip.OPENAI_DATASET_MEAN), 'mean', weights)
+    std = _three_numbers(source.get('std', open_clip.OPENAI_DATASET_STD), 'std', weights)
+    if min(std) <= 0:
+        raise DFERError(f'CLIP weights {weights}: std={std} must be positive')
+    return Normalisation(mean, std)
 
 
 def _three_numbers(value: Any, key: str, weights: str) -> tuple[float, ...]:

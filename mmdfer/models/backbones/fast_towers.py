@@ -19,7 +19,14 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock, Transformer, VisionTransformer
+from open_clip import CLIP
+from open_clip.transformer import (
+    QuickGELU,
+    ResidualAttentionBlock,
+    TextTransformer,
+    Transformer,
+    VisionTransformer,
+)
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -70,8 +77,8 @@ class FrozenTower:
 
     def __init__(
         self,
-        transformer: nn.Module,
-        norm: nn.Module,
+        transformer: Transformer,
+        norm: nn.LayerNorm,
         projection: Tensor | nn.Linear | None,
         watched: tuple[nn.Module, ...],
         gradient: bool = False,
@@ -120,7 +127,7 @@ class FrozenTower:
         return self.norm.weight.dtype
 
     def _tensors(self) -> list[Tensor]:
-        tensors = [tensor for part in self.watched for tensor in part.parameters()]
+        tensors: list[Tensor] = [p for part in self.watched for p in part.parameters()]
         if isinstance(self.projection, nn.Linear):
             return [*tensors, *self.projection.parameters()]
         return tensors if self.projection is None else [*tensors, self.projection]
@@ -131,13 +138,17 @@ class FrozenTower:
 
     def _fold(self, dtype: torch.dtype) -> Weights:
         blocks = [self._fold_block(block, dtype) for block in self.transformer.resblocks]
-        weight, bias = self.projection, 0
-        if weight is None:
-            weight = torch.eye(self.transformer.width, device=self.norm.weight.device)
-        elif isinstance(weight, nn.Linear):
-            weight, bias = weight.weight.T, 0 if weight.bias is None else weight.bias
-        weight, bias = _fold_norm(self.norm, weight.T, bias)
+        weight, bias = _fold_norm(self.norm, *self._projection())
         return Weights(blocks, self._linear(weight, bias, dtype), self.norm.eps)
+
+    def _projection(self) -> tuple[Tensor, Tensor | float]:
+        """Return weight (D, W) and bias of the product that follows the transformer."""
+        if self.projection is None:
+            return torch.eye(self.transformer.width, device=self.norm.weight.device), 0
+        if isinstance(self.projection, nn.Linear):
+            bias = self.projection.bias
+            return self.projection.weight, 0 if bias is None else bias
+        return self.projection.T, 0
 
     def _fold_block(self, block: ResidualAttentionBlock, dtype: torch.dtype) -> Block:
         attention, mlp = block.attn, block.mlp
@@ -165,10 +176,10 @@ class ImageTower(FrozenTower):
     """open_clip's VisionTransformer, read at the class token.
 
     Args:
-        visual: The tower. Any is taken; whether it is fast is for ``applies`` to say.
+        visual: The tower. Another module is taken too, for which ``applies`` is False.
     """
 
-    def __init__(self, visual: nn.Module) -> None:
+    def __init__(self, visual: VisionTransformer) -> None:
         self.visual, self._derived = visual, TensorCache()
         if self._is_known():
             super().__init__(visual.transformer, visual.ln_post, visual.proj, (visual,))
@@ -193,6 +204,7 @@ class ImageTower(FrozenTower):
         return super()._fold(dtype)._replace(patch=self._linear(kernel, None, dtype))
 
     def _encode(self, images: Tensor, weights: Weights) -> Tensor:
+        assert weights.patch is not None
         visual, dtype = self.visual, images.dtype
         size = visual.patch_size[0]
         # (N, 3, rows * p, columns * p) -> (N, rows * columns, 3 * p * p); faster than a convolution
@@ -227,7 +239,7 @@ class TextTower(FrozenTower):
         text: The module that holds ``transformer``, ``ln_final`` and ``text_projection``.
     """
 
-    def __init__(self, text: nn.Module) -> None:
+    def __init__(self, text: CLIP | TextTransformer) -> None:
         watched = (text.transformer, text.ln_final)
         super().__init__(text.transformer, text.ln_final, text.text_projection, watched, True)
 
@@ -244,7 +256,8 @@ class TextTower(FrozenTower):
             (P, D).
         """
         weights, dtype = self.weights(self.dtype()), self.dtype()
-        count, kept = _per_pass(x.shape[1], x.device), len(x)
+        count = _per_pass(x.shape[1], x.device)
+        kept: float = len(x)
         if torch.is_grad_enabled() and x.requires_grad:
             kept = 1e9 * activations_gb / self._activations(x.shape[1], dtype)
         encoded = []
@@ -370,7 +383,7 @@ def _mask(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     )
 
 
-def _fold_norm(norm: nn.Module, weight: Tensor, bias: Tensor | float) -> tuple[Tensor, Tensor]:
+def _fold_norm(norm: nn.LayerNorm, weight: Tensor, bias: Tensor | float) -> tuple[Tensor, Tensor]:
     """The product that also does the affine part of the LayerNorm before it."""
     return weight * norm.weight, bias + weight @ norm.bias
 
@@ -389,5 +402,6 @@ def _is_known(block: nn.Module) -> bool:
         and isinstance(block.ln_1, nn.LayerNorm)
         and isinstance(block.ln_2, nn.LayerNorm)
         and type(block.attn) is nn.MultiheadAttention
+        and isinstance(block.mlp, nn.Sequential)
         and [type(part) for part in block.mlp] in _KNOWN_MLPS
     )

@@ -98,6 +98,7 @@ class CLIPERHead(TextHead):
     ) -> Tensor:
         """Return the cosine with each descriptor over the temperature, (N, C, K)."""
         if sentences is None:
+            assert self.clip is not None
             x = self.projection(pool_features(x, num_segs))
             sentences, logit_scale = self.encode(self.clip, x), self.clip.logit_scale
         flat = super().forward(

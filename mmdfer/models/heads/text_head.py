@@ -138,10 +138,12 @@ class TextHead(BaseHead):
             Logits (N, classes): cosine / temperature.
         """
         if classes is None:
+            assert self.clip is not None
             x = self.projection(pool_features(x, num_segs))
             classes = F.normalize(self.encode(self.clip, x), dim=-1).mean(-2)  # (..., C, D)
             logit_scale = self.clip.logit_scale
         scale = logit_scale if self.temperature is None else 1 / self.temperature
+        assert scale is not None  # given with the classes
         # Under autocast too: in bfloat16 a cosine times 100 is off by up to 0.2, and MMAction2
         # passes the logits to numpy, which knows no bfloat16.
         with torch.autocast(x.device.type, enabled=False):
@@ -177,10 +179,9 @@ class TextHead(BaseHead):
 
     def _check_classes(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
         """Load hook: takes the names over where none are set, refuses others."""
-        saved = state.pop(f'{prefix}classes', None)
-        if saved is None:
+        if f'{prefix}classes' not in state:
             return
-        saved = tuple(from_tensor(saved))
+        saved = tuple(from_tensor(state.pop(f'{prefix}classes')))
         if self.classes is not None and saved != self.classes:
             raise DFERError(other_classes(saved, self.classes))
         self.classes = saved
@@ -198,7 +199,7 @@ def embed_texts(clip: FrozenCLIP, texts: Sequence[str]) -> tuple[Tensor, Tensor]
         What stands after an end token is padding, which a causal tower never reads.
     """
     rows = [[clip.start_id, *clip.tokenizer.encode(text), clip.end_id] for text in texts]
-    device = clip.clip.logit_scale.device
+    device = clip.clip.get_parameter('logit_scale').device
     ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)  # (N, L)
     ends = torch.tensor([len(row) - 1 for row in rows], device=device)
     return clip.embed(ids.to(device)), ends

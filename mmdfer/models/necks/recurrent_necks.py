@@ -24,7 +24,7 @@ class RecurrentNeck(TemporalNeck):
         kwargs: As for TemporalNeck.
     """
 
-    net: type[nn.RNNBase]
+    net: type[nn.LSTM] | type[nn.GRU]
 
     def __init__(
         self,
