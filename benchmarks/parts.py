@@ -31,6 +31,7 @@ from mmdfer.datasets import DFERDataset
 from mmdfer.engine.hooks.bap_hook import Stage
 from mmdfer.features import EncodedClips, FeatureEncoder
 from mmdfer.models import CLIPDataPreprocessor, CLIPRecognizer, FrameFeatures
+from mmdfer.models.data_preprocessors.clip_preprocessor import encoder_digest
 from mmdfer.synthetic import make_benchmark
 from mmdfer.synthetic.releases import make_release
 
@@ -226,7 +227,8 @@ class OurStep:
         self.wrapper = build_optim_wrapper(model, config)
         classes = model.cls_head.num_classes
         samples = [ActionDataSample().set_gt_label(i % classes) for i in range(len(vectors))]
-        self.batch = dict(inputs=vectors[:, None], data_samples=samples)
+        digest = encoder_digest(model.backbone, model.data_preprocessor)
+        self.batch = dict(features=vectors[:, None], encoder=digest, data_samples=samples)
 
     def __call__(self) -> dict[str, Tensor]:
         return self.model.train_step(self.batch, self.wrapper)

@@ -24,7 +24,8 @@ from mmaction.structures import ActionDataSample
 
 import mmdfer  # noqa: F401  registers everything, in the ranks too
 from mmdfer.engine import AccumulationHook
-from mmdfer.models import CLIPRecognizer
+from mmdfer.models import CLIPDataPreprocessor, CLIPRecognizer, FrameFeatures
+from mmdfer.models.data_preprocessors.clip_preprocessor import encoder_digest
 from mmdfer.models.recognizers.sharded_prompts import encode_sharded
 
 CLASSES, SENTENCES, TOKENS = 7, 5, 6  # 35 prompts: two ranks take 18 each, one of them twice
@@ -54,7 +55,11 @@ def _recognizer(stage: str = 'joint', dtype: torch.dtype = torch.float64) -> CLI
 def _clips(count: int, dtype: torch.dtype = torch.float64) -> list[Clip]:
     vectors = torch.randn(count, 1, 16, 128, generator=torch.Generator().manual_seed(1))
     samples = [ActionDataSample().set_gt_label(i % CLASSES) for i in range(count)]
-    return [dict(inputs=v.to(dtype), data_samples=s) for v, s in zip(vectors, samples, strict=True)]
+    encoder = encoder_digest(_recognizer().backbone, CLIPDataPreprocessor())
+    return [
+        dict(features=v.to(dtype), encoder=encoder, data_samples=s)
+        for v, s in zip(vectors, samples, strict=True)
+    ]
 
 
 @contextmanager
@@ -215,7 +220,7 @@ def _rank(rank: int, port: int, out: str) -> None:
         wrapped = MMDistributedDataParallel(model, find_unused_parameters=True)
         if rank == 0:  # what one rank does alone, as a report may, must not wait for the others
             with torch.no_grad():
-                model(_clips(1, dtype)[0]['inputs'][None], stage='head')
+                model(FrameFeatures(_clips(1, dtype)[0]['features'][None]), stage='head')
         with _counted(model) as passes:
             clips = _clips(STEPS * BATCH, dtype)[rank::2]
             found[number] = _steps(model, wrapped, clips, counts), passes
