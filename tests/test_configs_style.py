@@ -6,6 +6,7 @@ import ast
 import functools
 import io
 import re
+import textwrap
 import tokenize
 from collections import defaultdict
 from pathlib import Path
@@ -112,3 +113,10 @@ def assigned(statements: list[Any]) -> set[str]:
     """The names that statements assign to."""
     nodes = [node for statement in statements for node in ast.walk(statement)]
     return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+
+
+def test_the_documented_example_is_the_file() -> None:
+    page = (ROOT / 'docs' / 'configs.md').read_text(encoding='utf-8')
+    path = Path('former_dfer', 'former_dfer_mafw.py')
+    assert f'`configs/{path.as_posix()}` is' in page
+    assert textwrap.indent(read(path), '    ') in page
