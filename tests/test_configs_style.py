@@ -10,7 +10,6 @@ import textwrap
 import tokenize
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import ROOT
@@ -109,9 +108,10 @@ def test_a_leaf_sets_only_what_differs_from_its_bases(path: Path, tmp_path: Path
         assert after[name] != before.get(name, ...), f'{name} is as in the bases: leave it out'
 
 
-def assigned(statements: list[Any]) -> set[str]:
+def assigned(statements: list[ast.stmt]) -> set[str]:
     """The names that statements assign to."""
-    nodes = [node for statement in statements for node in ast.walk(statement)]
+    targets = [t for s in statements if isinstance(s, ast.Assign) for t in s.targets]
+    nodes = [node for target in targets for node in ast.walk(target)]
     return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
