@@ -1,14 +1,4 @@
-"""Align-DFER on the synthetic benchmark, over the small CLIP that ships with the package.
-
-    python tools/train.py configs/align_dfer_synth.py
-
-makes the benchmark (once), encodes every view once, trains the three stages of BAP, tests, and
-prints the table of the last and the best epoch beside zero-shot CLIP and logistic regression.
-Synthetic figures say nothing about the real datasets.
-
-From the paper: the parts, S = 16, T = 64, the stages and what each trains, SGD with momentum 0.9,
-batch 64. Ours: the rates, the epochs, weight decay, and all that configs/_base_ says is ours.
-"""
+"""Align-DFER on the synthetic benchmark, over the small CLIP that ships with the package."""
 
 _base_ = ['_base_/datasets/synth_encoded.py', '_base_/default_runtime.py']
 

@@ -176,7 +176,7 @@ def test_a_config_of_each_schedule_runs_whole(name: str, tmp_path: Path) -> None
 def test_a_config_keeps_the_protocol(path: Path) -> None:
     """16 frames, a new view of each clip in every epoch; weights that MMAction2 has."""
     config = Config.fromfile(path)
-    begins = config.load_from or config.model.backbone.get('pretrained')
+    begins = config.get('load_from') or config.model.backbone.get('pretrained')
     zoos = ('https://download.openmmlab.com/mmaction/', 'torchvision://')
     assert begins is None or (begins.startswith(zoos) and not path.stem.endswith('_synth'))
     train, test = config.train_dataloader, config.test_dataloader

@@ -40,7 +40,6 @@ vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='ActionVisualizer', vis_backends=vis_backends)
 log_level = 'INFO'
 
-load_from = None
 resume = False
 
 # Bit-identical runs on the CPU. On a GPU, `deterministic=True` has torch refuse operations that

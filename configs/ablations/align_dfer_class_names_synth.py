@@ -1,13 +1,4 @@
-"""Align-DFER with class names in place of MAT: the text side has no tokens to learn.
-
-    python tools/train.py configs/ablations/align_dfer_class_names_synth.py
-
-Another dataset's config in place of align_dfer_synth.py ablates on that one; what is whose stands
-there. The paper has such a table; its cells could not be read and none is quoted. Ours: not
-measured.
-
-Our choice: the sentence; the one of a class passes through the encoders as sixteen would.
-"""
+"""Align-DFER with class names in place of MAT: the text side has no tokens to learn."""
 
 _base_ = ['../align_dfer_synth.py']
 

@@ -1,13 +1,4 @@
-"""Align-DFER with an image dynamic encoder of 2 layers in place of 4.
-
-    python tools/train.py configs/ablations/align_dfer_image_layers_2_synth.py
-
-Another dataset's config in place of align_dfer_synth.py ablates on that one; what is whose stands
-there. The paper has such a table; its cells could not be read and none is quoted. Ours: not
-measured.
-
-Our choice: the epochs at which they join.
-"""
+"""Align-DFER with an image dynamic encoder of 2 layers in place of 4."""
 
 _base_ = ['../align_dfer_synth.py']
 

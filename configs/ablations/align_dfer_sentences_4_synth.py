@@ -1,11 +1,4 @@
-"""Align-DFER with S = 4 sentences for each class in place of 16.
-
-    python tools/train.py configs/ablations/align_dfer_sentences_4_synth.py
-
-Another dataset's config in place of align_dfer_synth.py ablates on that one; what is whose stands
-there. The paper has such a table; its cells could not be read and none is quoted. Ours: not
-measured.
-"""
+"""Align-DFER with S = 4 sentences for each class in place of 16."""
 
 _base_ = ['../align_dfer_synth.py']
 

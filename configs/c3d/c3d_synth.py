@@ -1,11 +1,4 @@
-"""C3D on the synthetic benchmark, at 64 pixels, from nothing.
-
-    python tools/train.py configs/c3d/c3d_synth.py
-
-The net is that of the other datasets; the budget is the small one that all nets have here.
-Only the first fully connected layer is narrower, as wide as 64 pixels leave it.
-Synthetic figures say nothing about the real datasets.
-"""
+"""C3D on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
 
 _base_ = [
     '../_base_/models/c3d.py',
@@ -14,4 +7,4 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(backbone=dict(out_dim=4608))
+model = dict(backbone=dict(pretrained=None, out_dim=4608))  # the width that 64 pixels leave

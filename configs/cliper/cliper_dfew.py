@@ -1,14 +1,4 @@
-"""CLIPER on DFEW, over CLIP ViT-B/16.
-
-    python tools/cross_validate.py configs/cliper/cliper_dfew.py
-
-The paper's figures on DFEW, WAR / UAR in %: 70.84 / 57.56, the mean of five folds.
-Ours: not measured, since nobody here holds the data.
-
-One fold is never a result. ``tools/train.py`` runs fold 1.
-
-The files under _base_ say what is the paper's and what is ours.
-"""
+"""CLIPER on DFEW, over CLIP ViT-B/16."""
 
 _base_ = [
     '../_base_/models/cliper.py',
@@ -18,15 +8,8 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(cls_head=dict(num_classes={{_base_.num_classes}}))
-
-# The tower trains: a new view in each epoch, and nothing is encoded beforehand.
-train_pipeline = {{_base_.cliper_train}}
-test_pipeline = {{_base_.cliper_test}}
-train_dataloader = dict(
-    batch_size=128,
-    num_workers=4,
-    dataset=dict(num_views=None, pipeline={{_base_.cliper_train}}),
-)
-val_dataloader = dict(num_workers=4, dataset=dict(pipeline={{_base_.cliper_test}}))
-test_dataloader = val_dataloader
+train_pipeline = {{_base_.train_view}}
+test_pipeline = {{_base_.test_view}}
+train_dataloader = {{_base_.train_loader}}
+val_dataloader = {{_base_.test_loader}}
+test_dataloader = {{_base_.test_loader}}

@@ -1,11 +1,4 @@
-"""CLIPER on the synthetic benchmark, over the small CLIP that ships with the package.
-
-    python tools/train.py configs/cliper/cliper_synth.py
-
-The image tower trains in the second step, so that every frame is decoded and encoded anew.
-Synthetic figures say nothing about the real datasets. Ours: the CLIP and its own temperature, 4 and
-6 epochs, one cosine for the second step, batch 64, and what the files under _base_ call ours.
-"""
+"""CLIPER on the synthetic benchmark, over the small CLIP that ships with the package."""
 
 _base_ = [
     '../_base_/models/cliper.py',

@@ -1,15 +1,4 @@
-"""CoCoOp on MAFW, over CLIP ViT-B/32.
-
-    python tools/cross_validate.py configs/cocoop/cocoop_mafw.py
-
-The figures that Align-DFER's paper prints for it on MAFW, WAR / UAR in %:
-43.23 / 30.81, the mean of five folds.
-Ours: not measured, since nobody here holds the data.
-
-One fold is never a result. ``tools/train.py`` runs fold 1.
-
-The files under _base_ say what is the paper's and what is ours.
-"""
+"""CoCoOp on MAFW, over CLIP ViT-B/32."""
 
 _base_ = [
     '../_base_/models/cocoop.py',

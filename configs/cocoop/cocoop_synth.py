@@ -1,12 +1,4 @@
-"""CoCoOp on the synthetic benchmark, over the small CLIP that ships with the package.
-
-    python tools/train.py configs/cocoop/cocoop_synth.py
-
-Encodes every view once, then trains the prompts alone.
-
-Synthetic figures say nothing about the real datasets. Ours: the CLIP, 10 epochs, and what the files
-under _base_ call ours.
-"""
+"""CoCoOp on the synthetic benchmark, over the small CLIP that ships with the package."""
 
 _base_ = [
     '../_base_/models/cocoop.py',
@@ -19,15 +11,6 @@ model = dict(
     backbone=dict(arch='synth-clip', weights=None),
     cls_head=dict(classes={{_base_.classes}}),
 )
-
 max_epochs = 10
 train_cfg = dict(max_epochs=max_epochs, val_interval=2)
-param_scheduler = [
-    dict(
-        type='CosineAnnealingLR',
-        T_max=max_epochs,
-        eta_min=0,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    )
-]
+param_scheduler = [dict(_base_.param_scheduler[0], T_max=max_epochs)]

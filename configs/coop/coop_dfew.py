@@ -1,14 +1,4 @@
-"""CoOp on DFEW, over CLIP ViT-B/32.
-
-    python tools/cross_validate.py configs/coop/coop_dfew.py
-
-Published figures on DFEW: none in the tables that we compare with.
-Ours: not measured, since nobody here holds the data.
-
-One fold is never a result. ``tools/train.py`` runs fold 1.
-
-The files under _base_ say what is the paper's and what is ours.
-"""
+"""CoOp on DFEW, over CLIP ViT-B/32."""
 
 _base_ = [
     '../_base_/models/coop.py',

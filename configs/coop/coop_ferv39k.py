@@ -1,13 +1,4 @@
-"""CoOp on FERV39k, over CLIP ViT-B/32.
-
-    python tools/train.py configs/coop/coop_ferv39k.py
-
-The figures that Align-DFER's paper prints for it on FERV39k, WAR / UAR in %:
-42.55 / 31.72.
-Ours: not measured, since nobody here holds the data.
-
-The files under _base_ say what is the paper's and what is ours.
-"""
+"""CoOp on FERV39k, over CLIP ViT-B/32."""
 
 _base_ = [
     '../_base_/models/coop.py',

@@ -1,15 +1,4 @@
-"""CoOp on MAFW, over CLIP ViT-B/32.
-
-    python tools/cross_validate.py configs/coop/coop_mafw.py
-
-The figures that Align-DFER's paper prints for it on MAFW, WAR / UAR in %:
-42.77 / 30.79, the mean of five folds.
-Ours: not measured, since nobody here holds the data.
-
-One fold is never a result. ``tools/train.py`` runs fold 1.
-
-The files under _base_ say what is the paper's and what is ours.
-"""
+"""CoOp on MAFW, over CLIP ViT-B/32."""
 
 _base_ = [
     '../_base_/models/coop.py',

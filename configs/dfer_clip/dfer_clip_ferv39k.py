@@ -1,31 +1,16 @@
-"""DFER-CLIP on FERV39k, over CLIP ViT-B/32.
-
-    python tools/train.py configs/dfer_clip/dfer_clip_ferv39k.py
-
-The paper's figures on FERV39k, WAR / UAR in %: 51.65 / 41.27.
-Ours: not measured, since nobody here holds the data.
-
-The files under _base_ say what is the paper's and what is ours.
-"""
+"""DFER-CLIP on FERV39k, over CLIP ViT-B/32."""
 
 _base_ = [
     '../_base_/models/dfer_clip.py',
     '../_base_/datasets/ferv39k.py',
-    '../_base_/views/dfer_clip_224.py',
+    '../_base_/views/dfer_clip_224_rotated.py',
     '../_base_/schedules/dfer_clip_50e.py',
     '../_base_/default_runtime.py',
 ]
 
 model = dict(cls_head=dict(classes={{_base_.classes}}))
-
-# The tower trains: a new view in each epoch, and nothing is encoded beforehand.
-train_pipeline = {{_base_.rotated}}
-test_pipeline = {{_base_.whole}}
-train_dataloader = dict(
-    batch_size=48,
-    num_workers=4,
-    drop_last=True,
-    dataset=dict(num_views=None, pipeline={{_base_.rotated}}),
-)
-val_dataloader = dict(num_workers=4, dataset=dict(pipeline={{_base_.whole}}))
-test_dataloader = val_dataloader
+train_pipeline = {{_base_.train_view}}
+test_pipeline = {{_base_.test_view}}
+train_dataloader = {{_base_.train_loader}}
+val_dataloader = {{_base_.test_loader}}
+test_dataloader = {{_base_.test_loader}}

@@ -1,14 +1,4 @@
-"""DFER-CLIP on MAFW, over CLIP ViT-B/32.
-
-    python tools/cross_validate.py configs/dfer_clip/dfer_clip_mafw.py
-
-The paper's figures on MAFW, WAR / UAR in %: 52.55 / 39.89, the mean of five folds.
-Ours: not measured, since nobody here holds the data.
-
-One fold is never a result. ``tools/train.py`` runs fold 1.
-
-The files under _base_ say what is the paper's and what is ours.
-"""
+"""DFER-CLIP on MAFW, over CLIP ViT-B/32."""
 
 _base_ = [
     '../_base_/models/dfer_clip.py',
@@ -19,15 +9,8 @@ _base_ = [
 ]
 
 model = dict(cls_head=dict(classes={{_base_.classes}}))
-
-# The tower trains: a new view in each epoch, and nothing is encoded beforehand.
-train_pipeline = {{_base_.plain}}
-test_pipeline = {{_base_.whole}}
-train_dataloader = dict(
-    batch_size=48,
-    num_workers=4,
-    drop_last=True,
-    dataset=dict(num_views=None, pipeline={{_base_.plain}}),
-)
-val_dataloader = dict(num_workers=4, dataset=dict(pipeline={{_base_.whole}}))
-test_dataloader = val_dataloader
+train_pipeline = {{_base_.train_view}}
+test_pipeline = {{_base_.test_view}}
+train_dataloader = {{_base_.train_loader}}
+val_dataloader = {{_base_.test_loader}}
+test_dataloader = {{_base_.test_loader}}

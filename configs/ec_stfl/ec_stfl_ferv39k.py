@@ -1,14 +1,4 @@
-"""EC-STFL on FERV39k.
-
-    python tools/train.py configs/ec_stfl/ec_stfl_ferv39k.py
-
-Published figures on FERV39k: none that we quote.
-Ours: not measured, since nobody here holds the data.
-
-The weights are downloaded when training begins; without ``pretrained`` it begins from nothing.
-
-The files under _base_ say what is the papers' and what is ours.
-"""
+"""EC-STFL on FERV39k, 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/ec_stfl.py',
@@ -16,7 +6,3 @@ _base_ = [
     '../_base_/schedules/sgd_100e.py',
     '../_base_/default_runtime.py',
 ]
-
-model = dict(
-    backbone=dict(pretrained={{_base_.weights}}), cls_head=dict(num_classes={{_base_.num_classes}})
-)

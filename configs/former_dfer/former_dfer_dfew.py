@@ -1,26 +1,15 @@
-"""Former-DFER on DFEW.
-
-    python tools/cross_validate.py configs/former_dfer/former_dfer_dfew.py
-
-Published on DFEW, WAR / UAR in %: 65.70 / 53.69, the mean of five folds (Align-DFER's comparison).
-Ours: not measured, since nobody here holds the data.
-
-One fold is never a result. ``tools/train.py`` runs fold 1.
-
-The files under _base_ say what is the papers' and what is ours.
-"""
+"""Former-DFER on DFEW, 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/former_dfer.py',
-    '../_base_/datasets/dfew_112.py',
+    '../_base_/datasets/dfew.py',
     '../_base_/views/former_dfer_112.py',
     '../_base_/schedules/sgd_100e.py',
     '../_base_/default_runtime.py',
 ]
 
-model = dict(cls_head=dict(num_classes={{_base_.num_classes}}))
-train_pipeline = {{_base_.former_dfer_train}}
-test_pipeline = {{_base_.former_dfer_test}}
-train_dataloader = dict(drop_last=True, dataset=dict(pipeline={{_base_.former_dfer_train}}))
-val_dataloader = dict(dataset=dict(pipeline={{_base_.former_dfer_test}}))
-test_dataloader = val_dataloader
+train_pipeline = {{_base_.train_view}}
+test_pipeline = {{_base_.test_view}}
+train_dataloader = {{_base_.train_loader}}
+val_dataloader = {{_base_.test_loader}}
+test_dataloader = {{_base_.test_loader}}

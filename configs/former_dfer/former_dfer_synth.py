@@ -1,10 +1,4 @@
-"""Former-DFER on the synthetic benchmark, at 64 pixels, from nothing.
-
-    python tools/train.py configs/former_dfer/former_dfer_synth.py
-
-The net is that of the other datasets; the budget is the small one that all nets have here.
-Synthetic figures say nothing about the real datasets.
-"""
+"""Former-DFER on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
 
 _base_ = [
     '../_base_/models/former_dfer.py',

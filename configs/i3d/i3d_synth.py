@@ -1,10 +1,4 @@
-"""I3D on the synthetic benchmark, at 64 pixels, from nothing.
-
-    python tools/train.py configs/i3d/i3d_synth.py
-
-The net is that of the other datasets; the budget is the small one that all nets have here.
-Synthetic figures say nothing about the real datasets.
-"""
+"""I3D on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
 
 _base_ = [
     '../_base_/models/i3d.py',
@@ -12,3 +6,5 @@ _base_ = [
     '../_base_/schedules/synth_small.py',
     '../_base_/default_runtime.py',
 ]
+
+load_from = None

@@ -1,14 +1,4 @@
-"""P3D on MAFW.
-
-    python tools/cross_validate.py configs/p3d/p3d_mafw.py
-
-Published figures on MAFW: none that we quote.
-Ours: not measured, since nobody here holds the data.
-
-One fold is never a result. ``tools/train.py`` runs fold 1.
-
-The files under _base_ say what is the papers' and what is ours.
-"""
+"""P3D on MAFW, 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/p3d.py',

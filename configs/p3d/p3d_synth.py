@@ -1,10 +1,4 @@
-"""P3D on the synthetic benchmark, at 64 pixels, from nothing.
-
-    python tools/train.py configs/p3d/p3d_synth.py
-
-The net is that of the other datasets; the budget is the small one that all nets have here.
-Synthetic figures say nothing about the real datasets.
-"""
+"""P3D on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
 
 _base_ = [
     '../_base_/models/p3d.py',

@@ -1,16 +1,4 @@
-"""R(2+1)D-18 on MAFW.
-
-    python tools/cross_validate.py configs/r2plus1d18/r2plus1d18_mafw.py
-
-Published figures on MAFW: none that we quote.
-Ours: not measured, since nobody here holds the data.
-
-One fold is never a result. ``tools/train.py`` runs fold 1.
-
-The weights are downloaded when training begins; without ``pretrained`` it begins from nothing.
-
-The files under _base_ say what is the papers' and what is ours.
-"""
+"""R(2+1)D-18 on MAFW, 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/r2plus1d18.py',
@@ -19,6 +7,4 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(
-    backbone=dict(pretrained={{_base_.weights}}), cls_head=dict(num_classes={{_base_.num_classes}})
-)
+model = dict(cls_head=dict(num_classes={{_base_.num_classes}}))

@@ -1,16 +1,4 @@
-"""TimeSformer on DFEW.
-
-    python tools/cross_validate.py configs/timesformer/timesformer_dfew.py
-
-Published figures on DFEW: none that we quote.
-Ours: not measured, since nobody here holds the data.
-
-One fold is never a result. ``tools/train.py`` runs fold 1.
-
-The weights are downloaded when training begins; without ``load_from`` it begins from nothing.
-
-The files under _base_ say what is the papers' and what is ours.
-"""
+"""TimeSformer on DFEW, 16 frames of 224 pixels."""
 
 _base_ = [
     '../_base_/models/timesformer.py',
@@ -18,6 +6,3 @@ _base_ = [
     '../_base_/schedules/adamw_50e.py',
     '../_base_/default_runtime.py',
 ]
-
-load_from = {{_base_.weights}}
-model = dict(cls_head=dict(num_classes={{_base_.num_classes}}))

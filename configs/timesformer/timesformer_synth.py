@@ -1,10 +1,4 @@
-"""TimeSformer on the synthetic benchmark, at 64 pixels, from nothing.
-
-    python tools/train.py configs/timesformer/timesformer_synth.py
-
-The net is that of the other datasets; the budget is the small one that all nets have here.
-Synthetic figures say nothing about the real datasets.
-"""
+"""TimeSformer on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
 
 _base_ = [
     '../_base_/models/timesformer.py',
@@ -13,4 +7,5 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
+load_from = None
 model = dict(backbone=dict(img_size=64))

@@ -1,16 +1,4 @@
-"""VGG13-LSTM on DFEW.
-
-    python tools/cross_validate.py configs/vgg13_lstm/vgg13_lstm_dfew.py
-
-Published figures on DFEW: none that we quote.
-Ours: not measured, since nobody here holds the data.
-
-One fold is never a result. ``tools/train.py`` runs fold 1.
-
-The weights are downloaded when training begins; without ``pretrained`` it begins from nothing.
-
-The files under _base_ say what is the papers' and what is ours.
-"""
+"""VGG13-LSTM on DFEW, 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/vgg13_lstm.py',
@@ -18,7 +6,3 @@ _base_ = [
     '../_base_/schedules/sgd_100e.py',
     '../_base_/default_runtime.py',
 ]
-
-model = dict(
-    backbone=dict(pretrained={{_base_.weights}}), cls_head=dict(num_classes={{_base_.num_classes}})
-)

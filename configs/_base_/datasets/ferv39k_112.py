@@ -1,13 +1,9 @@
-"""FERV39k for the nets, at 112, as Recognizer3D takes it: a new view of a clip in every epoch."""
+"""FERV39k with the views and loaders of faces_112.py."""
 
 _base_ = ['ferv39k.py', '../views/faces_112.py']
 
 train_pipeline = {{_base_.train_view}}
-test_pipeline = {{_base_.test_view}}  # inference_recognizer takes it
-train_dataloader = dict(
-    batch_size=32,
-    num_workers=8,
-    dataset=dict(num_views=None, pipeline={{_base_.train_view}}),
-)
-val_dataloader = dict(batch_size=32, num_workers=8, dataset=dict(pipeline={{_base_.test_view}}))
-test_dataloader = val_dataloader
+test_pipeline = {{_base_.test_view}}
+train_dataloader = {{_base_.train_loader}}
+val_dataloader = {{_base_.test_loader}}
+test_dataloader = {{_base_.test_loader}}

@@ -1,11 +1,7 @@
-"""MAFW for the nets that take 224: a new view of each clip in every epoch."""
+"""MAFW with the views and loaders of nets_224.py."""
 
-_base_ = ['mafw.py']
+_base_ = ['mafw.py', '../views/nets_224.py']
 
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    dataset=dict(num_views=None),
-)
-val_dataloader = dict(batch_size=8, num_workers=8)
-test_dataloader = val_dataloader
+train_dataloader = {{_base_.train_loader}}
+val_dataloader = {{_base_.test_loader}}
+test_dataloader = {{_base_.test_loader}}

@@ -2,25 +2,8 @@
 
 _base_ = ['synth_64.py']
 
-train_pipeline = [
-    dict(type='ClipInit'),
-    dict(type='UniformSample', clip_len=16),
-    dict(type='ClipDecode'),
-    dict(type='Resize', scale=(-1, 69)),
-    dict(type='RandomCrop', size=64),
-    dict(type='Flip', flip_ratio=0.5),
-    dict(type='FormatShape', input_format='NCHW'),
-    dict(type='PackActionInputs'),
-]
-test_pipeline = [
-    dict(type='ClipInit'),
-    dict(type='UniformSample', clip_len=16, test_mode=True),
-    dict(type='ClipDecode'),
-    dict(type='Resize', scale=(-1, 69)),
-    dict(type='CenterCrop', crop_size=64),
-    dict(type='FormatShape', input_format='NCHW'),
-    dict(type='PackActionInputs'),
-]
+train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
+train_pipeline[-2] = test_pipeline[-2] = dict(type='FormatShape', input_format='NCHW')
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

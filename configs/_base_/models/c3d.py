@@ -1,15 +1,13 @@
 """C3D (Tran et al., ICCV 2015) from MMAction2: 16 frames of 112, the paper's own input.
 
-``weights`` are those that MMAction2 publishes for the backbone, of Sports-1M; the input is then
-normalised as there.
+The backbone starts from MMAction2's weights of Sports-1M; the input is normalised as there.
 """
-
-weights = 'https://download.openmmlab.com/mmaction/recognition/c3d/c3d_sports1m_pretrain_20201016-dcc47ddc.pth'  # noqa: E501
 
 model = dict(
     type='Recognizer3D',
     backbone=dict(
         type='C3D',
+        pretrained='https://download.openmmlab.com/mmaction/recognition/c3d/c3d_sports1m_pretrain_20201016-dcc47ddc.pth',  # noqa: E501
         style='pytorch',
         conv_cfg=dict(type='Conv3d'),
         norm_cfg=None,

@@ -1,10 +1,10 @@
 """I3D from MMAction2: a ResNet-50 inflated, where the I3D of the papers is an Inception.
 
-``weights`` are MMAction2's of Kinetics-400, 32 frames. Ours: the first convolution and pooling
-leave time as it is, since 16 frames are half of what they were made for.
+Training starts from MMAction2's weights of Kinetics-400, 32 frames. Ours: the first convolution and
+pooling leave time as it is, since 16 frames are half of what they were made for.
 """
 
-weights = 'https://download.openmmlab.com/mmaction/v1.0/recognition/i3d/i3d_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb/i3d_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb_20220812-e213c223.pth'  # noqa: E501
+load_from = 'https://download.openmmlab.com/mmaction/v1.0/recognition/i3d/i3d_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb/i3d_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb_20220812-e213c223.pth'  # noqa: E501
 
 model = dict(
     type='Recognizer3D',

@@ -4,11 +4,9 @@ The papers that print this row do not say how their nets began. Ours: torchvisio
 downloaded when training begins, pixels normalised as these take them, dropout 0.5.
 """
 
-weights = 'torchvision://r3d_18'
-
 model = dict(
     type='Recognizer3D',
-    backbone=dict(type='VideoResNet', arch='r3d_18', pretrained=None),
+    backbone=dict(type='VideoResNet', arch='r3d_18', pretrained='torchvision://r3d_18'),
     cls_head=dict(
         type='I3DHead',
         num_classes=7,

@@ -1,14 +1,18 @@
 """ResNet18-LSTM: a ResNet18 on each frame, an LSTM of one layer and 512 units over the 16.
 
-``weights`` are ImageNet's. The last state of the LSTM is classified. Ours: all of this; the tables
-that have the row say no more than its name.
+The last state of the LSTM is classified. Ours: all of this, and the weights of ImageNet that the
+ResNet18 starts from; the tables that have the row say no more than its name.
 """
-
-weights = 'torchvision://resnet18'
 
 model = dict(
     type='Recognizer2D',
-    backbone=dict(type='ResNet', depth=18, pretrained=None, out_indices=(2, 3), norm_eval=False),
+    backbone=dict(
+        type='ResNet',
+        depth=18,
+        pretrained='torchvision://resnet18',
+        out_indices=(2, 3),
+        norm_eval=False,
+    ),
     neck=dict(type='LSTMNeck', dims=512),
     cls_head=dict(
         type='TSNHead',

@@ -1,14 +1,18 @@
 """ResNet18-ViT: a ResNet18 on each frame, a transformer with a class token over the 16.
 
-``weights`` are ImageNet's. Ours: the transformer's size, DFER-CLIP's; the tables that have the row
-say no more than its name.
+Ours: the transformer's size, which is DFER-CLIP's, and the weights of ImageNet that the ResNet18
+starts from. The papers' tables only name this net.
 """
-
-weights = 'torchvision://resnet18'
 
 model = dict(
     type='Recognizer2D',
-    backbone=dict(type='ResNet', depth=18, pretrained=None, out_indices=(2, 3), norm_eval=False),
+    backbone=dict(
+        type='ResNet',
+        depth=18,
+        pretrained='torchvision://resnet18',
+        out_indices=(2, 3),
+        norm_eval=False,
+    ),
     neck=dict(type='TemporalTransformer', dims=512, depth=1, heads=8, mlp=1024, num_frames=16),
     cls_head=dict(
         type='TSNHead',

@@ -1,10 +1,10 @@
 """TimeSformer (Bertasius et al., ICML 2021) from MMAction2: ViT-B/16, time and space by turns.
 
-``weights`` are MMAction2's of Kinetics-400, 8 frames: their eight time positions do not fit our 16
-and start at zero instead.
+The eight time positions of MMAction2's weights of Kinetics-400 do not fit our 16 frames and start
+at zero instead.
 """
 
-weights = 'https://download.openmmlab.com/mmaction/v1.0/recognition/timesformer/timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb/timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb_20220815-a4d0d01f.pth'  # noqa: E501
+load_from = 'https://download.openmmlab.com/mmaction/v1.0/recognition/timesformer/timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb/timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb_20220815-a4d0d01f.pth'  # noqa: E501
 
 model = dict(
     type='Recognizer3D',

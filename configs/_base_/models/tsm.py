@@ -1,9 +1,9 @@
 """TSM (Lin et al., ICCV 2019) from MMAction2: a ResNet-50 that shifts channels between 16 frames.
 
-``weights`` are MMAction2's of Kinetics-400, 16 frames.
+MMAction2's weights of Kinetics-400, from which it starts, are of 16 frames too.
 """
 
-weights = 'https://download.openmmlab.com/mmaction/v1.0/recognition/tsm/tsm_imagenet-pretrained-r50_8xb16-1x1x16-50e_kinetics400-rgb/tsm_imagenet-pretrained-r50_8xb16-1x1x16-50e_kinetics400-rgb_20220831-042b1748.pth'  # noqa: E501
+load_from = 'https://download.openmmlab.com/mmaction/v1.0/recognition/tsm/tsm_imagenet-pretrained-r50_8xb16-1x1x16-50e_kinetics400-rgb/tsm_imagenet-pretrained-r50_8xb16-1x1x16-50e_kinetics400-rgb_20220831-042b1748.pth'  # noqa: E501
 
 model = dict(
     type='Recognizer2D',

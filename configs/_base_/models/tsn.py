@@ -1,9 +1,9 @@
 """TSN (Wang et al., ECCV 2016) from MMAction2: a ResNet-50 on each of 16 frames, then the mean.
 
-``weights`` are MMAction2's of Kinetics-400, 8 segments. It does not read the order of the frames.
+It starts from MMAction2's weights of Kinetics-400, 8 segments. The order of the frames is not read.
 """
 
-weights = 'https://download.openmmlab.com/mmaction/v1.0/recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x8-100e_kinetics400-rgb/tsn_imagenet-pretrained-r50_8xb32-1x1x8-100e_kinetics400-rgb_20220906-2692d16c.pth'  # noqa: E501
+load_from = 'https://download.openmmlab.com/mmaction/v1.0/recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x8-100e_kinetics400-rgb/tsn_imagenet-pretrained-r50_8xb32-1x1x8-100e_kinetics400-rgb_20220906-2692d16c.pth'  # noqa: E501
 
 model = dict(
     type='Recognizer2D',

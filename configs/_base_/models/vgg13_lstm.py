@@ -1,28 +1,8 @@
-"""VGG13-LSTM: a VGG13 on each frame, an LSTM of one layer and 512 units over the 16.
+"""VGG13-LSTM: the LSTM of resnet18_lstm.py over a VGG13 on each frame.
 
-``weights`` are ImageNet's. The last state of the LSTM is classified. Ours: all of this; the tables
-that have the row say no more than its name.
+Ours: all but the name, and the weights of ImageNet that the VGG13 starts from.
 """
 
-weights = 'torchvision://vgg13'
+_base_ = ['resnet18_lstm.py']
 
-model = dict(
-    type='Recognizer2D',
-    backbone=dict(type='VGG', depth=13, pretrained=None),
-    neck=dict(type='LSTMNeck', dims=512),
-    cls_head=dict(
-        type='TSNHead',
-        num_classes=7,
-        in_channels=512,
-        spatial_type='avg',
-        dropout_ratio=0.5,
-        init_std=0.01,
-        average_clips='prob',
-    ),
-    data_preprocessor=dict(
-        type='ActionDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        format_shape='NCHW',
-    ),
-)
+model = dict(backbone=dict(_delete_=True, type='VGG', depth=13, pretrained='torchvision://vgg13'))

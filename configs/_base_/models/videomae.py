@@ -1,9 +1,9 @@
 """VideoMAE (Tong et al., NeurIPS 2022) from MMAction2: ViT-B/16 on cubes of two frames.
 
-``weights`` are MMAction2's of Kinetics-400: pretrained there by masking, and then fine-tuned.
+MMAction2's weights were pretrained by masking on Kinetics-400 and then fine-tuned on it.
 """
 
-weights = 'https://download.openmmlab.com/mmaction/v1.0/recognition/videomae/vit-base-p16_videomae-k400-pre_16x4x1_kinetics-400_20221013-860a3cd3.pth'  # noqa: E501
+load_from = 'https://download.openmmlab.com/mmaction/v1.0/recognition/videomae/vit-base-p16_videomae-k400-pre_16x4x1_kinetics-400_20221013-860a3cd3.pth'  # noqa: E501
 
 model = dict(
     type='Recognizer3D',

@@ -2,7 +2,7 @@
 
 From the authors' code (muse1998/CLIPER, for RAF-DB): descriptors for 2 epochs by AdamW at 1e-2
 without decay, then a new AdamW for the image tower, 57 epochs at 5e-6 with decay 0.1, a cosine
-restarted every 10 epochs and stepped once an epoch; eps 1e-4 in both; batch 128 (in the dataset's
+restarted every 10 epochs and stepped once an epoch; eps 1e-4 in both; batch 128 (in the views'
 file). No clipping.
 """
 

@@ -2,7 +2,7 @@
 
 From the paper: SGD with momentum 0.9 and weight decay 1e-4; 1e-2 for the temporal transformer, 1e-3
 for the prompts, 1e-5 for the image tower, each x 0.1 after 30 and 40 of 50 epochs; batch 48 (in
-each config).
+the views' file).
 """
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=50, val_interval=1)
@@ -16,5 +16,4 @@ optim_wrapper = dict(
     ),
 )
 param_scheduler = [dict(type='MultiStepLR', milestones=[30, 40], gamma=0.1, by_epoch=True)]
-# Batches are of each rank: --auto-scale-lr multiplies the rate by ranks * batch_size / 48.
 auto_scale_lr = dict(enable=False, base_batch_size=48)

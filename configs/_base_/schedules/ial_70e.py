@@ -1,6 +1,6 @@
 """IAL's schedule, from the authors' code: SGD at 1e-3 with decay 0.1, halved every 7 epochs.
 
-Batch 40 is in the dataset's file. Ours: 70 epochs, after which the rate has halved ten times; the
+Batch 40 is in the views' file. Ours: 70 epochs, after which the rate has halved ten times; the
 code's default is 1000.
 """
 
@@ -10,5 +10,4 @@ test_cfg = dict(type='TestLoop')
 
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=0.1))
 param_scheduler = [dict(type='StepLR', step_size=7, gamma=0.5, by_epoch=True)]
-# Batches are of each rank: --auto-scale-lr multiplies the rate by ranks * batch_size / 40.
 auto_scale_lr = dict(enable=False, base_batch_size=40)

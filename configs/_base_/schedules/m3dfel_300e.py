@@ -1,7 +1,7 @@
 """M3DFEL's schedule, from the authors' code (Tencent/TFace): AdamW, 300 epochs, 20 of warm-up.
 
-AdamW at 5e-4 with decay 0.05, a cosine down to 5e-6 over all 300 epochs, batch 256 (in the
-dataset's file), a warm-up that is linear from 0 to 5e-4. Ours: it multiplies the cosine, which is
+AdamW at 5e-4 with decay 0.05, a cosine down to 5e-6 over all 300 epochs, batch 256 (in each
+config), a warm-up that is linear from 0 to 5e-4. Ours: it multiplies the cosine, which is
 within 1.1 % of 1 until then.
 """
 
@@ -27,5 +27,4 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-# Batches are of each rank: --auto-scale-lr multiplies the rate by ranks * batch_size / 256.
 auto_scale_lr = dict(enable=False, base_batch_size=256)

@@ -19,5 +19,4 @@ param_scheduler = [
         convert_to_iter_based=True,
     )
 ]
-# Batches are of each rank: --auto-scale-lr multiplies the rate by ranks * batch_size / 64.
 auto_scale_lr = dict(enable=False, base_batch_size=64)

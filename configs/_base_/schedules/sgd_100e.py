@@ -1,6 +1,6 @@
 """A net whole, in 100 epochs: SGD at 0.01, a tenth of it from epoch 40 and again from 80.
 
-Of Former-DFER's code (Zhao and Liu, ACM MM 2021): all of it, with batch 32 (in the dataset's file).
+Of Former-DFER's code (Zhao and Liu, ACM MM 2021): all of it, with batch 32 (in the views' file).
 Ours for the other nets: one course for all, so that rows differ by the net alone.
 """
 
@@ -10,5 +10,4 @@ test_cfg = dict(type='TestLoop')
 
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=1e-2, momentum=0.9, weight_decay=1e-4))
 param_scheduler = [dict(type='MultiStepLR', milestones=[40, 80], gamma=0.1, by_epoch=True)]
-# Batches are of each rank: --auto-scale-lr multiplies the rate by ranks * batch_size / 32.
 auto_scale_lr = dict(enable=False, base_batch_size=32)

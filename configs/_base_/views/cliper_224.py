@@ -5,7 +5,7 @@ crop of random area (0.15 to 1) and ratio (0.3 to 3.3). Testing: the centre. Our
 each segment, with the same change in all; the crop is cut before pixels are normalised, not after.
 """
 
-cliper_train = [
+train_view = [
     dict(type='ClipInit'),
     dict(type='SampleSegments', clip_len=16),
     dict(type='ClipDecode'),
@@ -18,7 +18,7 @@ cliper_train = [
     dict(type='FormatShape', input_format='NCTHW'),
     dict(type='PackActionInputs'),
 ]
-cliper_test = [
+test_view = [
     dict(type='ClipInit'),
     dict(type='SampleSegments', clip_len=16, test_mode=True),
     dict(type='ClipDecode'),
@@ -27,3 +27,7 @@ cliper_test = [
     dict(type='FormatShape', input_format='NCTHW'),
     dict(type='PackActionInputs'),
 ]
+train_loader = dict(
+    batch_size=128, num_workers=4, dataset=dict(num_views=None, pipeline=train_view)
+)
+test_loader = dict(num_workers=4, dataset=dict(pipeline=test_view))

@@ -1,25 +1,20 @@
 """DFER-CLIP's views, from the authors' code (zengqunzhao/DFER-CLIP), by Pillow.
 
-Training: 16 frames as TSN samples them, brightness on DFEW (``bright``), rotation on FERV39k
-(``rotated``), neither on MAFW (``plain``), a crop of random area and ratio, a flip. Testing: the
-whole picture. A clip of fewer than 16 frames repeats its last.
+Training: 16 frames as TSN samples them, a crop of random area and ratio, a flip. On DFEW brightness
+changes too (``dfer_clip_224_bright.py``); on FERV39k the picture is rotated
+(``dfer_clip_224_rotated.py``). Testing: the whole picture. A shorter clip repeats its last frame.
 """
 
-decode = [
+train_view = [
     dict(type='ClipInit'),
     dict(type='SampleTSN', num_segments=16, short='last'),
     dict(type='ClipDecode'),
-]
-crop = [
     dict(type='PillowRandomSizedCrop', size=224),
     dict(type='Flip', flip_ratio=0.5),
     dict(type='FormatShape', input_format='NCTHW'),
     dict(type='PackActionInputs'),
 ]
-bright = decode + [dict(type='PillowColorJitter', brightness=0.5)] + crop
-rotated = decode + [dict(type='PillowRotate', degrees=4)] + crop
-plain = decode + crop
-whole = [
+test_view = [
     dict(type='ClipInit'),
     dict(type='SampleTSN', num_segments=16, short='last', test_mode=True),
     dict(type='ClipDecode'),
@@ -27,3 +22,5 @@ whole = [
     dict(type='FormatShape', input_format='NCTHW'),
     dict(type='PackActionInputs'),
 ]
+train_loader = dict(batch_size=48, num_workers=4, dataset=dict(num_views=None, pipeline=train_view))
+test_loader = dict(num_workers=4, dataset=dict(pipeline=test_view))

@@ -1,10 +1,10 @@
 """Former-DFER's views, from the authors' code (zengqunzhao/Former-DFER), by Pillow.
 
-8 segments of 2 frames; training: a crop of random area and ratio, a flip; testing: the whole
-picture at 112.
+8 segments of 2 frames. Training: a crop of random area and ratio, a flip. Testing: the whole
+picture, resized to 112.
 """
 
-former_dfer_train = [
+train_view = [
     dict(type='ClipInit'),
     dict(type='SampleTSN', num_segments=8, duration=2, short='first'),
     dict(type='ClipDecode'),
@@ -13,7 +13,7 @@ former_dfer_train = [
     dict(type='FormatShape', input_format='NCTHW'),
     dict(type='PackActionInputs'),
 ]
-former_dfer_test = [
+test_view = [
     dict(type='ClipInit'),
     dict(type='SampleTSN', num_segments=8, duration=2, short='first', test_mode=True),
     dict(type='ClipDecode'),
@@ -21,3 +21,5 @@ former_dfer_test = [
     dict(type='FormatShape', input_format='NCTHW'),
     dict(type='PackActionInputs'),
 ]
+train_loader = dict(batch_size=32, num_workers=8, dataset=dict(num_views=None, pipeline=train_view))
+test_loader = dict(batch_size=32, num_workers=8, dataset=dict(pipeline=test_view))

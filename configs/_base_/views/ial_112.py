@@ -6,7 +6,7 @@ and rotation come before the crop; a clip of 16 frames is tested on all of them 
 repeats its last, where the authors' code takes the first frame alone and drops the clip.
 """
 
-ial_train = [
+train_view = [
     dict(type='ClipInit'),
     dict(type='SampleTSN', num_segments=16),
     dict(type='ClipDecode'),
@@ -17,7 +17,7 @@ ial_train = [
     dict(type='FormatShape', input_format='NCHW'),
     dict(type='PackActionInputs'),
 ]
-ial_test = [
+test_view = [
     dict(type='ClipInit'),
     dict(type='SampleTSN', num_segments=16, test_mode=True),
     dict(type='ClipDecode'),
@@ -25,3 +25,5 @@ ial_test = [
     dict(type='FormatShape', input_format='NCHW'),
     dict(type='PackActionInputs'),
 ]
+train_loader = dict(batch_size=40, num_workers=8, dataset=dict(num_views=None, pipeline=train_view))
+test_loader = dict(batch_size=32, num_workers=8, dataset=dict(pipeline=test_view))
