@@ -30,7 +30,7 @@ from mmaction.structures import ActionDataSample
 
 from benchmarks import plain
 from mmdfer.datasets import DFERDataset
-from mmdfer.engine.hooks.bap_hook import Stage
+from mmdfer.engine.runner.loops import read_stages
 from mmdfer.features import EncodeOnceHook
 from mmdfer.models import CLIPRecognizer
 from mmdfer.synthetic import make_benchmark
@@ -220,7 +220,7 @@ class OurStep:
     def __init__(self, model: CLIPRecognizer, stage: str, vectors: Tensor, bf16: bool) -> None:
         self.model = model.train()
         model.neck.set_stage(stage)
-        (trains,) = [Stage(**config) for config in SCHEDULE.stages if config['name'] == stage]
+        (trains,) = [found for found in read_stages(SCHEDULE) if found.name == stage]
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(trains.matches(name))
         config = copy.deepcopy(SCHEDULE.optim_wrapper)

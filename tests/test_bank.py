@@ -500,8 +500,6 @@ def test_bank_and_memory_agree_and_a_bank_resumes_to_the_same_bits(
         'train_dataloader.batch_size': 2,
         'train_dataloader.num_workers': 1,  # which the hook sees to be of no use
         'custom_hooks.0.stages.2.epochs': 3,
-        'param_scheduler.0.periods': [2, 2, 3],
-        'train_cfg.max_epochs': 7,
         'default_hooks.checkpoint.max_keep_ckpts': -1,
     }
     banked = {**options, 'custom_hooks.1.bank': str(tmp_path / 'bank')}

@@ -58,9 +58,6 @@ def small(small_config: Small, monkeypatch: pytest.MonkeyPatch) -> Small:
         encode = dict(type='EncodeOnceHook', num_workers=0)
         config = small_config(**TINY, **options)
         config.custom_hooks = [dict(type='BAPHook', stages=stages), encode, *hooks]
-        config.train_cfg.max_epochs = len(stages)
-        periods = [1] * len(stages)
-        config.param_scheduler[0].update(periods=periods, restart_weights=periods)
         return config
 
     return build

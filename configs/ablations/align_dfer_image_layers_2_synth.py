@@ -12,6 +12,5 @@ Our choice: the epochs at which they join.
 _base_ = ['../align_dfer_synth.py']
 
 model = dict(neck=dict(image_layers=2))
-stages = _base_.stages
-stages[1]['grows_at'] = [0, 4]
-custom_hooks = [dict(type='BAPHook', stages=stages), dict(type='EncodeOnceHook')]
+custom_hooks = _base_.custom_hooks
+custom_hooks[0].stages[1].grows_at = [0, 4]
