@@ -309,7 +309,8 @@ def test_new_classes_take_over_what_belongs_to_no_class(
     head: str, others: str, small: Small, tmp_path: Path
 ) -> None:
     saved = OTHERS[others]
-    config = small(TEXT, **{'default_hooks.class_names.new_classes': True})
+    stage = dict(TEXT, trains=[r'neck\.text_encoder\.'])  # of a head without tokens too
+    config = small(stage, **{'default_hooks.class_names.new_classes': True})
     config.model.cls_head = dict(HEADS[head])
     runner = build_runner(config)
     assert runner.train_loop is not None  # the training set names the classes

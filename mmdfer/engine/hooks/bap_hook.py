@@ -72,9 +72,10 @@ class BAPHook(Hook):
         for stage in self.stages:
             for pattern in stage.trains:
                 self._check_pattern(stage, pattern, list(parameters))
-            if any(not 0 <= at < stage.epochs for at in stage.grows_at or ()):
+            grows_at = list(stage.grows_at or ())
+            if any(not 0 <= at < stage.epochs for at in grows_at):
                 raise DFERError(
-                    f'BAPHook: stage {stage.name!r}: grows_at={list(stage.grows_at)} must lie in '
+                    f'BAPHook: stage {stage.name!r}: grows_at={grows_at} must lie in '
                     f"0..{stage.epochs - 1}, the stage's epochs"
                 )
             for module in list_staged_modules(model):
@@ -87,7 +88,7 @@ class BAPHook(Hook):
                 f'BAPHook: stage {stage.name!r}: trains={pattern!r} matches no parameter; '
                 f'their names begin with {", ".join(_beginnings(names))}'
             )
-        if matched <= self._frozen:
+        if matched <= (self._frozen or set()):
             raise DFERError(
                 f'BAPHook: stage {stage.name!r}: trains={pattern!r} matches only what is frozen '
                 'when built: name it in backbone.trains too, or it would not be saved'
@@ -118,7 +119,7 @@ class BAPHook(Hook):
         self._freeze(runner.model, stage)
         if epoch == 0:
             self._report_switch(runner, index)
-        elif epoch in (stage.grows_at or ()):
+        elif stage.grows_at is not None and epoch in stage.grows_at:
             for optimizer in _optimizers(runner):
                 _start_momentum(optimizer)
             added = len(stage.grows_at)
@@ -160,9 +161,10 @@ class BAPHook(Hook):
 
     def _freeze(self, model: nn.Module, stage: Stage) -> None:
         """Let only what the stage trains require a gradient."""
+        frozen = self._frozen or set()
         older = set(_older_parameters(model)) if stage.newest_only else set()
         for name, parameter in unwrap(model).named_parameters():
-            trains = stage.matches(name) and name not in self._frozen
+            trains = stage.matches(name) and name not in frozen
             parameter.requires_grad_(trains and parameter not in older)
 
     def _report_switch(self, runner: Runner, index: int) -> None:

@@ -137,7 +137,7 @@ def _fill_range(config: dict[str, Any], stages: Sequence[Stage], key: str) -> No
 def _lengths(config: dict[str, Any], stages: Sequence[Stage], key: str) -> list[int]:
     """Return how many epochs of each stage lie between a scheduler's begin and end."""
     ends = list(accumulate(stage.epochs for stage in stages))
-    begin, end = config.get('begin', 0), config.get('end', ends[-1])
+    begin, end = config.get('begin', 0), config.get('end', sum(stage.epochs for stage in stages))
     if end not in ends:
         raise DFERError(
             f'{key}.end is {end}, the stages end at epochs {ends}: leave end out to end with the '
