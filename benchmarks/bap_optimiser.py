@@ -120,11 +120,10 @@ def config(out: Path, size: str, regime: str, setting: str, seed: int) -> Config
             if stage.name in GROWS:
                 stage.grows_at = GROWS[stage.name]
         cfg.merge_from_dict(SMALL)
-    epochs = [stage.epochs for stage in stages]
     hooks = [dict(type='BAPHook', stages=stages)]
     hooks += [dict(type='RealRegime')] if regime == 'real' else []
-    ends = list(accumulate(epochs))
-    schedulers: list[dict[str, Any]] = [dict(cfg.param_scheduler[0], periods=epochs)]
+    ends = list(accumulate(stage.epochs for stage in stages))
+    schedulers: list[dict[str, Any]] = [cfg.param_scheduler[0]]
     for begin in [0, *ends[:-1]] if warm_up else []:
         ramp = dict(type='LinearLR', start_factor=0.01, begin=begin, end=begin + warm_up)
         schedulers.append(dict(ramp, by_epoch=True, convert_to_iter_based=True))
@@ -135,7 +134,6 @@ def config(out: Path, size: str, regime: str, setting: str, seed: int) -> Config
             'val_dataloader.dataset.bank': str(out / 'bank'),
             'train_dataloader.dataset.dataset.split': 'fit',
             'val_dataloader.dataset.dataset.split': 'heldout',
-            'train_cfg.max_epochs': ends[-1],
             'train_cfg.val_interval': ends[-1],
             'optim_wrapper.optimizer.lr': rate,
             'optim_wrapper.clip_grad': None if norm is None else dict(max_norm=norm),

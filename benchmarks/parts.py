@@ -28,7 +28,7 @@ from mmaction.structures import ActionDataSample
 
 from benchmarks import plain
 from mmdfer.datasets import DFERDataset
-from mmdfer.engine.hooks.bap_hook import Stage
+from mmdfer.engine.runner.loops import read_stages
 from mmdfer.features import EncodedClips, FeatureEncoder
 from mmdfer.models import CLIPDataPreprocessor, CLIPRecognizer, FrameFeatures
 from mmdfer.models.data_preprocessors.clip_preprocessor import encoder_digest
@@ -40,6 +40,7 @@ SENTENCES, TOKENS, FRAMES = 16, 64, 16
 # DFEW: clips of a fold's training and test set and of all folds; epochs; views of a clip.
 TRAIN, TEST, CLIPS, VIEWS = 9356, 2341, 11697, 8
 SCHEDULE = Config.fromfile(ROOT / 'configs' / '_base_' / 'schedules' / 'bap_100e.py')
+BAP = {stage.name: stage for stage in read_stages(SCHEDULE)}
 BF16 = torch.bfloat16
 
 
@@ -219,9 +220,8 @@ class OurStep:
     def __init__(self, model: CLIPRecognizer, stage: str, vectors: Tensor, bf16: bool) -> None:
         self.model = model.train()
         model.neck.set_stage(stage)
-        (trains,) = [Stage(**config) for config in SCHEDULE.stages if config['name'] == stage]
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(trains.matches(name))
+            parameter.requires_grad_(BAP[stage].matches(name))
         config = copy.deepcopy(SCHEDULE.optim_wrapper)
         config['type'] = 'AutocastOptimWrapper' if bf16 else 'OptimWrapper'
         self.wrapper = build_optim_wrapper(model, config)
@@ -540,7 +540,7 @@ def schedule(f: dict[str, Figures]) -> Rows:
     The plain one decodes for nothing, and validates with the image pass alone.
     """
     rows, steps_of, batches = [], f['steps'], -(-TRAIN // 64)
-    epochs, tests = SCHEDULE.epochs, -(-TEST // 64)
+    epochs, tests = {name: stage.epochs for name, stage in BAP.items()}, -(-TEST // 64)
     for folds, target in ((1, dict(fp32=(), bf16=())), (5, dict(fp32=(18, 9.5), bf16=(35,)))):
         for name in ('fp32', 'bf16'):
             ours, other = (

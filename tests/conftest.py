@@ -86,8 +86,6 @@ def small_options(data_root: Path) -> dict[str, object]:
         'custom_hooks.0.stages.2.epochs': 2,
         'custom_hooks.0.stages.2.grows_at': [0, 1],
         'default_hooks.report.baselines': False,
-        'train_cfg.max_epochs': 6,
         'train_cfg.val_interval': 1,
-        'param_scheduler.0.periods': [2, 2, 2],
         'default_hooks.logger.interval': 1000,
     }

@@ -516,8 +516,6 @@ def test_bank_and_memory_agree_and_a_bank_resumes_to_the_same_bits(
         'train_dataloader.batch_size': 2,
         'train_dataloader.num_workers': 1,
         'custom_hooks.0.stages.2.epochs': 3,
-        'param_scheduler.0.periods': [2, 2, 3],
-        'train_cfg.max_epochs': 7,
         'default_hooks.checkpoint.max_keep_ckpts': -1,
     }
     bank_options = {

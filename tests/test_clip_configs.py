@@ -18,6 +18,7 @@ from mmaction.registry import DATASETS, MODELS
 
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.engine.runner.config import is_encoded, without_features
+from mmdfer.engine.runner.loops import last_epoch
 from mmdfer.evaluation import metrics
 
 METHODS = ('clip_zero_shot', 'coop', 'cocoop', 'cliper', 'dfer_clip')
@@ -93,22 +94,18 @@ def _shrink_loader(loader: Config) -> None:
 
 
 def _shrink_schedule(config: Config) -> None:
-    stages = 0 if config.train_cfg.max_epochs == 0 else 1
     for hook in config.get('custom_hooks', []):
         if hook.type == 'BAPHook':
-            stages = len(hook.stages)
             for stage in hook.stages:
                 stage.update(epochs=1)
                 if stage.get('grows_at'):
                     stage.grows_at = [0] * len(stage.grows_at)
         else:
             hook.num_workers = 0
-    config.train_cfg.update(max_epochs=stages, val_interval=max(stages, 1))
+    if config.train_cfg.type == 'EpochBasedTrainLoop':
+        config.train_cfg.max_epochs = min(1, config.train_cfg.max_epochs)
+    config.train_cfg.val_interval = max(1, last_epoch(config))
     for scheduler in config.get('param_scheduler', []):
-        if scheduler.get('begin'):  # of CLIPER's second step
-            scheduler.update(begin=1, end=2, periods=[1], restart_weights=[1])
-        elif 'periods' in scheduler:
-            scheduler.periods = [1] * stages
         if 'T_max' in scheduler:
             scheduler.T_max = 1
     config.default_hooks.report.baselines = False
@@ -123,7 +120,7 @@ def test_a_config_trains_what_it_says_and_tests(
     runner = build_runner(config)
     runner.register_hook(observer := Observer())
     runner.train()
-    epochs = config.train_cfg.max_epochs
+    epochs = last_epoch(config)
     assert runner.iter == 2 * epochs
     method, dataset = re.fullmatch(r'.*/(.*)_(synth|dfew|ferv39k|mafw)', name).groups()
     changed = observer.changed(0, epochs) if epochs else set()

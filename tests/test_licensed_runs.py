@@ -48,8 +48,6 @@ SMALL = {
     'custom_hooks.0.stages.2.epochs': 1,
     'custom_hooks.0.stages.2.grows_at': [0, 0],
     **{f'{loader}_dataloader.dataset.num_workers': 0 for loader in ('train', 'val', 'test')},
-    'train_cfg.max_epochs': 3,
-    'param_scheduler.0.periods': [1, 1, 1],
 }
 
 

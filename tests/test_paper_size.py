@@ -42,9 +42,7 @@ def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runner:
     options |= {
         'custom_hooks.0.stages.1.grows_at': [0, 0, 0, 0],
         'custom_hooks.0.stages.2.grows_at': [0, 0],
-        'train_cfg.max_epochs': 3,
         'train_cfg.val_interval': 3,
-        'param_scheduler.0.periods': [1, 1, 1],
         'train_dataloader.batch_size': NUM_TRAIN,
         'model.cls_head.num_sentences': 16,
         'model.cls_head.num_tokens': 64,

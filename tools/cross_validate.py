@@ -22,6 +22,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmdfer.cli.flags import add_bank_flag
+from mmdfer.engine.runner.loops import last_epoch
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.evaluation.report import Fold
 from mmdfer.experiments.cross_validation import PROTOCOL, save_tables
@@ -152,7 +153,7 @@ def run_fold(folder: Path, cfg: Config, args: argparse.Namespace, keys: list[str
     status = run_command(command_of(folder, cfg, args, keys))
     if status != 0:
         return f'exit status {status}'
-    epoch = cfg.train_cfg.max_epochs
+    epoch = last_epoch(cfg)
     return '' if result(folder, epoch) else f'it ended without a report of epoch {epoch}'
 
 
@@ -164,7 +165,7 @@ def cross_validate(cfg: Config, args: argparse.Namespace) -> int:
             f'{args.config}: no dataset has a fold, so this dataset has one split; use '
             'tools/train.py'
         )
-    work_dir, epoch = Path(cfg.work_dir), cfg.train_cfg.max_epochs
+    work_dir, epoch = Path(cfg.work_dir), last_epoch(cfg)
     folders = [work_dir / f'fold_{fold}' for fold in sorted(set(args.folds))]
     for folder in sorted({*folders, *fold_folders(work_dir)}):
         check_settings(folder, now, epoch, 'fold')

@@ -35,6 +35,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmdfer.engine.runner.config import uses_features
+from mmdfer.engine.runner.loops import last_epoch
 from mmdfer.engine.runner.resume import newest_checkpoint
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.evaluation.complexity import Complexity
@@ -81,7 +82,7 @@ class Entry:
     @property
     def epochs(self) -> int:
         """The last epoch's number."""
-        return self.cfg.train_cfg.max_epochs
+        return last_epoch(self.cfg)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,10 +16,11 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmdfer.cli.flags import add_bank_flag, add_run_flags
-from mmdfer.engine import AtomicCheckpointHook, BAPHook
+from mmdfer.engine import AtomicCheckpointHook
 from mmdfer.engine.hooks.setup_hook import check_batches, check_stage_hook
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.engine.runner.config import check_checkpoint, read_config, use_bank, uses_features
+from mmdfer.engine.runner.loops import check_schedule
 from mmdfer.engine.runner.resume import check_resumable, newest_checkpoint, settle_resume
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.files import explain_full_disk
@@ -113,11 +114,9 @@ def use_amp(cfg: Config) -> None:
 def check_stages(runner: Runner) -> None:
     """Refuse hooks that are missing or do not fit before the data are made or read."""
     check_stage_hook(runner)
+    check_schedule(runner)
     if uses_features(runner.cfg):
         check_blending(runner.cfg.model.get('data_preprocessor'))
-    for hook in runner.hooks:
-        if isinstance(hook, BAPHook):
-            hook.check(runner.model, runner.cfg.train_cfg.get('max_epochs'))
 
 
 def settle_stock_resume(runner: Runner) -> None:

@@ -2,17 +2,11 @@
 
 _base_ = ['../align_dfer_synth.py']
 
-epochs = sum(_base_.epochs.values())
-trains = [r'cls_head\.tokens', r'neck\.joint_encoder\.']
-custom_hooks = [
-    dict(type='BAPHook', stages=[dict(name='joint', epochs=epochs, trains=trains)]),
-]
-param_scheduler = [
+custom_hooks = _base_.custom_hooks
+custom_hooks[0].stages = [
     dict(
-        type='CosineAnnealingLR',
-        T_max=epochs,
-        eta_min=0,
-        by_epoch=True,
-        convert_to_iter_based=True,
+        name='joint',
+        epochs=sum(stage.epochs for stage in custom_hooks[0].stages),
+        trains=[r'cls_head\.tokens', r'neck\.joint_encoder\.'],
     )
 ]

@@ -11,7 +11,6 @@ model = dict(
         templates=['an expression of {}'],
     ),
 )
-stages = _base_.stages
-stages[0]['trains'] = [r'neck\.text_encoder\.']
-stages[2]['trains'] = [r'neck\.joint_encoder\.']
-custom_hooks = [dict(type='BAPHook', stages=stages)]
+custom_hooks = _base_.custom_hooks
+custom_hooks[0].stages[0].trains = [r'neck\.text_encoder\.']
+custom_hooks[0].stages[2].trains = [r'neck\.joint_encoder\.']

@@ -3,6 +3,5 @@
 _base_ = ['../align_dfer_synth.py']
 
 model = dict(neck=dict(image_layers=6))
-stages = _base_.stages
-stages[1]['grows_at'] = [0, 3, 6, 9, 12, 15]
-custom_hooks = [dict(type='BAPHook', stages=stages)]
+custom_hooks = _base_.custom_hooks
+custom_hooks[0].stages[1].grows_at = [0, 3, 6, 9, 12, 15]

@@ -16,25 +16,8 @@ train_dataloader = dict(num_workers=2, dataset=dict(num_views=None))
 val_dataloader = dict(num_workers=2)
 test_dataloader = val_dataloader
 
-epochs = dict(text=4, image=6)
-custom_hooks = [
-    dict(
-        type='BAPHook',
-        stages=[
-            dict(name='text', epochs=epochs['text'], trains=[r'cls_head\.tokens']),
-            dict(name='image', epochs=epochs['image'], trains=[r'backbone\.clip\.visual\.']),
-        ],
-    )
-]
-train_cfg = dict(max_epochs=sum(epochs.values()), val_interval=2)
-param_scheduler = [
-    dict(
-        type='CosineRestartLR',
-        begin=epochs['text'],
-        end=sum(epochs.values()),
-        periods=[epochs['image']],
-        restart_weights=[1],
-        eta_min=0,
-        by_epoch=True,
-    )
-]
+custom_hooks = _base_.custom_hooks
+custom_hooks[0].stages[0].epochs = 4
+custom_hooks[0].stages[1].epochs = 6
+train_cfg = dict(val_interval=2)
+param_scheduler = [dict(type='CosineRestartLR', stage='image', eta_min=0, by_epoch=True)]

@@ -12,6 +12,7 @@ from mmdfer.engine.hooks import (
 )
 from mmdfer.engine.optimizers import AutocastOptimWrapper
 from mmdfer.engine.runner import RankMeanLogProcessor
+from mmdfer.engine.runner.loops import StagedTrainLoop
 
 __all__ = [
     'AccumulationHook',
@@ -23,5 +24,6 @@ __all__ = [
     'ReportHook',
     'SetupHook',
     'ShowClipsHook',
+    'StagedTrainLoop',
     'UnreadableHook',
 ]

@@ -20,6 +20,7 @@ from mmengine.config import Config
 
 from mmdfer.cli.flags import add_run_flags
 from mmdfer.engine.runner.config import read_config
+from mmdfer.engine.runner.loops import last_epoch
 from mmdfer.engine.runner.resume import POINTER
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.report import Fold, read_fold
@@ -72,7 +73,7 @@ def check_reports(cfg: Config, config: str) -> None:
         raise DFERError(
             f"{config}: writes no report; add default_hooks=dict(report=dict(type='ReportHook'))"
         )
-    if (cfg.get('train_cfg') or {}).get('max_epochs') is None:
+    if last_epoch(cfg) is None:
         raise DFERError(f'{config}: a run ends with train_cfg.max_epochs, which is missing')
 
 

@@ -6,13 +6,16 @@ restarted every 10 epochs and stepped once an epoch; eps 1e-4 in both; batch 128
 file). No clipping.
 """
 
-epochs = dict(text=2, image=57)
-stages = [
-    dict(name='text', epochs=epochs['text'], trains=[r'cls_head\.tokens']),
-    dict(name='image', epochs=epochs['image'], trains=[r'backbone\.clip\.visual\.']),
+custom_hooks = [
+    dict(
+        type='BAPHook',
+        stages=[
+            dict(name='text', epochs=2, trains=[r'cls_head\.tokens']),
+            dict(name='image', epochs=57, trains=[r'backbone\.clip\.visual\.']),
+        ],
+    )
 ]
-custom_hooks = [dict(type='BAPHook', stages=stages)]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=sum(epochs.values()), val_interval=1)
+train_cfg = dict(type='StagedTrainLoop', val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
@@ -21,16 +24,9 @@ optim_wrapper = dict(
     # 2000 times 5e-6 is the descriptors' rate of 1e-2.
     paramwise_cfg=dict(custom_keys={'cls_head.': dict(lr_mult=2000, decay_mult=0)}),
 )
+# A cosine that is restarted every 10 epochs of the second stage.
 param_scheduler = [
-    dict(
-        type='CosineRestartLR',
-        begin=epochs['text'],
-        end=sum(epochs.values()),
-        periods=[10] * 6,
-        restart_weights=[1] * 6,
-        eta_min=0,
-        by_epoch=True,
-    )
+    dict(type='CosineRestartLR', stage='image', periods=10, eta_min=0, by_epoch=True)
 ]
 # Batches are of each rank: --auto-scale-lr multiplies the rate by ranks * batch_size / 128.
 auto_scale_lr = dict(enable=False, base_batch_size=128)

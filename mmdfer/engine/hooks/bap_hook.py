@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,36 +15,11 @@ from torch.optim import SGD, Optimizer
 from mmaction.registry import HOOKS
 
 from mmdfer.engine.runner.progress import train_loop, unit
+from mmdfer.engine.runner.stage_schedule import Stage, fill_schedulers, total_epochs
 from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.errors import DFERError
 from mmdfer.models.parameter_patterns import is_named
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage of training.
-
-    Args:
-        name: The stage's name, for the log and for the modules that change with it.
-        epochs: How long it lasts.
-        trains: Patterns of parameters' names, by the rule of ``is_named``: what trains.
-        grows_at: Epochs, counted from the stage's first, at which a layer joins.
-        newest_only: Whether of the layers that have joined only the newest trains.
-    """
-
-    name: str
-    epochs: int
-    trains: Sequence[str]
-    grows_at: Sequence[int] | None = None
-    newest_only: bool = False
-
-    def joined(self, epoch: int) -> int | None:
-        """How many layers have joined by ``epoch`` of the stage; None where it adds none."""
-        return None if self.grows_at is None else sum(at <= epoch for at in self.grows_at)
-
-    def matches(self, name: str) -> bool:
-        """Whether the stage trains the parameter of this name."""
-        return is_named(name, self.trains)
+from mmdfer.models.stages import list_staged_modules
 
 
 @HOOKS.register_module()
@@ -58,20 +31,21 @@ class BAPHook(Hook):
     and the modules that change with the stage are told, so that a resume inside a stage repeats
     nothing. Before each epoch's first step what is frozen is put in eval.
 
-    A module takes part by three methods and a buffer, as JAS does: ``check_stage(name, joins)`` at
-    start-up, ``enter_stage(name)`` once, ``set_stage(name, joined)`` before each epoch, and
-    ``layers``, how many layers of the stage's encoder are at work. What the stage is
-    they keep in buffers, which testing reads: this hook does nothing outside training. Models
-    without such modules (a TSN, say) are frozen and unfrozen all the same.
+    Modules that inherit from StagedModule, as JAS does, are switched with the stages. They save
+    their stage in the checkpoint, which testing reads: this hook does nothing outside training.
+    Models without such modules (a TSN, say) are frozen and unfrozen all the same.
 
-    Learning rates are the scheduler's: ``CosineRestartLR(periods=[epochs of each stage])``.
+    The epochs are written here only: ``train_cfg=dict(type='StagedTrainLoop')`` trains as many as
+    all stages have, and ``CosineRestartLR`` restarts at each; see ``fill_schedulers``. Under
+    mmengine's EpochBasedTrainLoop ``max_epochs`` and ``periods`` have to be given, and to agree.
 
     Args:
         stages: Configs of :class:`Stage`, in order.
 
     Raises:
-        DFERError: At the start of the run: the epochs do not add up to ``max_epochs``, a regex
-            matches no parameter or only what cannot train, or a stage does not fit a module.
+        DFERError: At the start of the run: numbers of epochs in the config disagree with the
+            stages, a pattern matches no parameter or only what cannot train, or a stage does not
+            fit a module.
     """
 
     def __init__(self, stages: Sequence[dict[str, Any]]) -> None:
@@ -88,26 +62,23 @@ class BAPHook(Hook):
         if max_epochs is None:
             raise DFERError(
                 'BAPHook: its stages last a number of epochs, but train_cfg counts iterations: use '
-                "train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=...)"
+                "train_cfg=dict(type='StagedTrainLoop'), or type='EpochBasedTrainLoop' with "
+                f'max_epochs={total_epochs(self.stages, None)}'
             )
-        epochs = [stage.epochs for stage in self.stages]
-        if sum(epochs) != max_epochs:
-            raise DFERError(
-                f'BAPHook: the stages last {" + ".join(map(str, epochs))} = {sum(epochs)} epochs, '
-                f'train_cfg.max_epochs is {max_epochs}: make them equal'
-            )
+        total_epochs(self.stages, max_epochs)
         parameters = dict(unwrap(model).named_parameters())
         if self._frozen is None:
             self._frozen = {name for name, p in parameters.items() if not p.requires_grad}
         for stage in self.stages:
             for pattern in stage.trains:
                 self._check_pattern(stage, pattern, list(parameters))
-            if any(not 0 <= at < stage.epochs for at in stage.grows_at or ()):
+            grows_at = list(stage.grows_at or ())
+            if any(not 0 <= at < stage.epochs for at in grows_at):
                 raise DFERError(
-                    f'BAPHook: stage {stage.name!r}: grows_at={list(stage.grows_at)} must lie in '
+                    f'BAPHook: stage {stage.name!r}: grows_at={grows_at} must lie in '
                     f"0..{stage.epochs - 1}, the stage's epochs"
                 )
-            for module in stage_modules(model):
+            for module in list_staged_modules(model):
                 module.check_stage(stage.name, stage.grows_at)
 
     def _check_pattern(self, stage: Stage, pattern: str, names: list[str]) -> None:
@@ -117,14 +88,16 @@ class BAPHook(Hook):
                 f'BAPHook: stage {stage.name!r}: trains={pattern!r} matches no parameter; '
                 f'their names begin with {", ".join(_beginnings(names))}'
             )
-        if matched <= self._frozen:
+        if matched <= (self._frozen or set()):
             raise DFERError(
                 f'BAPHook: stage {stage.name!r}: trains={pattern!r} matches only what is frozen '
                 'when built: name it in backbone.trains too, or it would not be saved'
             )
 
     def before_run(self, runner: Runner) -> None:
-        """Check the stages against the model before anything is loaded.
+        """Check the stages against the model and the schedule before anything is loaded.
+
+        StagedTrainLoop has done so before the data were read; mmengine's own loops do not.
 
         Raises:
             DFERError: They do not fit, or the training loop counts iterations.
@@ -132,6 +105,7 @@ class BAPHook(Hook):
         loop = train_loop(runner)
         if loop is not None:
             self.check(runner.model, loop.max_epochs if unit(runner) == 'epoch' else None)
+            fill_schedulers(runner.cfg.get('param_scheduler'), self.stages)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Sets the stage of this epoch, and enters it where it is the stage's first."""
@@ -140,12 +114,12 @@ class BAPHook(Hook):
         if epoch == 0:
             self._enter(runner, index)
         joined = stage.joined(epoch)
-        for module in stage_modules(runner.model):
+        for module in list_staged_modules(runner.model):
             module.set_stage(stage.name, joined)
         self._freeze(runner.model, stage)
         if epoch == 0:
             self._report_switch(runner, index)
-        elif epoch in (stage.grows_at or ()):
+        elif stage.grows_at is not None and epoch in stage.grows_at:
             for optimizer in _optimizers(runner):
                 _start_momentum(optimizer)
             added = len(stage.grows_at)
@@ -182,17 +156,16 @@ class BAPHook(Hook):
         for optimizer in _optimizers(runner):
             optimizer.state.clear()
             optimizer.zero_grad(set_to_none=True)
-        for module in stage_modules(runner.model):
+        for module in list_staged_modules(runner.model):
             module.enter_stage(self.stages[index].name)
 
     def _freeze(self, model: nn.Module, stage: Stage) -> None:
-        """Only what the stage trains requires a gradient."""
-        newest = max((int(m.layers) - 1 for m in stage_modules(model)), default=None)
+        """Let only what the stage trains require a gradient."""
+        frozen = self._frozen or set()
+        older = set(_older_parameters(model)) if stage.newest_only else set()
         for name, parameter in unwrap(model).named_parameters():
-            layer = re.search(r'\.layers\.(\d+)\.', name)
-            older = stage.newest_only and layer and newest not in (None, int(layer[1]))
-            trains = stage.matches(name) and name not in self._frozen and not older
-            parameter.requires_grad_(trains)
+            trains = stage.matches(name) and name not in frozen
+            parameter.requires_grad_(trains and parameter not in older)
 
     def _report_switch(self, runner: Runner, index: int) -> None:
         """Logs what trains, and the metrics before and after the switch."""
@@ -239,9 +212,11 @@ def _in_words(metrics: dict[str, float]) -> str:
     return ', '.join(f'{k} {v:.2f}' for k, v in metrics.items() if isinstance(v, (int, float)))
 
 
-def stage_modules(model: nn.Module) -> list[nn.Module]:
-    """List the modules that change with the stage of training."""
-    return [m for m in unwrap(model).modules() if hasattr(m, 'set_stage')]
+def _older_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the parameters of all layers that work, without each module's newest layer."""
+    for module in list_staged_modules(model):
+        for layer in module.working_layers[:-1]:
+            yield from layer.parameters()
 
 
 def _beginnings(names: Sequence[str]) -> list[str]:

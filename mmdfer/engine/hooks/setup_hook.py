@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from mmaction.registry import HOOKS
 
-from mmdfer.engine.hooks.bap_hook import BAPHook, stage_modules
+from mmdfer.engine.hooks.bap_hook import BAPHook
 from mmdfer.engine.runner.epoch_length import fit_to_epoch_length
 from mmdfer.engine.runner.progress import train_loop
 from mmdfer.engine.runner.resume import has_training_state
@@ -21,6 +21,7 @@ from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.metrics import DFERMetric
 from mmdfer.features import release_encoders
+from mmdfer.models.stages import list_staged_modules
 
 
 @HOOKS.register_module()
@@ -64,13 +65,13 @@ class SetupHook(Hook):
 
 def check_stage_hook(runner: Runner) -> None:
     """Raise DFERError where a model has stages of training and the run has no BAPHook."""
-    modules = stage_modules(runner.model)
+    modules = list_staged_modules(runner.model)
     if modules and not any(isinstance(hook, BAPHook) for hook in runner.hooks):
         raise DFERError(
             f'{type(modules[0]).__name__} is trained in stages, and the run has no BAPHook to set '
             'them; a config that sets custom_hooks replaces those of its base: add '
             "dict(type='BAPHook', stages=[...]) to custom_hooks (its base's stages are "
-            '_base_.stages)'
+            '_base_.custom_hooks[0])'
         )
 
 

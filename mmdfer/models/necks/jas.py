@@ -12,6 +12,7 @@ from mmaction.registry import MODELS
 
 from mmdfer.errors import DFERError
 from mmdfer.models.necks.temporal_neck import TemporalNeck, stretch_positions
+from mmdfer.models.stages import StagedModule
 
 
 class DynamicEncoder(nn.Module):
@@ -59,11 +60,11 @@ def _layer(dims: int) -> nn.TransformerEncoderLayer:
 
 
 @MODELS.register_module()
-class JAS(TemporalNeck):
+class JAS(TemporalNeck, StagedModule):
     """Joint dynamic Alignment Synchronizer: time becomes one vector, sentences become one class.
 
-    Three encoders (Align-DFER, Sec. 3.3 and 3.4). Which one is at work is the stage of training,
-    kept with the number of layers that have joined in buffers that travel with the checkpoint:
+    It has three encoders (Align-DFER, Sec. 3.3 and 3.4). The stage of training decides which of
+    them work:
 
     ========  =============================  =======================
     stage     video vector                   class vector
@@ -72,6 +73,10 @@ class JAS(TemporalNeck):
     video     image dynamic encoder          text dynamic encoder
     joint     joint encoder                  the same joint encoder
     ========  =============================  =======================
+
+    The buffers ``stage`` and ``layers`` save the stage, and how many of its layers have joined, in
+    the checkpoint. Without a BAPHook the neck is as at the end of training: stage joint, all
+    layers.
 
     As the neck of MMAction2's own recognizers it has no text side; see TemporalNeck.
 
@@ -94,13 +99,14 @@ class JAS(TemporalNeck):
             image dynamic encoder when the joint stage begins.
         in_index: Which of several feature maps is read.
 
-    Without a BAPHook it stands at the end of training: stage joint, all layers.
-
     Raises:
         DFERError: ``shared_layers`` exceeds a depth; feature maps of an unusable shape.
     """
 
     STAGES = ('text', 'video', 'joint')
+
+    stage: Tensor
+    layers: Tensor
 
     def __init__(
         self,
@@ -125,69 +131,43 @@ class JAS(TemporalNeck):
         self.image_encoder = DynamicEncoder(dims, image_layers, num_frames)
         self.text_encoder = DynamicEncoder(dims, text_layers, num_sentences)
         self.joint_encoder = DynamicEncoder(dims, joint_layers, num_frames)
-        # What is saved. What the forward reads are Python values: a buffer on a GPU would have to
-        # be waited for at each step.
-        self.register_buffer('stage', torch.tensor(self.STAGES.index('joint')))
-        self.register_buffer('layers', torch.tensor(joint_layers))
         self._stage, self._layers = 'joint', joint_layers
+        # The same two values as they are saved. Only loading a checkpoint reads them.
+        self.register_buffer('stage', torch.tensor(self.STAGES.index(self._stage)))
+        self.register_buffer('layers', torch.tensor(self._layers))
         self.register_load_state_dict_post_hook(JAS._read_buffers)
 
     def encode_frames(self, frames: Tensor) -> Tensor:
-        """(N, T, D) -> (N, D), as the stage has it."""
-        if self.stage_name == 'text':
+        """Make one vector of each clip's frames in the present stage, (N, T, D) -> (N, D)."""
+        if self._stage == 'text':
             return frames.mean(1)
-        encoder = self.image_encoder if self.stage_name == 'video' else self.joint_encoder
-        return encoder(frames, self._layers)
+        return self._encoder(self._stage)(frames, self._layers)
 
     def text(self, sentences: Tensor) -> Tensor:
-        """Makes one vector of each class's sentences, (C, S, D) -> (C, D)."""
-        if self.stage_name == 'joint':
+        """Make one vector of each class's sentences, (C, S, D) -> (C, D)."""
+        if self._stage == 'joint':
             return self.joint_encoder(sentences, self._layers)
         return self.text_encoder(sentences, len(self.text_encoder.layers))
 
     def text_side(self) -> list[Tensor]:
-        """The tensors that :meth:`text` reads in the present stage."""
-        encoder = self.joint_encoder if self.stage_name == 'joint' else self.text_encoder
+        """List the tensors that :meth:`text` depends on in the present stage."""
+        encoder = self.joint_encoder if self._stage == 'joint' else self.text_encoder
         return [*encoder.parameters(), self.stage, self.layers]
 
     # ----------------------------------------------------------------- stages
 
     @property
     def stage_name(self) -> str:
-        """The stage at work: text, video or joint."""
+        """The present stage: text, video or joint."""
         return self._stage
 
-    def _read_buffers(self, *_: Any) -> None:
-        """Load hook: take over the stage that was loaded."""
-        self._stage, self._layers = self.STAGES[int(self.stage)], int(self.layers)
-
-    def enter_stage(self, name: str) -> None:
-        """What happens once, when a stage begins: JAS is merged from the image encoder."""
-        if name != 'joint':
-            return
-        with torch.no_grad():
-            self.joint_encoder.position.copy_(self.image_encoder.position)
-        for ours, theirs in zip(
-            self.joint_encoder.layers[: self.shared_layers], self.image_encoder.layers
-        ):
-            ours.load_state_dict(theirs.state_dict())
-
-    def set_stage(self, name: str, joined: int | None = None) -> None:
-        """Writes the stage, and the layers that have joined so far, into the buffers.
-
-        Args:
-            name: text, video or joint.
-            joined: How many layers the stage has added; None for all at once.
-        """
-        depth, start = self._growth(name)
-        layers = depth if joined is None else start + joined
-        if (name, layers) != (self._stage, self._layers):
-            self._stage, self._layers = name, layers
-            self.stage.fill_(self.STAGES.index(name))
-            self.layers.fill_(layers)
+    @property
+    def working_layers(self) -> list[nn.Module]:
+        """The layers of the present stage's encoder that have joined, the newest last."""
+        return list(self._encoder(self._stage).layers[: self._layers])
 
     def check_stage(self, name: str, grows_at: Sequence[int] | None) -> None:
-        """Refuses a stage that JAS does not know, or whose layers are not as many as it adds.
+        """Refuse a stage that JAS does not have, or that adds another number of layers.
 
         Raises:
             DFERError: One of these.
@@ -201,14 +181,47 @@ class JAS(TemporalNeck):
                 f'{start} that it starts with; the encoder has {depth}: give {depth - start} epochs'
             )
 
-    def _growth(self, name: str) -> tuple[int, int]:
-        """The depth of a stage's encoder, and the layers that it starts with."""
-        text = len(self.text_encoder.layers)
+    def enter_stage(self, name: str) -> None:
+        """Start the joint encoder from the image encoder when the joint stage begins."""
+        if name != 'joint':
+            return
+        with torch.no_grad():
+            self.joint_encoder.position.copy_(self.image_encoder.position)
+        for ours, theirs in zip(
+            self.joint_encoder.layers[: self.shared_layers], self.image_encoder.layers
+        ):
+            ours.load_state_dict(theirs.state_dict())
+
+    def set_stage(self, name: str, joined: int | None = None) -> None:
+        """Switch to a stage.
+
+        Args:
+            name: text, video or joint.
+            joined: How many layers the stage has added so far, or None for all of them.
+        """
+        depth, start = self._growth(name)
+        layers = depth if joined is None else start + joined
+        if (name, layers) != (self._stage, self._layers):
+            self._stage, self._layers = name, layers
+            self.stage.fill_(self.STAGES.index(name))
+            self.layers.fill_(layers)
+
+    def _read_buffers(self, *_: Any) -> None:
+        """Take over the stage of the checkpoint that was loaded."""
+        self._stage, self._layers = self.STAGES[int(self.stage)], int(self.layers)
+
+    def _encoder(self, stage: str) -> DynamicEncoder:
+        """Return the encoder whose layers a stage may add."""
         return {
-            'text': (text, text),
-            'video': (len(self.image_encoder.layers), 0),
-            'joint': (len(self.joint_encoder.layers), self.shared_layers),
-        }[name]
+            'text': self.text_encoder,
+            'video': self.image_encoder,
+            'joint': self.joint_encoder,
+        }[stage]
+
+    def _growth(self, stage: str) -> tuple[int, int]:
+        """Return the depth of a stage's encoder, and the number of layers that it starts with."""
+        depth = len(self._encoder(stage).layers)
+        return depth, dict(text=depth, video=0, joint=self.shared_layers)[stage]
 
 
 def published_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
