@@ -33,6 +33,7 @@ INSTALL_REQUIRES = [
     'scikit-learn>=1.2',
     'matplotlib>=3.6',
     'pyyaml',
+    'tabulate>=0.9',
     'openpyxl',  # DFEW's votes and MAFW's tables are .xlsx
     'tqdm',
 ]

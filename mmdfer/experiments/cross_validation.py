@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.metrics import confusion_side, plot_confusion, recalls, war_uar
 from mmdfer.evaluation.report import Fold, Score, synthetic_note
-from mmdfer.experiments.tables import markdown, mean_deviation, plain, save
+from mmdfer.experiments.tables import mean_deviation, save
+from mmdfer.tables import markdown_table, plain_table
 
 PROTOCOL = (1, 2, 3, 4, 5)  # DFEW and MAFW alike; the published figure is the mean over these
 TABLE_WIDTH = 13  # inches, in the picture
@@ -149,7 +150,7 @@ def _cells(row: Row) -> list[str]:
 
 def as_text(folds: Sequence[Fold], head: Sequence[str]) -> str:
     """The table for a terminal."""
-    return '\n'.join([*head, plain([['', *COLUMNS], *map(_cells, table(folds))])])
+    return '\n'.join([*head, plain_table([['', *COLUMNS], *map(_cells, table(folds))])])
 
 
 def as_markdown(folds: Sequence[Fold], head: Sequence[str]) -> str:
@@ -157,7 +158,7 @@ def as_markdown(folds: Sequence[Fold], head: Sequence[str]) -> str:
     rows = [_cells(row) for row in table(folds)]
     mean = rows[len(folds)]
     mean[:] = [f'**{cell}**' if cell else '' for cell in mean]
-    return '\n\n'.join([*head, markdown([['', *COLUMNS], *rows])])
+    return '\n\n'.join([*head, markdown_table([['', *COLUMNS], *rows])])
 
 
 def as_csv(folds: Sequence[Fold]) -> str:

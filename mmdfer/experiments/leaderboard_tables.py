@@ -21,7 +21,8 @@ from mmdfer.evaluation.complexity import BATCH, Complexity
 from mmdfer.evaluation.metrics import recalls
 from mmdfer.evaluation.report import Fold, synthetic_note
 from mmdfer.experiments.cross_validation import pooled
-from mmdfer.experiments.tables import markdown, mean_deviation, plain, save
+from mmdfer.experiments.tables import mean_deviation, save
+from mmdfer.tables import markdown_table, plain_table
 
 SHUFFLED = 'WAR, frames shuffled'
 BARS = (('WAR', '#1f5fa8'), ('UAR', '#9cc3e6'))  # and their colours
@@ -142,10 +143,10 @@ def save_leaderboard(rows: Sequence[Row], folder: str | Path) -> str:
     """
     rows = ranked(rows)
     head, parts = heading(rows), tables(rows)
-    text = '\n\n'.join(['\n'.join(head), *map(plain, parts)])
+    text = '\n\n'.join(['\n'.join(head), *map(plain_table, parts)])
     texts = dict(
         txt=text,
-        md='\n\n'.join([*head, *map(markdown, parts)]),
+        md='\n\n'.join([*head, *map(markdown_table, parts)]),
         csv=as_csv(rows),
         json=json.dumps(as_numbers(rows), indent=1),
     )
