@@ -89,5 +89,6 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     cmdclass={'build_py': BuildWithConfigs},
+    entry_points={'console_scripts': ['mmdfer = mmdfer.cli.main:main']},
     zip_safe=False,
 )

@@ -20,7 +20,7 @@ from mmdfer.errors import DFERError
 from mmdfer.evaluation.complexity import BATCH, Complexity
 from mmdfer.evaluation.metrics import recalls
 from mmdfer.evaluation.report import Fold, synthetic_note
-from mmdfer.experiments.cross_validation import pooled
+from mmdfer.experiments.cross_validation_tables import pooled
 from mmdfer.experiments.tables import mean_deviation, save
 from mmdfer.tables import markdown_table, plain_table
 
