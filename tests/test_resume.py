@@ -22,7 +22,7 @@ from mmdfer.engine import AtomicCheckpointHook
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.report import read_fold
-from mmdfer.experiments.cross_validation import check_alike, heading
+from mmdfer.experiments.cross_validation_tables import check_alike, heading
 from mmdfer.experiments.runs import finished
 
 ROOT = Path(__file__).resolve().parents[1]
