@@ -43,6 +43,7 @@ from mmaction.registry import HOOKS
 import mmdfer  # noqa: F401  registers everything
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.engine.runner.unwrap import unwrap
+from mmdfer.evaluation.report import read_fold
 from mmdfer.files import write_aside
 from mmdfer.tables import markdown_table
 
@@ -153,8 +154,8 @@ def train(out: Path, size: str, regime: str, setting: str, seed: int) -> dict[st
     """Train one setting, and return WAR and UAR of the held-out people."""
     runner = build_runner(config(out, size, regime, setting, seed))
     runner.train()
-    report = json.loads(Path(runner.work_dir, 'report.json').read_text())
-    return {key: report['last'][key] for key in ('WAR', 'UAR')}
+    last = read_fold(Path(runner.work_dir, 'report.json')).last
+    return {'WAR': last.war, 'UAR': last.uar}
 
 
 def scores(runs: list[dict[str, Any]], setting: str, regime: str) -> list[float]:

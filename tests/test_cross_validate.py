@@ -150,7 +150,7 @@ def test_folds_that_are_not_alike_make_no_table(other: dict, tmp_path: Path) -> 
 )
 def test_half_a_report_is_none(text: str, tmp_path: Path) -> None:
     (tmp_path / 'report.json').write_text(text)
-    with pytest.raises(DFERError, match='report.json: is no whole report'):
+    with pytest.raises(DFERError, match='report.json: the report is incomplete'):
         read_fold(tmp_path / 'report.json')
 
 
