@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.metrics import confusion_side, plot_confusion, recalls, war_uar
@@ -75,9 +76,9 @@ def table(folds: Sequence[Fold]) -> list[Row]:
     """A row for each fold, then mean, standard deviation and pooled; without the head."""
     rows: list[Row] = []
     for fold in folds:
-        best = fold.best or Score(None, None, None, None)
-        figures = (fold.last.war, fold.last.uar, best.war, best.uar, best.epoch)
-        rows.append((f'fold {fold.number}', *figures))
+        best = fold.best
+        chosen = (None, None, None) if best is None else (best.war, best.uar, best.epoch)
+        rows.append((f'fold {fold.number}', fold.last.war, fold.last.uar, *chosen))
     columns = [(which, figure) for which in ('last', 'best') for figure in ('war', 'uar')]
     means, deviations = zip(*(mean_std(folds, *column) for column in columns), strict=True)
     sums = (pooled(folds, which) for which in ('last', 'best'))
@@ -174,7 +175,7 @@ def as_csv(folds: Sequence[Fold]) -> str:
 
 def as_numbers(folds: Sequence[Fold], name: str) -> dict[str, Any]:
     """All of it for programs: unrounded, with the confusion matrices."""
-    numbers = dict(
+    numbers: dict[str, Any] = dict(
         name=name,
         dataset=folds[0].dataset,
         note=synthetic_note(folds[0].dataset),
@@ -225,9 +226,10 @@ def draw(folds: Sequence[Fold], head: Sequence[str]) -> Figure:
     side = confusion_side(len(classes)) * bool(shown)
     heights = [0.4 * (len(rows) + len(head) + 2), side + 0.3]
     width = max(TABLE_WIDTH, side * len(shown))
-    figure = Figure(figsize=(width, sum(heights)), layout='constrained')
-    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
-    top, bottom = figure.subfigures(2, 1, height_ratios=heights)
+    layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.1)
+    figure = Figure(figsize=(width, sum(heights)), layout=layout)
+    grid = figure.add_gridspec(2, 1, height_ratios=heights)
+    top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     top.suptitle('\n'.join(head), fontsize=14)
     _plot_table(top.subplots(), rows, width, mean=len(folds))
     for part, (which, confusion) in enumerate(shown.items()):
@@ -247,7 +249,7 @@ def _plot_table(axes: Axes, rows: Sequence[Row], width: float, mean: int) -> Non
         colWidths=[0.4, *[0.12] * len(COLUMNS)],
         cellLoc='right',
         edges='horizontal',
-        bbox=[(1 - share) / 2, 0, share, 1],
+        bbox=[(1 - share) / 2, 0, share, 1],  # type: ignore[arg-type]  # matplotlib takes four floats
     )
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(12)

@@ -18,6 +18,7 @@ from mmdfer.engine.runner.config import parse_options, read_config
 from mmdfer.engine.runner.resume import newest_checkpoint
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.complexity import Complexity
+from mmdfer.evaluation.report import Fold
 from mmdfer.experiments.cross_validation_tables import PROTOCOL
 from mmdfer.experiments.leaderboard_tables import Row, Run, save_leaderboard
 from mmdfer.experiments.model_index import Method, read_methods
@@ -30,6 +31,7 @@ from mmdfer.experiments.runs import (
     own_command,
     run_command,
 )
+from mmdfer.experiments.tables import all_of
 from mmdfer.files import check_writable, write_aside
 from mmdfer.installed import installed
 
@@ -54,16 +56,16 @@ class Step:
             RunError: It did not end well.
         """
         check_writable(self.folder)
-        record = dict(command=command, seconds=self.seconds() or 0, status=None)
-        start = time.monotonic()
+        before, start, status = self.seconds() or 0, time.monotonic(), None
         try:
-            record['status'] = run_command(command, self._path('log'))
+            status = run_command(command, self._path('log'))
         finally:
-            record['seconds'] += time.monotonic() - start
+            seconds = before + time.monotonic() - start
+            record = dict(command=command, seconds=seconds, status=status)
             with write_aside(self._path('json')) as aside:
                 aside.write_text(json.dumps(record, indent=1))
-        if record['status'] != 0:
-            raise self.error(f'exit status {record["status"]}')
+        if status != 0:
+            raise self.error(f'exit status {status}')
 
     def error(self, reason: str) -> RunError:
         """Return an error that names the reason, the step's last line and its log."""
@@ -231,8 +233,7 @@ def run_all(jobs: Sequence[tuple[Entry, Training]]) -> Failures:
     for number, (entry, training) in enumerate(jobs, 1):
         print(f'[{number}/{len(jobs)}] {training}: {training.folder}', end=' ', flush=True)
         try:
-            run_job(entry, training)
-            last = training.result().last
+            last = run_job(entry, training).last
             how = f'WAR {last.war:.2f} UAR {last.uar:.2f}'
         except RunError as error:
             failures[training] = error
@@ -242,8 +243,11 @@ def run_all(jobs: Sequence[tuple[Entry, Training]]) -> Failures:
     return failures
 
 
-def run_job(entry: Entry, training: Training) -> None:
+def run_job(entry: Entry, training: Training) -> Fold:
     """Do what is not done: bank, training, test on shuffled frames, complexity.
+
+    Returns:
+        What the training came to.
 
     Raises:
         RunError: One of these failed.
@@ -254,11 +258,13 @@ def run_job(entry: Entry, training: Training) -> None:
     if bank and not entry.extraction.done():
         flags = [*bank, '--work-dir', str(entry.folder / 'extract'), *tail]
         entry.extraction.run(own_command('extract_features', config, *flags))
-    if training.result() is None:
+    result = training.result()
+    if result is None:
         step = Step('train', folder)
         training.keep_settings()
         step.run(own_command('train', *training.arguments()))
-        if training.result() is None:
+        result = training.result()
+        if result is None:
             raise step.error(f'no report of epoch {training.last_epoch}')
     # What nothing trains, as zero-shot CLIP, has no checkpoint to test.
     newest, shuffled = newest_checkpoint(folder), Step('shuffled', folder)
@@ -268,6 +274,7 @@ def run_job(entry: Entry, training: Training) -> None:
     if not entry.measurement.done():
         out = ['--out', str(_figures(entry))]
         entry.measurement.run(own_command('complexity', config, *out, *tail))
+    return result
 
 
 def time_left(jobs: Sequence[tuple[Entry, Training]], number: int) -> str:
@@ -314,17 +321,12 @@ def _figures(entry: Entry) -> Path:
 
 def read_run(seed: int, trainings: Sequence[Training]) -> Run | None:
     """Return one seed of a method; None where a fold is not done."""
-    folds = [training.result() for training in trainings]
-    if None in folds:
+    folds = all_of(training.result() for training in trainings)
+    if folds is None:
         return None
-    shuffled = [shuffled_war(training.folder) for training in trainings]
-    seconds = [Step('train', training.folder).seconds() for training in trainings]
-    return Run(
-        seed,
-        tuple(folds),
-        None if None in shuffled else tuple(shuffled),
-        None if None in seconds else sum(seconds),
-    )
+    shuffled = all_of(shuffled_war(training.folder) for training in trainings)
+    seconds = all_of(Step('train', training.folder).seconds() for training in trainings)
+    return Run(seed, folds, shuffled, None if seconds is None else sum(seconds))
 
 
 def shuffled_war(folder: Path) -> float | None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from mmdfer.evaluation.complexity import BATCH, Complexity
 from mmdfer.evaluation.metrics import recalls
 from mmdfer.evaluation.report import Fold, synthetic_note
 from mmdfer.experiments.cross_validation_tables import pooled
-from mmdfer.experiments.tables import mean_deviation, save
+from mmdfer.experiments.tables import all_of, mean_deviation, save
 from mmdfer.tables import markdown_table, plain_table
 
 SHUFFLED = 'WAR, frames shuffled'
@@ -47,12 +48,16 @@ class Run:
 
     def figures(self) -> dict[str, float | None]:
         """WAR and UAR in percent, each the mean over the folds; None where a fold lacks it."""
-        values = {'WAR': [f.last.war for f in self.folds], 'UAR': [f.last.uar for f in self.folds]}
-        best = [fold.best for fold in self.folds]
-        values['WAR, best epoch'] = [b and b.war for b in best]
-        values['UAR, best epoch'] = [b and b.uar for b in best]
-        values[SHUFFLED] = self.shuffled or [None]
-        return {k: None if None in v else float(np.mean(v)) for k, v in values.items()}
+        last = [fold.last for fold in self.folds]
+        best = all_of(fold.best for fold in self.folds) or ()
+        values = {
+            'WAR': [score.war for score in last],
+            'UAR': [score.uar for score in last],
+            'WAR, best epoch': [score.war for score in best],
+            'UAR, best epoch': [score.uar for score in best],
+            SHUFFLED: list(self.shuffled or ()),
+        }
+        return {k: float(np.mean(v)) if v else None for k, v in values.items()}
 
     def recalls(self) -> dict[str, float]:
         """Each class's recall in percent over the clips of all folds; empty if not kept."""
@@ -73,6 +78,10 @@ class Row:
     bank_seconds: float | None = None
     published: dict[str, dict[str, float]] | None = None
 
+    def wars(self) -> list[float]:
+        """Return the WAR of each seed, which every run has."""
+        return [float(np.mean([fold.last.war for fold in run.folds])) for run in self.runs]
+
     def spread(self, figure: str) -> tuple[float | None, float | None]:
         """Mean and standard deviation over the seeds of one of :meth:`Run.figures`."""
         return _spread([run.figures()[figure] for run in self.runs])
@@ -88,7 +97,8 @@ class Row:
 
 
 def _spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    return (None, None) if None in values else mean_deviation(values)
+    known = all_of(values)
+    return (None, None) if known is None else mean_deviation(known)
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
@@ -107,7 +117,7 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
                     f'{name} has {what} {theirs}, but {first_name} has {ours}: these make no one '
                     'table; choose the --methods of one'
                 )
-    return sorted(rows, key=lambda row: -row.spread('WAR')[0])
+    return sorted(rows, key=lambda row: -np.mean(row.wars()))
 
 
 def lead(row: Row, other: Row) -> tuple[float, float | None]:
@@ -118,11 +128,11 @@ def lead(row: Row, other: Row) -> tuple[float, float | None]:
     """
     squares, freedom = 0.0, 0
     for part in (row, other):
-        values = [run.figures()['WAR'] for run in part.runs]
+        values = part.wars()
         squares += float(np.sum((np.array(values) - np.mean(values)) ** 2))
         freedom += len(values) - 1
     limit = 2 * sqrt(squares / freedom) if freedom else None
-    return row.spread('WAR')[0] - other.spread('WAR')[0], limit
+    return float(np.mean(row.wars()) - np.mean(other.wars())), limit
 
 
 # ------------------------------------------------------------------ as text, numbers and picture
@@ -172,9 +182,9 @@ def heading(rows: Sequence[Row]) -> list[str]:
         'lead: in WAR, over the next row, against twice the pooled standard deviation of both '
         '(> exceeds it, < does not)',
     ]
-    last = [fold.last.confusion for fold in rows[0].runs[0].folds]
-    if all(confusion is not None for confusion in last):
-        clips, share = int(np.sum(last)), rows[0].spread('WAR')[0] / 100
+    last = all_of(fold.last.confusion for fold in rows[0].runs[0].folds)
+    if last is not None:
+        clips, share = int(np.sum(last)), float(np.mean(rows[0].wars())) / 100
         lines.append(
             f'the seeds say nothing of the choice of test clips: with {clips} of them the first '
             f"row's WAR has a standard error of {100 * sqrt(share * (1 - share) / clips):.2f}"
@@ -216,7 +226,7 @@ def _accuracy(rows: Sequence[Row]) -> Columns:
         'UAR, best epoch': lambda row: _pm(*row.spread('UAR, best epoch')),
     }
     for dataset in dict.fromkeys(d for row in rows for d in row.published or ()):
-        columns[f'published: {dataset}'] = lambda row, d=dataset: _published(row, d)
+        columns[f'published: {dataset}'] = partial(_published, dataset=dataset)
     return columns
 
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from mmdfer.files import write_aside
+
+T = TypeVar('T')
+
+
+def all_of(values: Iterable[T | None]) -> tuple[T, ...] | None:
+    """Return the values; None where one of them is None."""
+    found = tuple(values)
+    there = tuple(value for value in found if value is not None)
+    return there if len(there) == len(found) else None
 
 
 def mean_deviation(values: Sequence[float]) -> tuple[float, float | None]:

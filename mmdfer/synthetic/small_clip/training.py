@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -36,7 +37,7 @@ SAVE_SECONDS = 60  # between two states of training
 SEEING = 0.6  # share of the steps in which the image tower learns to see, without words
 CAPTIONED = 64  # faces of a batch that get a caption of their own
 
-VISION = {'image_size': 64, 'layers': [1, 1, 1, 1], 'width': 16, 'head_width': 32}
+VISION: dict[str, Any] = {'image_size': 64, 'layers': [1, 1, 1, 1], 'width': 16, 'head_width': 32}
 TEXT = {'context_length': 77, 'width': 128, 'heads': 4, 'layers': 3}
 EMBED_DIM = 128
 

@@ -95,7 +95,9 @@ def draw_face(rng: np.random.Generator, pose: Pose) -> tuple[np.ndarray, np.ndar
     if rng.random() < 0.5:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 96))]
         written = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
-        image = cv2.cvtColor(cv2.imdecode(written, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        read = cv2.imdecode(written, cv2.IMREAD_COLOR)
+        assert read is not None  # OpenCV has just written it
+        image = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
     return image, aus
 
 
@@ -112,14 +114,14 @@ def render_shard(path: Path, seed: int, shard: int) -> Path:
     rngs = [stream(seed, TRAIN, shard, index) for index in range(SHARD)]
     poses = [draw_pose(rng) for rng in rngs]
     images, aus = zip(*(draw_face(*pair) for pair in zip(rngs, poses, strict=True)), strict=True)
-    columns = {
-        'images': np.stack([resize(image, POOL_SIZE) for image in images]),
-        'aus': np.stack(aus),
-        'emotion': np.array([pose.emotion for pose in poses], np.int8),
-        'strength': np.array([pose.strength for pose in poses]),
-    }
     buffer = io.BytesIO()
-    np.savez(buffer, **columns)
+    np.savez(
+        buffer,
+        images=np.stack([resize(image, POOL_SIZE) for image in images]),
+        aus=np.stack(aus),
+        emotion=np.array([pose.emotion for pose in poses], np.int8),
+        strength=np.array([pose.strength for pose in poses]),
+    )
     write_file(path, buffer.getvalue())
     return path
 
