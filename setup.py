@@ -33,6 +33,7 @@ INSTALL_REQUIRES = [
     'scikit-learn>=1.2',
     'matplotlib>=3.6',
     'pyyaml',
+    'tabulate>=0.9',
     'openpyxl',  # DFEW's votes and MAFW's tables are .xlsx
     'tqdm',
 ]
@@ -95,5 +96,6 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     cmdclass={'build_py': BuildWithConfigs},
+    entry_points={'console_scripts': ['mmdfer = mmdfer.cli.main:main']},
     zip_safe=False,
 )

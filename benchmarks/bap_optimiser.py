@@ -43,7 +43,9 @@ from mmaction.registry import HOOKS
 import mmdfer  # noqa: F401  registers everything
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.engine.runner.unwrap import unwrap
+from mmdfer.evaluation.report import read_fold
 from mmdfer.files import write_aside
+from mmdfer.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 REGIMES = ('small', 'real')
@@ -151,8 +153,8 @@ def train(out: Path, size: str, regime: str, setting: str, seed: int) -> dict[st
     """Train one setting, and return WAR and UAR of the held-out people."""
     runner = build_runner(config(out, size, regime, setting, seed))
     runner.train()
-    report = json.loads(Path(runner.work_dir, 'report.json').read_text())
-    return {key: report['last'][key] for key in ('WAR', 'UAR')}
+    last = read_fold(Path(runner.work_dir, 'report.json')).last
+    return {'WAR': last.war, 'UAR': last.uar}
 
 
 def scores(runs: list[dict[str, Any]], setting: str, regime: str) -> list[float]:
@@ -162,15 +164,15 @@ def scores(runs: list[dict[str, Any]], setting: str, regime: str) -> list[float]
 
 def table(runs: list[dict[str, Any]]) -> str:
     """Write the table in Markdown: WAR of each setting, mean over seeds and half their range."""
-    lines = ['| setting | small CLIP: WAR | as a real CLIP: WAR |', '|---|---|---|']
+    rows = [['setting', 'small CLIP: WAR', 'as a real CLIP: WAR']]
     for setting in SETTINGS:
         cells = [
             f'{sum(found) / len(found):.1f} ± {(max(found) - min(found)) / 2:.1f}' if found else '-'
             for found in (scores(runs, setting, regime) for regime in REGIMES)
         ]
         if cells != ['-', '-']:
-            lines.append(f'| {setting} | {" | ".join(cells)} |')
-    return '\n'.join(lines)
+            rows.append([setting, *cells])
+    return markdown_table(rows)
 
 
 def draw(runs: list[dict[str, Any]], path: Path) -> None:

@@ -32,6 +32,7 @@ import numpy as np
 
 from mmdfer.datasets.transforms.video_reader import VideoReader
 from mmdfer.errors import DFERError, UnreadableClipError, one_line_errors
+from mmdfer.tables import markdown_table
 
 FRAMES, WIDTH, HEIGHT = 40, 128, 128
 MOST_DIFFERENCE = 1.0  # levels of 255 between the colours read and FFmpeg's, on average
@@ -546,11 +547,11 @@ def check_damaged(path: Path, film: Film) -> Row:
 
 def write_table(head: Sequence[str], rows: Sequence[Row]) -> str:
     """Return a table in Markdown, wrong rows marked."""
-    lines = [head, ['---'] * len(head)]
+    lines = [head]
     for row in rows:
         *cells, last = row.cells
         lines.append((*cells, last if row.right else f'{last} **WRONG**'))
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+    return markdown_table(lines, 'left')
 
 
 def measure_kinds(folder: Path) -> tuple[str, bool]:

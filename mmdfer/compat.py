@@ -60,6 +60,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 
 from .errors import DFERError
+from .installed import find_installed_config
 
 _REFUSED = 'mmdfer refuses '
 MapLocation = str | torch.device | dict | Callable | None
@@ -594,21 +595,9 @@ def find_own_configs() -> None:
 
 
 def _own_config(name: str) -> str | None:
-    """Return the path of the config that `mmdfer::<path below configs/>` names, or else None.
-
-    Raises:
-        DFERError: There is no such config.
-    """
+    """Return the path of the config that `mmdfer::NAME` names; None for every other name."""
     package, _, below = name.partition('::')
-    if package != 'mmdfer' or not below:
-        return None
-    package_folder = Path(__file__).parent
-    in_wheel = package_folder / '.mim' / 'configs'
-    configs = in_wheel if in_wheel.is_dir() else package_folder.parent / 'configs'
-    path = configs / (below if below.endswith('.py') else f'{below}.py')
-    if not path.is_file():
-        raise DFERError(f'{name}: no such config; look below {configs}')
-    return str(path)
+    return str(find_installed_config(name)) if package == 'mmdfer' and below else None
 
 
 # ---------------------------------------------------------------- preprocessing

@@ -8,10 +8,8 @@ import json
 import logging
 import multiprocessing
 import os
-import runpy
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -37,8 +35,11 @@ from torch.utils.data import DataLoader
 from mmaction.datasets.transforms import PackActionInputs
 
 from mmdfer import DFERError
+from mmdfer.cli import cross_validate, test, train
 from mmdfer.datasets import DFERDataset
 from mmdfer.engine.runner.build import build_runner
+from mmdfer.engine.runner.config import read_config
+from mmdfer.experiments.cross_validation import Launcher, list_trainings
 from mmdfer.features import EncodedClips, FeatureEncoder, bank
 from mmdfer.models import CLIPDataPreprocessor, FrozenCLIP
 from mmdfer.models.backbones.frame_encoder import FrameEncoder
@@ -546,13 +547,11 @@ def test_bank_and_memory_agree_and_a_bank_resumes_to_the_same_bits(
 
     # Testing reads the bank too, and shuffles its vectors as it shuffles frames.
     checkpoint = str(tmp_path / 'on' / 'epoch_7.pth')
-    test = SimpleNamespace(**runpy.run_path(str(ROOT / 'tools' / 'test.py')))
     scores = {}
     for flags in ([], ['--bank', str(tmp_path / 'bank')]):
-        command = ['test.py', str(SYNTH), checkpoint, '--shuffle-frames', *flags]
-        monkeypatch.setattr(sys, 'argv', command)
+        command = [str(SYNTH), checkpoint, '--shuffle-frames', *flags]
         config = _config(data_root, tmp_path / 'test', **options)
-        test.apply_flags(config, test.parse_args())
+        test.apply_flags(config, test.parse_args(command))
         runner = build_runner(config)
         calls = _count_passes(monkeypatch, runner.test)
         assert (calls == 0) == bool(flags)
@@ -560,18 +559,16 @@ def test_bank_and_memory_agree_and_a_bank_resumes_to_the_same_bits(
     assert np.array_equal(scores[True], scores[False])
 
 
-def test_the_flags_write_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tool = SimpleNamespace(**runpy.run_path(str(ROOT / 'tools' / 'cross_validate.py')))
+def test_the_flags_write_the_config(tmp_path: Path) -> None:
     config = str(ROOT / 'configs' / 'align_dfer_dfew.py')
     for flags in (['--bank', 'a bank'], ['--bank']):
-        monkeypatch.setattr(sys, 'argv', ['cross_validate.py', config, *flags])
-        args = tool.parse_args()
-        command = tool.command_of(tmp_path / 'fold_2', tool.read(args), args, ['x.fold'])
+        given = cross_validate.train_flags(cross_validate.parse_args([config, *flags]))
+        cfg = read_config(config, work_dir=tmp_path)
+        (training,) = list_trainings(cfg, [2], given, [])
+        command = Launcher().command(training)
         at = command.index('--bank')
         assert command[at : at + len(flags) + 1] == [*flags, '--work-dir']
-        train = SimpleNamespace(**runpy.run_path(str(ROOT / 'tools' / 'train.py')))
-        monkeypatch.setattr(sys, 'argv', command[1 : command.index('--cfg-options')])
-        args = train.parse_args()
+        args = train.parse_args(command[4 : command.index('--cfg-options')])
         cfg = Config.fromfile(config)
         train.apply_flags(cfg, args)
         for loader in ('train', 'val', 'test'):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
@@ -19,6 +17,7 @@ from torch import Tensor
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 
+from mmdfer.cli import train
 from mmdfer.datasets import DFERDataset
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.errors import DFERError
@@ -145,6 +144,5 @@ def test_train_py_refuses_before_the_data_are_read(
     config.model.data_preprocessor = dict(type='CLIPDataPreprocessor', blending=MIXUP)
     monkeypatch.setattr(Config, 'pretty_text', property(lambda _: ''))
     monkeypatch.setattr(Runner, 'build_dataloader', lambda *_, **__: pytest.fail('data were read'))
-    train = runpy.run_path(str(ROOT / 'tools' / 'train.py'))
     with pytest.raises(DFERError, match='blending mixes frames'):
-        train['check_stages'](build_runner(config))
+        train.check_stages(build_runner(config))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import re
-import runpy
 import shutil
 import signal
 import sys
@@ -25,13 +23,15 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from mmdfer import DFERError
+from mmdfer.cli import leaderboard as command_line
+from mmdfer.cli.main import main as mmdfer_main
 from mmdfer.evaluation.complexity import Complexity, flops
 from mmdfer.evaluation.report import Fold, Score
+from mmdfer.experiments import leaderboard as experiment
 from mmdfer.experiments.leaderboard_tables import Row, Run, as_csv, lead, save_leaderboard
 from mmdfer.experiments.model_index import read_methods, read_models
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ROOT / 'tools'
 
 # ------------------------------------------------------------------ figures, worked by hand
 
@@ -61,7 +61,7 @@ WORSE = Row('worse', (_run(0, (14, 4)), _run(1, (15, 4), None)))
 def test_the_tables_hold_the_means_and_deviations_worked_by_hand(tmp_path: Path) -> None:
     text = save_leaderboard([WORSE, BETTER], tmp_path)
     assert (tmp_path / 'leaderboard.txt').read_text() == text + '\n'
-    markdown = (tmp_path / 'leaderboard.md').read_text()
+    markdown = ' '.join((tmp_path / 'leaderboard.md').read_text().split())  # cells are padded
     # 80, 84, 88: deviation 4. The pooled variance of the two rows is (32 + 8) / 3.
     accuracy = '| better | 3 | 84.00 ± 4.00 | 75.00 ± 2.50 | 10.00 > 7.30 | 51.00 ± 1.00 |'
     assert accuracy in markdown
@@ -307,21 +307,14 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def leaderboard(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple]:
-    """Runs the tool here, and what it runs too; returns the exit status and the commands."""
-    spec = importlib.util.spec_from_file_location('leaderboard', TOOLS / 'leaderboard.py')
-    tool = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, 'leaderboard', tool)
-    spec.loader.exec_module(tool)
+    """Runs the command here, and what it runs too; returns the exit status and the commands."""
 
     def call(*arguments: str, run: Callable[[list[str]], int] = _run_here) -> tuple:
         ran = []
-        monkeypatch.setattr(tool, 'run_command', lambda c, log: ran.append(c) or run(c))
-        monkeypatch.setattr(
-            sys, 'argv', ['leaderboard.py', '--model-index', 'model-index.yml', *arguments]
-        )
+        monkeypatch.setattr(experiment, 'run_command', lambda c, log: ran.append(c) or run(c))
         before = signal.getsignal(signal.SIGTERM)
         with pytest.raises(SystemExit) as exit_:
-            tool.main()
+            command_line.main(['--model-index', 'model-index.yml', *arguments])
         signal.signal(signal.SIGTERM, before)
         return exit_.value.code, ran
 
@@ -329,18 +322,16 @@ def leaderboard(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple]:
 
 
 def _run_here(command: list[str]) -> int:
-    assert command[0] == sys.executable and Path(command[1]).parent == TOOLS
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(sys, 'argv', command[1:])
-        try:
-            runpy.run_path(command[1], run_name='__main__')
-        except SystemExit as exit_:
-            return 1 if exit_.code else 0
+    assert command[:3] == [sys.executable, '-m', 'mmdfer']
+    try:
+        mmdfer_main(command[3:])
+    except SystemExit as exit_:
+        return 1 if exit_.code else 0
     return 0
 
 
 def _names(ran: list[list[str]]) -> list[str]:
-    return [Path(command[1]).stem for command in ran]
+    return [command[3] for command in ran]
 
 
 def test_runs_are_made_once_and_redone_each_by_itself(leaderboard: Callable, capfd) -> None:
@@ -402,7 +393,7 @@ def test_a_method_that_fails_leaves_the_others(leaderboard: Callable, capfd) -> 
     failed = 'failed (train: exit status 1, see out/toy/broken/seed_0/train.log)'
     assert f'{failed}; 0:00:' in out and f'broken, seed 0 {failed}; resume it with' in err
     command = err.splitlines()[-1]
-    assert 'tools/train.py ablations/broken_toy.py --seed 0 --resume --work-dir' in command
+    assert '-m mmdfer train ablations/broken_toy.py --resume --seed 0 --work-dir' in command
     numbers = json.loads(Path('out/toy/leaderboard.json').read_text())
     assert [row['method'] for row in numbers['methods']] == ['linear']
 
@@ -410,7 +401,7 @@ def test_a_method_that_fails_leaves_the_others(leaderboard: Callable, capfd) -> 
 def test_ablations_run_only_when_they_are_named(leaderboard: Callable) -> None:
     flags = ('--dataset', 'toy', '--seeds', '1')
     status, ran = leaderboard(*flags, run=lambda _: 1)
-    assert status == 1 and [command[2] for command in ran] == [
+    assert status == 1 and [command[4] for command in ran] == [
         'linear_toy.py',
         'linear_toy_slow.py',
     ]
@@ -422,12 +413,13 @@ def test_the_frozen_tower_is_encoded_before_the_clock_runs(leaderboard: Callable
     commands = dict(extract_features=0, train=1)
     _, ran = leaderboard(
         *('--dataset', 'toy', '--methods', 'linear', '--seeds', '1'),
-        run=lambda command: commands[Path(command[1]).stem],
+        run=lambda command: commands[command[3]],
     )
-    assert [command[1:4] for command in ran] == [
-        [str(TOOLS / 'extract_features.py'), 'linear_toy.py', '--bank'],
-        [str(TOOLS / 'train.py'), 'linear_toy.py', '--seed'],
+    assert [command[3:6] for command in ran] == [
+        ['extract_features', 'linear_toy.py', '--bank'],
+        ['train', 'linear_toy.py', '--resume'],
     ]
+    assert ran[1][6:8] == ['--seed', '0']
     assert '--bank' in ran[1]
 
 

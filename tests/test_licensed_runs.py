@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -20,8 +18,11 @@ from mmengine.config import Config
 from mmaction.apis import init_recognizer
 from mmaction.registry import DATASETS
 
+from mmdfer.cli import cross_validate as command_line
+from mmdfer.cli.main import main as mmdfer_main
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.evaluation.report import read_fold
+from mmdfer.experiments import cross_validation
 
 FOLDERS = dict(dfew='DFEW', ferv39k='FERV39k', mafw='MAFW')
 
@@ -137,31 +138,22 @@ def test_other_media_are_one_option(media: str, folder: str | None, tmp_path: Pa
 def test_all_five_folds_twice_and_one_again(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    spec = importlib.util.spec_from_file_location('cv', ROOT / 'tools' / 'cross_validate.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     ran = []
 
     def run_here(command: list[str]) -> int:
         ran.append(int(command[command.index('--work-dir') + 1][-1]))
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, 'argv', command[1:])
-            runpy.run_path(command[1], run_name='__main__')
+        assert command[:3] == [sys.executable, '-m', 'mmdfer']
+        mmdfer_main(command[3:])
         return 0
 
     config = ROOT / 'configs' / 'align_dfer_dfew.py'
     words = [f'{key}={str(value).replace(" ", "")}' for key, value in SMALL.items()]
-    monkeypatch.setattr(tool, 'run_command', run_here)
-    monkeypatch.setattr(
-        sys,
-        'argv',
-        ['cross_validate.py', str(config), '--work-dir', str(tmp_path), '--cfg-options', *words],
-    )
+    monkeypatch.setattr(cross_validation, 'run_command', run_here)
 
     def cross_validate() -> list[int]:
         ran.clear()
         with pytest.raises(SystemExit) as end:
-            tool.main()
+            command_line.main([str(config), '--work-dir', str(tmp_path), '--cfg-options', *words])
         assert end.value.code == 0
         return list(ran)
 

@@ -80,6 +80,39 @@ def test_the_wheel_tests_a_published_checkpoint(
     assert json.loads(matrix.read_text())['confusion'] == _confusion(model, small_config())
 
 
+def test_the_wheels_commands_find_what_is_installed(site: Path, tmp_path: Path) -> None:
+    """In an empty folder: the console script, a config and the model index, all of the wheel."""
+    home = dict(PYTHONPATH=str(site), CUDA_VISIBLE_DEVICES='')
+    text = _run([sys.executable, '-m', 'mmdfer', '--help'], tmp_path, **home)
+    assert 'cross_validate' in text
+    assert _run([site / 'bin' / 'mmdfer', '--version'], tmp_path, **home).startswith('mmdfer ')
+    code = """
+from mmdfer.cli.leaderboard import parse_args
+from mmdfer.experiments.cross_validation import Launcher, list_trainings
+from mmdfer.experiments.model_index import read_methods
+from mmdfer.engine.runner.config import read_config
+cfg = read_config('coop_dfew')
+print(cfg.filename)
+print(parse_args(['--dataset', 'synth']).model_index)
+print(read_methods(parse_args(['--dataset', 'synth']).model_index, 'synth')['coop'].config)
+(training,) = list_trainings(cfg, [1], {}, [])
+print(Launcher('pytorch', 2).command(training)[1])
+print(Launcher('slurm', 2, 'gpu').command(training)[4])
+"""
+    mim = site / 'mmdfer' / '.mim'
+    assert [
+        Path(line) for line in _run([sys.executable, '-c', code], tmp_path, **home).split()
+    ] == [
+        mim / 'configs/coop/coop_dfew.py',
+        mim / 'model-index.yml',
+        mim / 'configs/coop/coop_synth.py',
+        mim / 'tools/dist_train.sh',
+        mim / 'tools/slurm_train.sh',
+    ]
+    assert (mim / 'model-index.yml').read_text() == (ROOT / 'model-index.yml').read_text()
+    assert list(tmp_path.iterdir()) == []
+
+
 def _confusion(model: torch.nn.Module, config: Config) -> list[list[int]]:
     """The confusion matrix of the model at hand, without Runner, checkpoint or metric."""
     dataset = DATASETS.build(config.test_dataloader.dataset.dataset)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import runpy
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,12 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmdfer import compat
+from mmdfer.cli import train
 from mmdfer.engine import AtomicCheckpointHook
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.report import read_fold
-from mmdfer.experiments.cross_validation import check_alike, heading
+from mmdfer.experiments.cross_validation_tables import check_alike, heading
 from mmdfer.experiments.runs import finished
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -225,14 +224,12 @@ def test_train_py_keeps_load_from_for_a_new_work_dir(
 ) -> None:
     build('unused')  # writes the config
     monkeypatch.chdir(tmp_path)
-    tool = runpy.run_path(str(ROOT / 'tools' / 'train.py'))
     options = [f'{key}={value}' for key, value in STILL.items()]
     hook_options = [f'default_hooks.checkpoint.type={hook}', f'load_from={begin}']
     for epochs in (1, 2):
         options[-1] = f'train_cfg.max_epochs={epochs}'
-        command = ['train.py', 'toy_run.py', '--work-dir', 'run', '--resume', '--cfg-options']
-        monkeypatch.setattr(sys, 'argv', [*command, *options, *hook_options])
-        tool['main']()
+        command = ['toy_run.py', '--work-dir', 'run', '--resume', '--cfg-options']
+        train.main([*command, *options, *hook_options])
         state = compat.load_from_local(tmp_path / 'run' / f'epoch_{epochs}.pth')
         assert state['meta']['iter'] == 4 * epochs
         assert torch.equal(state['state_dict']['linear.bias'], torch.full((2,), 0.5))
@@ -243,9 +240,8 @@ def test_weights_alone_cannot_be_resumed_from(
 ) -> None:
     build('unused')  # writes the config
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, 'argv', ['train.py', 'toy_run.py', '--resume', begin])
     with pytest.raises(SystemExit, match='begin.pth: the checkpoint has no state of the optimizer'):
-        runpy.run_path(str(ROOT / 'tools' / 'train.py'))['main']()
+        train.main(['toy_run.py', '--resume', begin])
 
 
 # ---------------------------------------------------------------- early stopping

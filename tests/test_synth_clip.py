@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib.util
 import json
-import sys
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import open_clip
@@ -17,20 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mmdfer.cli.train_synth_clip import parse_args
 from mmdfer.errors import DFERError
 from mmdfer.synthetic import emotions, faces, small_clip
-
-SCRIPT = Path(__file__).parents[1] / 'tools' / 'train_synth_clip.py'
-
-
-@pytest.fixture(scope='module')
-def script() -> ModuleType:
-    """The training script, imported from its file."""
-    spec = importlib.util.spec_from_file_location('train_synth_clip', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look up their annotations
-    spec.loader.exec_module(module)
-    return module
+from mmdfer.synthetic.small_clip import making, training, training_faces
+from mmdfer.synthetic.small_clip.captions import unit_caption
+from mmdfer.synthetic.small_clip.merges import learn_merges
 
 
 @pytest.fixture(scope='module')
@@ -52,14 +41,12 @@ def test_weights_are_those_of_the_provenance(provenance: dict) -> None:
     assert len(content) <= 5_000_000
 
 
-def test_the_scripts_defaults_are_what_made_the_weights(
-    script: ModuleType, provenance: dict
-) -> None:
+def test_the_scripts_defaults_are_what_made_the_weights(provenance: dict) -> None:
     command = provenance['command'].split()
     assert command[:3] == ['python', 'tools/train_synth_clip.py', '--out']
     settings = provenance['settings']
     for argv in (command[2:], ['--out', 'DIR']):
-        args = script.parse_args(argv)
+        args = parse_args(argv)
         assert {name: getattr(args, name) for name in settings} == settings
 
 
@@ -77,9 +64,9 @@ def test_vocabulary_and_tokenizer_agree() -> None:
     assert not gzip.decompress(small_clip.MERGES.read_bytes()).endswith(b'\n')
 
 
-def test_tokenizer_gives_captions_back_one_token_a_word(script: ModuleType) -> None:
+def test_tokenizer_gives_captions_back_one_token_a_word() -> None:
     tokenizer, rng = small_clip.tokenizer(), np.random.default_rng(0)
-    captions = [script.unit_caption(rng, script.draw_pose(rng).aus) for _ in range(200)]
+    captions = [unit_caption(rng, training_faces.draw_pose(rng).aus) for _ in range(200)]
     captions += [f'a person with an expression of {name}.' for name in emotions.CLASSES]
     for caption in captions:
         ids = tokenizer.encode(caption)
@@ -93,16 +80,16 @@ def test_words_never_seen_are_spelled_not_lost() -> None:
     assert tokenizer.decode(tokenizer.encode('Zebra naïve 42')) == 'zebra naïve 4 2 '
 
 
-def test_merges_are_learned_by_count_then_by_order(script: ModuleType) -> None:
+def test_merges_are_learned_by_count_then_by_order() -> None:
     words = Counter({'low': 5, 'lower': 2, 'newest': 6, 'widest': 3})  # Sennrich et al. 2016
-    merges = script.learn_merges(words, 5)
+    merges = learn_merges(words, 5)
     assert merges[:3] == [('e', 's'), ('es', 't</w>'), ('l', 'o')]
-    assert script.learn_merges(Counter(dict(reversed(words.items()))), 5) == merges
-    assert script.learn_merges(Counter({'ab': 1}), 5) == [('a', 'b</w>')]
+    assert learn_merges(Counter(dict(reversed(words.items()))), 5) == merges
+    assert learn_merges(Counter({'ab': 1}), 5) == [('a', 'b</w>')]
 
 
-def test_shipped_merges_are_those_the_script_learns(script: ModuleType, tmp_path: Path) -> None:
-    config = script.write_words(tmp_path)
+def test_shipped_merges_are_those_the_script_learns(tmp_path: Path) -> None:
+    config = making.write_words(tmp_path)
     assert config == small_clip.config()
     shipped, learned = (
         gzip.decompress(path.read_bytes())
@@ -111,20 +98,18 @@ def test_shipped_merges_are_those_the_script_learns(script: ModuleType, tmp_path
     assert learned == shipped
 
 
-def test_text_cut_at_the_end_token_encodes_the_same(
-    script: ModuleType, clip: open_clip.CLIP
-) -> None:
+def test_text_cut_at_the_end_token_encodes_the_same(clip: open_clip.CLIP) -> None:
     tokens = small_clip.tokenizer()(['a face with lid tightener.', 'fear'])
     with torch.inference_mode():
         torch.testing.assert_close(
-            script.encode_text(clip, tokens), clip.encode_text(tokens), rtol=0, atol=1e-5
+            training.encode_text(clip, tokens), clip.encode_text(tokens), rtol=0, atol=1e-5
         )
 
 
-def test_shared_captions_are_no_negatives(script: ModuleType) -> None:
+def test_shared_captions_are_no_negatives() -> None:
     image = torch.eye(4)[[0, 0, 1]]
     text = torch.eye(4)[[0, 1]]
-    loss = script.contrastive_loss(image, text, torch.tensor([0, 0, 1]), torch.tensor(50.0))
+    loss = training.contrastive_loss(image, text, torch.tensor([0, 0, 1]), torch.tensor(50.0))
     # Faces find their caption; caption 0 is shared evenly by two faces: ln 2 over two captions.
     assert loss.item() == pytest.approx((0 + np.log(2) / 2) / 2, abs=1e-6)
 
@@ -134,12 +119,12 @@ class KilledError(Exception):
 
 
 def test_training_resumes_to_the_same_weights(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(script, 'TEXT', script.TEXT | {'layers': 1})
-    monkeypatch.setattr(script, 'SAVE_SECONDS', 0)
-    rates, pool = script.learning_rate, _pool(script, 16)
-    config = script.write_words(tmp_path)
+    monkeypatch.setattr(making, 'TEXT', making.TEXT | {'layers': 1})
+    monkeypatch.setattr(training, 'SAVE_SECONDS', 0)
+    rates, pool = training.learning_rate, _pool(16)
+    config = making.write_words(tmp_path)
     tokenizer = open_clip.SimpleTokenizer(bpe_path=str(tmp_path / 'merges.txt.gz'))
 
     def train(work: str, killed_at: int | None = None) -> dict[str, torch.Tensor]:
@@ -148,12 +133,11 @@ def test_training_resumes_to_the_same_weights(
                 raise KilledError
             return rates(step, *rest)
 
-        monkeypatch.setattr(script, 'learning_rate', rate)
+        monkeypatch.setattr(training, 'learning_rate', rate)
         torch.manual_seed(0)
         model = open_clip.CLIP(**config)
-        argv = ['--out', str(tmp_path), '--work', str(tmp_path / work), '--resume']
-        args = script.parse_args([*argv, '--steps', '4', '--batch', '8', '--faces', '16'])
-        script.train(model, tokenizer, pool, args)
+        settings = training.Settings(steps=4, batch=8, faces=16)
+        training.train(model, tokenizer, pool, settings, tmp_path / work, resume=True)
         return model.state_dict()
 
     whole = train('whole')
@@ -161,17 +145,17 @@ def test_training_resumes_to_the_same_weights(
         train('killed', killed_at=2)
     for name, value in train('killed').items():
         torch.testing.assert_close(value, whole[name], rtol=0, atol=0)
-    monkeypatch.setattr(script, 'sources_digest', lambda: 'another')
+    monkeypatch.setattr(training, 'sources_digest', lambda: 'another')
     with pytest.raises(DFERError, match='state.pt.*another generator: run without --resume'):
         train('whole')
 
 
-def test_names_expressions_of_unseen_identities(script: ModuleType, clip: open_clip.CLIP) -> None:
+def test_names_expressions_of_unseen_identities(clip: open_clip.CLIP) -> None:
     """Chance is 14 %; here it is 93 %, and 92 % on the 700 other faces of the provenance."""
-    labels, images = _apex_faces(script, per_class=30)
+    labels, images = _apex_faces(per_class=30)
     prompts = small_clip.tokenizer()([f'an expression of {name}.' for name in emotions.CLASSES])
     with torch.inference_mode():
-        image = clip.encode_image(script.to_tensor(images), normalize=True)
+        image = clip.encode_image(training.to_tensor(images), normalize=True)
         text = clip.encode_text(prompts, normalize=True)
     accuracy = ((image @ text.T).argmax(-1).numpy() == labels).mean()
     assert accuracy > 0.8, accuracy
@@ -183,7 +167,7 @@ def test_recorded_figures_are_useful(provenance: dict) -> None:
     assert figures['action_unit_linear_r2'] > 0.5
 
 
-def _apex_faces(script: ModuleType, per_class: int) -> tuple[np.ndarray, np.ndarray]:
+def _apex_faces(per_class: int) -> tuple[np.ndarray, np.ndarray]:
     """Faces at the height of each expression, rendered here on identities drawn here."""
     rng = np.random.default_rng(2024)
     labels = np.repeat(np.arange(len(emotions.CLASSES)), per_class)
@@ -193,15 +177,15 @@ def _apex_faces(script: ModuleType, per_class: int) -> tuple[np.ndarray, np.ndar
         rest = np.array(identity.rest)
         aus = rest + (1 - rest) * [0.9 * units.get(name, 0.0) for name in faces.AUS]
         image = faces.render(identity, aus, faces.sample_shot(rng), time=0.5, rng=rng)
-        images.append(script.resize(image, 68)[2:66, 2:66])
+        images.append(training_faces.resize(image, 68)[2:66, 2:66])
     return labels, np.stack(images)
 
 
-def _pool(script: ModuleType, size: int) -> dict[str, np.ndarray]:
+def _pool(size: int) -> dict[str, np.ndarray]:
     """A pool as `render_pool` returns, of noise."""
-    rng = np.random.default_rng(0)
+    rng, side = np.random.default_rng(0), training_faces.POOL_SIZE
     return {
-        'images': rng.integers(0, 256, (size, script.POOL_SIZE, script.POOL_SIZE, 3), np.uint8),
+        'images': rng.integers(0, 256, (size, side, side, 3), np.uint8),
         'aus': rng.random((size, len(faces.AUS))),
         'emotion': rng.integers(-1, len(emotions.CLASSES), size),
         'strength': rng.random(size),

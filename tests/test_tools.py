@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import mmengine
@@ -25,6 +24,8 @@ from mmengine.config import Config
 import mmaction
 
 import mmdfer
+from mmdfer.cli import test, train
+from mmdfer.cli.flags import read_run_config
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.errors import DFERError, one_line_errors
 
@@ -68,11 +69,6 @@ def _call(monkeypatch: pytest.MonkeyPatch, tool: str, *arguments: object) -> Non
     runpy.run_path(str(TOOLS / tool), run_name='__main__')
 
 
-def _functions(tool: str) -> SimpleNamespace:
-    """A tool's functions, without running it."""
-    return SimpleNamespace(**runpy.run_path(str(TOOLS / tool)))
-
-
 def _tested(work_dir: Path) -> dict[str, float]:
     """The metrics of the newest test in a work dir, as mmengine writes them."""
     found = [p for p in work_dir.glob('*/*.json') if p.name != 'confusion_matrix.json']
@@ -90,24 +86,25 @@ def _losses(work_dir: Path) -> list[float]:
 
 @pytest.mark.parametrize('tool', ['train.py', 'test.py'])
 def test_the_flags_are_mmaction2s(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = _parser(TOOLS / tool, monkeypatch)
-    theirs = _parser(Path(mmaction.__file__).parent / '.mim' / 'tools' / tool, monkeypatch)
+    ours = _parser(dict(train=train, test=test)[Path(tool).stem].parse_args, monkeypatch)
+    theirs = runpy.run_path(str(Path(mmaction.__file__).parent / '.mim' / 'tools' / tool))
+    theirs = _parser(theirs['parse_args'], monkeypatch)
     assert len(theirs) > 8
     assert {name: ours.get(name) for name in theirs} == theirs
     more = {'--shuffle-frames'} if tool == 'test.py' else set()
     assert set(ours) - set(theirs) == {'--bank', *more}
 
 
-def _parser(path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
+def _parser(parse: Callable, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
     """A tool's flags and positional arguments, and how each is read."""
     parsers = []
     with monkeypatch.context() as patch:
         patch.setattr(
             argparse.ArgumentParser,
             'parse_args',
-            lambda self: parsers.append(self) or argparse.Namespace(local_rank=0),
+            lambda self, *_: parsers.append(self) or argparse.Namespace(local_rank=0),
         )
-        runpy.run_path(str(path))['parse_args']()
+        parse()
     return {
         name: (type(a).__name__, a.dest, a.nargs, a.const, a.default, a.type or str, a.choices)
         for a in parsers[0]._actions
@@ -117,31 +114,26 @@ def _parser(path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
 
 def _train_flags(config: Path, *flags: str, **settings: object) -> Config:
     """The toy's config after the flags of train.py."""
-    train = _functions('train.py')
-    sys.argv[1:] = [str(config), *flags]
-    args = train.parse_args()
-    cfg = train.read_config(args)
+    args = train.parse_args([str(config), *flags])
+    cfg = read_run_config(args)
     cfg.merge_from_dict(settings)
     train.apply_flags(cfg, args)
     return cfg
 
 
-def test_seed_flags_win_over_the_config(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, 'argv', ['train.py'])
+def test_seed_flags_win_over_the_config(config: Path) -> None:
     given = _train_flags(config, '--seed', '3', '--deterministic').randomness
     assert given == dict(seed=3, diff_rank_seed=False, deterministic=True)
     default = _train_flags(config).randomness
     assert default == dict(seed=0, diff_rank_seed=False, deterministic=False)
 
 
-def test_a_seed_of_zero_wins_too(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, 'argv', ['train.py'])
+def test_a_seed_of_zero_wins_too(config: Path) -> None:
     cfg = _train_flags(config, '--seed', '0', **{'randomness.seed': 5})
     assert cfg.randomness.seed == 0
 
 
-def test_amp_on_the_cpu_takes_our_wrapper(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, 'argv', ['train.py'])
+def test_amp_on_the_cpu_takes_our_wrapper(config: Path) -> None:
     settings = {'optim_wrapper.type': 'AmpOptimWrapper', 'optim_wrapper.loss_scale': 'dynamic'}
     wrapper = _train_flags(config, '--amp', **settings).optim_wrapper
     assert wrapper.type == 'AutocastOptimWrapper' and 'loss_scale' not in wrapper
@@ -150,16 +142,14 @@ def test_amp_on_the_cpu_takes_our_wrapper(config: Path, monkeypatch: pytest.Monk
 
 
 def test_amp_on_a_gpu_is_bfloat16_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_amp = _functions('train.py').use_amp
-    monkeypatch.setitem(use_amp.__globals__, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(train, 'get_device', lambda: 'cuda')
     for given, taken in (('OptimWrapper', 'Autocast'), ('AmpOptimWrapper', 'Amp')):
         cfg = Config(dict(optim_wrapper=dict(type=given)))
-        use_amp(cfg)  # mmengine's own wrapper, in float16, is kept where a config names it
+        train.use_amp(cfg)  # mmengine's own wrapper, in float16, is kept where a config names it
         assert cfg.optim_wrapper.type == f'{taken}OptimWrapper'
 
 
-def test_other_train_flags(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, 'argv', ['train.py'])
+def test_other_train_flags(config: Path) -> None:
     cfg = _train_flags(
         config, '--no-validate', '--resume', '--cfg-options', 'train_cfg.max_epochs=5'
     )
@@ -223,7 +213,9 @@ def test_the_status_is_1_and_the_line_on_stderr(tmp_path: Path) -> None:
         [sys.executable, TOOLS / 'train.py', 'nowhere.py'], capture_output=True, text=True
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == 'error: nowhere.py: no such config; check the path'
+    assert done.stderr.splitlines()[-1].startswith(
+        'error: nowhere.py: no such config; check the path, or look below '
+    )
     assert 'Traceback' not in done.stderr
 
 
@@ -309,7 +301,7 @@ def test_frames_are_shuffled_behind_each_sampler() -> None:
     view = dict(type='View', transforms=[dict(type='DecordInit'), sampler, dict(type='Resize')])
     inner = dict(type='A', pipeline=[view, dict(type='Pack')])
     dataset = dict(type='Concat', datasets=[inner, dict(type='B', pipeline=[sampler])])
-    assert _functions('test.py').shuffle_frames(dataset) == 2
+    assert test.shuffle_frames(dataset) == 2
     assert view['transforms'] == [
         dict(type='DecordInit'),
         sampler,

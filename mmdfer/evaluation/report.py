@@ -59,7 +59,7 @@ def read_fold(path: str | Path, number: int = 1) -> Fold:
         number: Of the fold, which the report does not know.
 
     Raises:
-        DFERError: The file is missing, or is no whole report.
+        DFERError: The file is missing or incomplete.
     """
     try:
         report = json.loads(Path(path).read_text())
@@ -69,8 +69,8 @@ def read_fold(path: str | Path, number: int = 1) -> Fold:
             raise ValueError('without a last epoch')
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DFERError(
-            f'{path}: is no whole report ({type(error).__name__}: {error}); delete it, and '
-            'tools/train.py with --resume writes it anew'
+            f'{path}: the report is incomplete ({type(error).__name__}: {error}); delete it and '
+            'rerun tools/train.py --resume'
         ) from error
     stopped = report.get('stopped_early') is True  # absent where an older version wrote the file
     return Fold(number, report.get('dataset'), classes, last, best, stopped)

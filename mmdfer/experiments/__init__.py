@@ -1,1 +1,1 @@
-"""Training many runs and comparing them: folds, seeds and methods."""
+"""Run many trainings that continue where they were interrupted, and put them into tables."""

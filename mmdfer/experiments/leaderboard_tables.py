@@ -21,8 +21,9 @@ from mmdfer.errors import DFERError
 from mmdfer.evaluation.complexity import BATCH, Complexity
 from mmdfer.evaluation.metrics import recalls
 from mmdfer.evaluation.report import Fold, synthetic_note
-from mmdfer.experiments.cross_validation import pooled
-from mmdfer.experiments.tables import markdown, mean_deviation, plain, save
+from mmdfer.experiments.cross_validation_tables import pooled
+from mmdfer.experiments.tables import all_of, mean_deviation, save
+from mmdfer.tables import markdown_table, plain_table
 
 SHUFFLED = 'WAR, frames shuffled'
 BARS = (('WAR', '#1f5fa8'), ('UAR', '#9cc3e6'))  # and their colours
@@ -47,19 +48,16 @@ class Run:
 
     def figures(self) -> dict[str, float | None]:
         """WAR and UAR in percent, each the mean over the folds; None where a fold lacks it."""
-        best = [fold.best for fold in self.folds]
-        values: dict[str, Sequence[float | None]] = {
-            'WAR': [fold.last.war for fold in self.folds],
-            'UAR': [fold.last.uar for fold in self.folds],
-            'WAR, best epoch': [None if score is None else score.war for score in best],
-            'UAR, best epoch': [None if score is None else score.uar for score in best],
-            SHUFFLED: self.shuffled or [None],
+        last = [fold.last for fold in self.folds]
+        best = all_of(fold.best for fold in self.folds) or ()
+        values = {
+            'WAR': [score.war for score in last],
+            'UAR': [score.uar for score in last],
+            'WAR, best epoch': [score.war for score in best],
+            'UAR, best epoch': [score.uar for score in best],
+            SHUFFLED: list(self.shuffled or ()),
         }
-        return {figure: _spread(each)[0] for figure, each in values.items()}
-
-    def war(self) -> float:
-        """Return WAR in percent, the mean over the folds."""
-        return float(np.mean([fold.last.war for fold in self.folds]))
+        return {k: float(np.mean(v)) if v else None for k, v in values.items()}
 
     def recalls(self) -> dict[str, float]:
         """Each class's recall in percent over the clips of all folds; empty if not kept."""
@@ -80,6 +78,10 @@ class Row:
     bank_seconds: float | None = None
     published: dict[str, dict[str, float]] | None = None
 
+    def wars(self) -> list[float]:
+        """Return the WAR of each seed, which every run has."""
+        return [float(np.mean([fold.last.war for fold in run.folds])) for run in self.runs]
+
     def spread(self, figure: str) -> tuple[float | None, float | None]:
         """Mean and standard deviation over the seeds of one of :meth:`Run.figures`."""
         return _spread([run.figures()[figure] for run in self.runs])
@@ -99,8 +101,8 @@ class Row:
 
 
 def _spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    known = [value for value in values if value is not None]
-    return mean_deviation(known) if len(known) == len(values) else (None, None)
+    known = all_of(values)
+    return (None, None) if known is None else mean_deviation(known)
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
@@ -119,7 +121,7 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
                     f'{name} has {what} {theirs}, but {first_name} has {ours}: these make no one '
                     'table; choose the --methods of one'
                 )
-    return sorted(rows, key=lambda row: -row.war())
+    return sorted(rows, key=lambda row: -np.mean(row.wars()))
 
 
 def lead(row: Row, other: Row) -> tuple[float, float | None]:
@@ -130,11 +132,11 @@ def lead(row: Row, other: Row) -> tuple[float, float | None]:
     """
     squares, freedom = 0.0, 0
     for part in (row, other):
-        values = [run.war() for run in part.runs]
+        values = part.wars()
         squares += float(np.sum((np.array(values) - np.mean(values)) ** 2))
         freedom += len(values) - 1
     limit = 2 * sqrt(squares / freedom) if freedom else None
-    return row.war() - other.war(), limit
+    return float(np.mean(row.wars()) - np.mean(other.wars())), limit
 
 
 # ------------------------------------------------------------------ as text, numbers and picture
@@ -155,10 +157,10 @@ def save_leaderboard(rows: Sequence[Row], folder: str | Path) -> str:
     """
     rows = ranked(rows)
     head, parts = heading(rows), tables(rows)
-    text = '\n\n'.join(['\n'.join(head), *map(plain, parts)])
+    text = '\n\n'.join(['\n'.join(head), *map(plain_table, parts)])
     texts = dict(
         txt=text,
-        md='\n\n'.join([*head, *map(markdown, parts)]),
+        md='\n\n'.join([*head, *map(markdown_table, parts)]),
         csv=as_csv(rows),
         json=json.dumps(as_numbers(rows), indent=1),
     )
@@ -184,9 +186,9 @@ def heading(rows: Sequence[Row]) -> list[str]:
         'lead: in WAR, over the next row, against twice the pooled standard deviation of both '
         '(> exceeds it, < does not)',
     ]
-    confusion = pooled(rows[0].runs[0].folds, 'last')
-    if confusion is not None:
-        clips, share = int(confusion.sum()), rows[0].war() / 100
+    last = all_of(fold.last.confusion for fold in rows[0].runs[0].folds)
+    if last is not None:
+        clips, share = int(np.sum(last)), float(np.mean(rows[0].wars())) / 100
         lines.append(
             f'the seeds say nothing of the choice of test clips: with {clips} of them the first '
             f"row's WAR has a standard error of {100 * sqrt(share * (1 - share) / clips):.2f}"

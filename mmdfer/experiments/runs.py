@@ -1,25 +1,24 @@
-"""Runs of tools/train.py in folders of their own: with which settings, how far, to their end.
+"""A training in a folder of its own: its settings, how far it is, and how it is started.
 
-What the tools share that train more than one thing and continue where they were interrupted.
+Cross-validation and the leaderboard are many of these. Both continue where they were interrupted.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mmengine.config import Config
 
-from mmdfer.cli.flags import add_run_flags
-from mmdfer.engine.runner.config import read_config
 from mmdfer.engine.runner.loops import last_epoch
 from mmdfer.engine.runner.resume import POINTER
 from mmdfer.errors import DFERError
@@ -48,40 +47,23 @@ INDIFFERENT = ('fold', 'num_workers', 'persistent_workers', 'pin_memory', 'prefe
 # ------------------------------------------------------------------ the config
 
 
-def read_as_train(config: str | Path, options: Sequence[str], work_dir: str | None) -> Config:
-    """Reads a config as train.py will.
-
-    Args:
-        config: Its path.
-        options: As ``key=value``, from ``--cfg-options``.
-        work_dir: The flag's value.
-
-    Raises:
-        DFERError: There is no such config, or one that it is based on is missing.
-    """
-    parser = argparse.ArgumentParser()
-    add_run_flags(parser)
-    flags = parser.parse_args(['--cfg-options', *options] if options else [])
-    flags.config, flags.work_dir = str(config), work_dir
-    return read_config(flags)
-
-
-def check_reports(cfg: Config, config: str) -> None:
-    """Raises DFERError where a run of the config would not end in a report of a last epoch."""
+def check_reports(cfg: Config) -> None:
+    """Raise DFERError where a run of the config would not end in a report of a last epoch."""
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
     if not any('ReportHook' in str(hook and hook.get('type')) for hook in hooks):
         raise DFERError(
-            f"{config}: writes no report; add default_hooks=dict(report=dict(type='ReportHook'))"
+            f'{cfg.filename}: writes no report; add '
+            "default_hooks=dict(report=dict(type='ReportHook'))"
         )
     if last_epoch(cfg) is None:
-        raise DFERError(f'{config}: a run ends with train_cfg.max_epochs, which is missing')
+        raise DFERError(f'{cfg.filename}: a run ends with train_cfg.max_epochs, which is missing')
 
 
-def fold_keys(cfg: Config, config: str) -> list[str]:
-    """Where the config names the fold, dotted, in each loader's dataset and what it wraps.
+def fold_keys(cfg: Config) -> list[str]:
+    """List where the config names the fold, in each loader's dataset and what it wraps.
 
     Returns:
-        The keys; none where the dataset has one split.
+        The dotted keys; none where the dataset has one split.
 
     Raises:
         DFERError: One loader only names a fold, and the other's dataset would stay as it is.
@@ -93,7 +75,9 @@ def fold_keys(cfg: Config, config: str) -> list[str]:
             found[loader] = list(_fold_keys(dataset, f'{loader}.dataset'))
     for loader, keys in found.items():
         if not keys and any(found.values()):
-            raise DFERError(f'{config}: {loader}.dataset names no fold, others do; add fold=1')
+            raise DFERError(
+                f'{cfg.filename}: {loader}.dataset names no fold, others do; add fold=1'
+            )
     return [key for keys in found.values() for key in keys]
 
 
@@ -109,19 +93,104 @@ def _fold_keys(dataset: Any, path: str) -> Iterator[str]:
                 yield from _fold_keys(dataset[key], f'{path}.{key}')
 
 
-# ------------------------------------------------------------------ what is done
+# ------------------------------------------------------------------ one training
 
 
-def decisive_settings(cfg: Config, **flags: Any) -> dict[str, str]:
-    """What decides a run's result, by dotted key; the fold itself apart.
+class RunError(Exception):
+    """A command ended otherwise than it should.
 
     Args:
-        cfg: The run's config.
-        flags: What train.py is told on top of it, by the flag's name in Python.
+        reason: What is wrong.
+        command: The command that can be given again.
     """
-    parts = {key: value for key, value in cfg.to_dict().items() if key in DECISIVE}
-    told = {f'--{flag.replace("_", "-")}': repr(value) for flag, value in flags.items()}
-    return {**dict(_leaves(parts)), **told}
+
+    def __init__(self, reason: str, command: Sequence[str]) -> None:
+        super().__init__(reason)
+        self.command = command
+
+
+Failures = dict['Training', RunError]
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One run of `mmdfer train` in a folder of its own.
+
+    Attributes:
+        name: What it is, for messages.
+        cfg: The config as `mmdfer train` will read it, the fold excepted.
+        folder: The work dir.
+        flags: The flags that are given, by their names in Python: `dict(seed=0, amp=True)`.
+        options: The settings that replace those of the config, as `key=value`.
+        fold: The number of the fold; None where the dataset has one split.
+    """
+
+    name: str
+    cfg: Config
+    folder: Path
+    flags: Mapping[str, Any]
+    options: Sequence[str]
+    fold: int | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def last_epoch(self) -> int:
+        """The number of the last epoch."""
+        return last_epoch(self.cfg)
+
+    def settings(self) -> dict[str, str]:
+        """Return what decides the result, by dotted key; the fold itself excepted."""
+        # Whichever folder the bank is in: one of other vectors is refused.
+        flags = {key: True if key == 'bank' else value for key, value in self.flags.items()}
+        parts = {key: value for key, value in self.cfg.to_dict().items() if key in DECISIVE}
+        told = {f'--{key.replace("_", "-")}': repr(value) for key, value in flags.items()}
+        return {**dict(_leaves(parts)), **told}
+
+    def check(self) -> None:
+        """Raise DFERError where it was begun with other settings, which resuming would mix."""
+        what = 'run' if self.fold is None else 'fold'
+        remedy = f'give another --work-dir, or delete the folder to redo the {what}'
+        path, now = self.folder / 'settings.json', self.settings()
+        if path.is_file() and begun(self.folder):
+            then = json.loads(path.read_text())
+            changed = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+            if changed:
+                key, more = changed[0], f' and {len(changed) - 1} more' * (len(changed) > 1)
+                was, is_ = (kept.get(key, 'not there') for kept in (then, now))
+                raise DFERError(
+                    f'{self.folder}: was begun with other settings ({key} was {was}, is {is_}'
+                    f'{more}); {remedy}'
+                )
+        done = finished(self.folder)
+        if done is not None and done.last.epoch > self.last_epoch:
+            raise DFERError(
+                f'{self.folder}: its report is of epoch {done.last.epoch}, the config ends with '
+                f'{self.last_epoch}; {remedy}'
+            )
+
+    def result(self) -> Fold | None:
+        """Return what the training came to; None where it is not done."""
+        return finished(self.folder, self.last_epoch, self.fold or 1)
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of `mmdfer train` that begin or continue the training."""
+        words = [str(self.cfg.filename)]
+        # Where a run begins with a `load_from`, `mmdfer train --resume` would do so all the same,
+        # but without the flag the command says what happens.
+        if self.cfg.get('load_from') is None or begun(self.folder):
+            words.append('--resume')
+        for key, value in self.flags.items():
+            words += [f'--{key.replace("_", "-")}', *([] if value is True else [str(value)])]
+        words += ['--work-dir', str(self.folder)]
+        return words + (['--cfg-options', *self.options] if self.options else [])
+
+    def keep_settings(self) -> None:
+        """Write the settings beside a training that is about to begin; a begun one has them."""
+        if not begun(self.folder):
+            with write_aside(self.folder / 'settings.json') as aside:
+                aside.write_text(json.dumps(self.settings(), indent=1))
 
 
 def _leaves(value: Any, path: str = '') -> Iterator[tuple[str, str]]:
@@ -134,43 +203,8 @@ def _leaves(value: Any, path: str = '') -> Iterator[tuple[str, str]]:
         yield path, repr(value)
 
 
-def keep_settings(folder: Path, settings: dict[str, str]) -> None:
-    """Writes the settings beside a run that is about to begin; one that goes on has them."""
-    if not begun(folder):
-        with write_aside(folder / 'settings.json') as aside:
-            aside.write_text(json.dumps(settings, indent=1))
-
-
-def check_settings(folder: Path, now: dict[str, str], last_epoch: int, what: str = 'run') -> None:
-    """Raises DFERError where a run was begun with other settings, which resuming would mix.
-
-    Args:
-        folder: The run's.
-        now: Its :func:`decisive_settings`.
-        last_epoch: With which it ends.
-        what: It is, for the message.
-    """
-    remedy = f'give another --work-dir, or delete the folder to redo the {what}'
-    path = folder / 'settings.json'
-    if path.is_file() and begun(folder):
-        then = json.loads(path.read_text())
-        changed = [key for key in {**then, **now} if then.get(key) != now.get(key)]
-        if changed:
-            key, more = changed[0], f' and {len(changed) - 1} more' * (len(changed) > 1)
-            raise DFERError(
-                f'{folder}: was begun with other settings ({key} was {then.get(key, "not there")}, '
-                f'is {now.get(key, "not there")}{more}); {remedy}'
-            )
-    done = finished(folder)
-    if done is not None and done.last.epoch > last_epoch:
-        raise DFERError(
-            f'{folder}: its report is of epoch {done.last.epoch}, the config ends with '
-            f'{last_epoch}; {remedy}'
-        )
-
-
 def begun(folder: Path) -> bool:
-    """Whether there is a checkpoint to go on from, or a report."""
+    """Return whether there is a checkpoint to go on from, or a report."""
     return (folder / POINTER).is_file() or (folder / 'report.json').is_file()
 
 
@@ -194,19 +228,23 @@ def finished(folder: Path, last_epoch: int | None = None, fold: int = 1) -> Fold
     return done if done.stopped_early or last_epoch in (None, done.last.epoch) else None
 
 
-# ------------------------------------------------------------------ running
+# ------------------------------------------------------------------ commands
 
 
-def resume_flag(cfg: Config, folder: Path) -> list[str]:
-    """Return ``--resume``, for train.py; nothing where the run begins with a ``load_from``.
-
-    train.py would begin with it all the same, but the command then says what happens.
-    """
-    return ['--resume'] if cfg.get('load_from') is None or begun(folder) else []
+def own_command(name: str, *arguments: str) -> list[str]:
+    """Return a command line of `mmdfer NAME`, by this Python in whichever folder."""
+    return [sys.executable, '-m', 'mmdfer', name, *arguments]
 
 
-def run_command(command: list[str], log: Path | None = None) -> int:
-    """Runs a command to its end and returns its exit status; ends it if we are interrupted.
+def report_failures(failures: Failures) -> None:
+    """Print on stderr what failed, and the commands that resume it."""
+    for training, error in failures.items():
+        command = shlex.join(error.command)
+        print(f'{training} failed ({error}); resume it with\n  {command}', file=sys.stderr)
+
+
+def run_command(command: Sequence[str], log: Path | None = None) -> int:
+    """Run a command to its end and return its exit status; end it if we are interrupted.
 
     Args:
         command: Program and arguments.

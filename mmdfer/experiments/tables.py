@@ -1,14 +1,24 @@
-"""What tables of results share: mean and spread, plain text, Markdown, and files that are whole."""
+"""What tables of results share: mean and spread, and the files that hold them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from mmdfer.files import write_aside
+
+T = TypeVar('T')
+
+
+def all_of(values: Iterable[T | None]) -> tuple[T, ...] | None:
+    """Return the values; None where one of them is None."""
+    found = tuple(values)
+    there = tuple(value for value in found if value is not None)
+    return there if len(there) == len(found) else None
 
 
 def mean_deviation(values: Sequence[float]) -> tuple[float, float | None]:
@@ -17,24 +27,8 @@ def mean_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     return float(np.mean(values)), deviation
 
 
-def plain(rows: Sequence[Sequence[str]]) -> str:
-    """A table for a terminal; the first row is its head, the first column stands to the left."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = (
-        f'{row[0]:{widths[0]}}' + ''.join(f'  {c:>{w}}' for c, w in zip(row[1:], widths[1:]))
-        for row in rows
-    )
-    return '\n'.join(line.rstrip() for line in lines)
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, of the same form."""
-    rule = ['---', *['---:'] * (len(rows[0]) - 1)]
-    return '\n'.join(f'| {" | ".join(cells)} |' for cells in (rows[0], rule, *rows[1:]))
-
-
 def save(path: Path, texts: Mapping[str, str], figure: Figure, dpi: int = 100) -> None:
-    """Writes a table in all its forms.
+    """Write a table in all its forms.
 
     Args:
         path: Without a suffix; its folder is made if missing.

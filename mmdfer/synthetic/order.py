@@ -11,6 +11,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mmdfer.tables import markdown_table
+
 from .emotions import CLASSES, ClipSpec, curves
 
 FRAMES = 16
@@ -82,8 +84,7 @@ def order_table(specs: Sequence[ClipSpec]) -> str:
     """The figures of :func:`check_order` as a Markdown table."""
     counts = [sum(s.label == i for s in specs) for i in range(len(CLASSES))]
     always = 100 * max(counts) / sum(counts)
-    rows = [
-        f'| {name} | {war:.1f} | {uar:.1f} |' for name, (war, uar) in check_order(specs).items()
-    ]
-    rows.append(f'| nothing (the most frequent class) | {always:.1f} | {100 / len(CLASSES):.1f} |')
-    return '\n'.join(['| what the classifier sees | WAR % | UAR % |', '|---|---|---|', *rows])
+    figures = check_order(specs)
+    figures['nothing (the most frequent class)'] = (always, 100 / len(CLASSES))
+    rows = [[name, f'{war:.1f}', f'{uar:.1f}'] for name, (war, uar) in figures.items()]
+    return markdown_table([['what the classifier sees', 'WAR %', 'UAR %'], *rows])

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from mmdfer.datasets.transforms.frame_reader import (
 )
 from mmdfer.datasets.transforms.video_reader import VideoReader
 from mmdfer.errors import DFERError, UnreadableClipError
+from mmdfer.tables import plain_table
 
 DATASETS: dict[str, type[ListedDataset]] = dict(dfew=DFEW, ferv39k=FERV39k, mafw=MAFW)
 
@@ -111,11 +113,8 @@ class Report:
         """The table and the verdict."""
         rows = [('', 'should be', 'is', '')]
         rows += [(n.what, n.expected, n.found, n.verdict) for n in self.lines]
-        widths = [min(max(len(row[i]) for row in rows), _WIDEST) for i in range(3)]
         text = [f'{self.dataset} in {self.root}', f'clips of {", ".join(self.classes)}:']
-        for row in rows:
-            cells = '  '.join(f'{cell:{width}}' for cell, width in zip(row, widths))
-            text.append(f'  {cells}  {row[3]}'.rstrip())
+        text.append(indent(plain_table(rows, 'left', _WIDEST), '  '))
         text += [f'Problem: {problem}' for problem in self.problems]
         if self.right:
             text.append('Verdict: all as it should be; training on it gives right numbers.')

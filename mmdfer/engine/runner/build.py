@@ -1,4 +1,4 @@
-"""What the command-line tools share: their common flags, reading the config, the Runner."""
+"""Build the Runner that a config describes."""
 
 from __future__ import annotations
 

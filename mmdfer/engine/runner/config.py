@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 from mmdfer.errors import DFERError
+from mmdfer.installed import find_config
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 WRAPPED = ('dataset', 'datasets')  # what mmengine's dataset wrappers call what is inside
@@ -70,32 +71,44 @@ def without_features(dataset: dict) -> dict:
     return dataset
 
 
-def read_config(args: argparse.Namespace) -> Config:
-    """Reads the config and applies the common flags; the tool's own come after and win.
+def read_config(
+    config: str | Path,
+    options: Mapping[str, Any] | None = None,
+    work_dir: str | Path | None = None,
+    launcher: str = 'none',
+) -> Config:
+    """Read a config and set what every run needs.
 
     Args:
-        args: With ``config`` and what :func:`add_run_flags` adds.
+        config: The path of a config, or the name of one that is installed with the package.
+        options: Settings that replace those of the config, by dotted key.
+        work_dir: The run's folder. By default the config's own, or else one in `work_dirs/` with
+            the config's name.
+        launcher: What starts the ranks: 'none', 'pytorch', 'slurm' or 'mpi'.
 
     Raises:
         DFERError: There is no such config, or one that it is based on is missing.
     """
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    path = Path(args.config)
-    if not path.is_file():
-        raise DFERError(f'{path}: no such config; check the path')
+    path = find_config(config)
     try:
         cfg = Config.fromfile(path)
     except FileNotFoundError as error:
         raise DFERError(f'{path}: {error}; check its _base_') from error
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-    cfg.launcher = args.launcher
-    # The folder: the flag's, else the config's, else named after the config.
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
+    if options:
+        cfg.merge_from_dict(dict(options))
+    cfg.launcher = launcher
+    if work_dir is not None:
+        cfg.work_dir = str(work_dir)
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', path.stem))
     return cfg
+
+
+def parse_options(options: Sequence[str]) -> dict[str, Any]:
+    """Parse settings written as `key=value`, as `--cfg-options` does."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    return parser.parse_args(['--cfg-options', *options] if options else []).cfg_options
 
 
 def check_checkpoint(path: str) -> None:

@@ -1,6 +1,6 @@
 """The small CLIP that ships with the package, for the synthetic benchmark.
 
-Four files lie beside this one, all written by ``tools/train_synth_clip.py``:
+Four files lie beside this one, all written by `mmdfer train_synth_clip`:
 
 - ``synth-clip.json``, the architecture as open_clip's own model configs are written;
 - ``merges.txt.gz``, the byte-pair merges for open_clip's ``SimpleTokenizer``;

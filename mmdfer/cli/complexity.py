@@ -1,0 +1,42 @@
+"""Parameters, FLOPs and clips per second of what a config describes, untrained.
+
+    mmdfer complexity align_dfer_synth
+
+The clip is the test set's first, so the data must be there. FLOPs are those of each further clip
+and, apart, those that are spent once: a class vector that depends on no clip is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from mmdfer.cli.flags import add_config, add_run_flags, command_parser, read_run_config
+from mmdfer.engine.runner.config import without_features
+from mmdfer.errors import one_line_errors
+from mmdfer.evaluation.complexity import measure
+from mmdfer.files import write_aside
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = command_parser('complexity')
+    add_config(parser)
+    parser.add_argument('--out', metavar='JSON', help='write the figures to this file too')
+    add_run_flags(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure."""
+    args = parse_args(argv)
+    with one_line_errors():
+        cfg = read_run_config(args)
+        figures = asdict(measure(cfg, without_features(cfg.test_dataloader.dataset)))
+    text = json.dumps(figures, indent=1)
+    if args.out is not None:
+        with write_aside(args.out) as aside:
+            aside.write_text(text, encoding='utf-8')
+    print(text)

@@ -1,0 +1,261 @@
+"""Cross-validation: the folds' reports in one table, their mean, and their confusions pooled."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from mmdfer.errors import DFERError
+from mmdfer.evaluation.metrics import confusion_side, plot_confusion, recalls, war_uar
+from mmdfer.evaluation.report import Fold, Score, synthetic_note
+from mmdfer.experiments.tables import mean_deviation, save
+from mmdfer.tables import markdown_table, plain_table
+
+PROTOCOL = (1, 2, 3, 4, 5)  # DFEW and MAFW alike; the published figure is the mean over these
+TABLE_WIDTH = 13  # inches, in the picture
+COLUMNS = ('WAR, last', 'UAR, last', 'WAR, best', 'UAR, best', 'best epoch')
+
+Row = tuple[str, float | None, float | None, float | None, float | None, int | None]
+
+
+def check_alike(folds: Sequence[Fold]) -> None:
+    """Raises DFERError where folds are of different datasets, classes or numbers of epochs."""
+    whole = [fold for fold in folds if not fold.stopped_early]  # the others may end at any epoch
+    for what, group in (('dataset', folds), ('classes', folds), ('last.epoch', whole)):
+        for fold in group[1:]:
+            first, other = (_get(f, what) for f in (group[0], fold))
+            if first != other:
+                raise DFERError(
+                    f'fold {fold.number} has {what} {other}, but fold {group[0].number} has '
+                    f'{first}: these make no one table; give each a work dir of its own'
+                )
+
+
+def _get(fold: Fold, what: str) -> Any:
+    return fold.last.epoch if what == 'last.epoch' else getattr(fold, what)
+
+
+# ------------------------------------------------------------------ figures
+
+
+def pooled(folds: Sequence[Fold], which: str) -> np.ndarray | None:
+    """The sum (C, C) of the folds' confusion matrices; None where a fold lacks its own.
+
+    Args:
+        folds: At least one.
+        which: ``last`` or ``best``.
+    """
+    scores = [getattr(fold, which) for fold in folds]
+    if any(score is None or score.confusion is None for score in scores):
+        return None
+    return np.sum([score.confusion for score in scores], axis=0)
+
+
+def mean_std(folds: Sequence[Fold], which: str, figure: str) -> tuple[float | None, float | None]:
+    """Mean, and standard deviation with n - 1, of the folds' ``war`` or ``uar``.
+
+    None where a fold lacks the figure; of one fold there is no deviation.
+    """
+    scores = [getattr(fold, which) for fold in folds]
+    if any(score is None for score in scores):
+        return None, None
+    values = [getattr(score, figure) for score in scores]
+    return mean_deviation(values)
+
+
+def table(folds: Sequence[Fold]) -> list[Row]:
+    """A row for each fold, then mean, standard deviation and pooled; without the head."""
+    rows: list[Row] = []
+    for fold in folds:
+        best = fold.best
+        chosen = (None, None, None) if best is None else (best.war, best.uar, best.epoch)
+        rows.append((f'fold {fold.number}', fold.last.war, fold.last.uar, *chosen))
+    columns = [(which, figure) for which in ('last', 'best') for figure in ('war', 'uar')]
+    means, deviations = zip(*(mean_std(folds, *column) for column in columns), strict=True)
+    sums = (pooled(folds, which) for which in ('last', 'best'))
+    all_clips = [v for s in sums for v in ((None, None) if s is None else war_uar(s))]
+    return [
+        *rows,
+        (mean_label(folds), *means, None),
+        ('standard deviation over folds (n - 1)', *deviations, None),
+        ('pooled: one confusion matrix of all folds', *all_clips, None),
+    ]
+
+
+def mean_label(folds: Sequence[Fold]) -> str:
+    """The mean's name: the protocol's figure only if it is over the protocol's folds."""
+    if tuple(fold.number for fold in folds) == PROTOCOL:
+        return f"mean of {len(PROTOCOL)} folds, the protocol's figure"
+    return f"mean of {len(folds)} fold{'s' * (len(folds) > 1)}, not the protocol's"
+
+
+# ------------------------------------------------------------------ as text, numbers and picture
+
+
+def save_tables(folds: Sequence[Fold], name: str, folder: str | Path) -> str:
+    """Writes ``cross_validation.txt``, ``.md``, ``.csv``, ``.json`` and ``.png``.
+
+    Args:
+        folds: At least one, in the order of the table.
+        name: What was trained.
+        folder: Where to; made if missing.
+
+    Returns:
+        The table as text.
+
+    Raises:
+        DFERError: The folds are of different datasets, classes or numbers of epochs.
+    """
+    check_alike(folds)
+    head = heading(folds, name)
+    text = as_text(folds, head)
+    texts = dict(
+        txt=text,
+        md=as_markdown(folds, head),
+        csv=as_csv(folds),
+        json=json.dumps(as_numbers(folds, name), indent=1),
+    )
+    save(Path(folder, 'cross_validation'), texts, draw(folds, head))
+    return text
+
+
+def heading(folds: Sequence[Fold], name: str) -> list[str]:
+    """The lines above the table."""
+    numbers = ' '.join(str(fold.number) for fold in folds)
+    dataset = folds[0].dataset
+    epochs = sorted({fold.last.epoch for fold in folds})
+    last = f'epoch {epochs[0]}' if len(epochs) == 1 else f'epochs {epochs[0]} to {epochs[-1]}'
+    last += ', stopped early' * any(fold.stopped_early for fold in folds)
+    lines = [
+        f'Cross-validation of {name}' + (f' on {dataset}' if dataset else ''),
+        f'fold{"s" * (len(folds) > 1)} {numbers}, in percent; last: {last}; '
+        'best: the epoch of highest WAR, chosen on the test fold itself',
+    ]
+    note = synthetic_note(dataset)
+    return [note, *lines] if note else lines
+
+
+def _cells(row: Row) -> list[str]:
+    name, *figures, epoch = row
+    return [name, *('-' if f is None else f'{f:.2f}' for f in figures), str(epoch or '')]
+
+
+def as_text(folds: Sequence[Fold], head: Sequence[str]) -> str:
+    """The table for a terminal."""
+    return '\n'.join([*head, plain_table([['', *COLUMNS], *map(_cells, table(folds))])])
+
+
+def as_markdown(folds: Sequence[Fold], head: Sequence[str]) -> str:
+    """The table in Markdown, with the mean in bold."""
+    rows = [_cells(row) for row in table(folds)]
+    mean = rows[len(folds)]
+    mean[:] = [f'**{cell}**' if cell else '' for cell in mean]
+    return '\n\n'.join([*head, markdown_table([['', *COLUMNS], *rows])])
+
+
+def as_csv(folds: Sequence[Fold]) -> str:
+    """The table as CSV; where figures are synthetic, each row says so."""
+    note, out = synthetic_note(folds[0].dataset), io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(['', *COLUMNS, *['note'] * bool(note)])
+    for name, *figures, epoch in table(folds):
+        cells = ['' if f is None else f'{f:.4f}' for f in figures]
+        writer.writerow([name, *cells, epoch or '', *[note] * bool(note)])
+    return out.getvalue()
+
+
+def as_numbers(folds: Sequence[Fold], name: str) -> dict[str, Any]:
+    """All of it for programs: unrounded, with the confusion matrices."""
+    numbers: dict[str, Any] = dict(
+        name=name,
+        dataset=folds[0].dataset,
+        note=synthetic_note(folds[0].dataset),
+        classes=folds[0].classes,
+        folds={
+            fold.number: {which: _figures(getattr(fold, which)) for which in ('last', 'best')}
+            for fold in folds
+        },
+        mean_is=mean_label(folds),
+    )
+    for i, statistic in enumerate(('mean', 'std')):
+        numbers[statistic] = {
+            which: {f.upper(): mean_std(folds, which, f)[i] for f in ('war', 'uar')}
+            for which in ('last', 'best')
+        }
+    sums = {which: pooled(folds, which) for which in ('last', 'best')}
+    return dict(numbers, pooled={w: _pooled_figures(s, folds[0].classes) for w, s in sums.items()})
+
+
+def _figures(score: Score | None) -> dict[str, Any] | None:
+    if score is None:
+        return None
+    confusion = None if score.confusion is None else score.confusion.tolist()
+    return dict(epoch=score.epoch, WAR=score.war, UAR=score.uar, confusion=confusion)
+
+
+def _pooled_figures(confusion: np.ndarray | None, classes: Sequence[str]) -> dict[str, Any] | None:
+    if confusion is None:
+        return None
+    war, uar = war_uar(confusion)
+    by_class = zip(classes, recalls(confusion).tolist(), strict=True)
+    return dict(
+        WAR=war,
+        UAR=uar,
+        recalls={name: None if np.isnan(recall) else recall for name, recall in by_class},
+        confusion=confusion.tolist(),
+    )
+
+
+def draw(folds: Sequence[Fold], head: Sequence[str]) -> Figure:
+    """The table above the pooled confusion matrices of the last and the best epochs.
+
+    Needs no display: the figure is not pyplot's.
+    """
+    rows, classes = table(folds), folds[0].classes
+    sums = {which: pooled(folds, which) for which in ('last', 'best')}
+    shown = {which: confusion for which, confusion in sums.items() if confusion is not None}
+    side = confusion_side(len(classes)) * bool(shown)
+    heights = [0.4 * (len(rows) + len(head) + 2), side + 0.3]
+    width = max(TABLE_WIDTH, side * len(shown))
+    layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.1)
+    figure = Figure(figsize=(width, sum(heights)), layout=layout)
+    grid = figure.add_gridspec(2, 1, height_ratios=heights)
+    top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
+    top.suptitle('\n'.join(head), fontsize=14)
+    _plot_table(top.subplots(), rows, width, mean=len(folds))
+    for part, (which, confusion) in enumerate(shown.items()):
+        axes = bottom.add_subplot(1, len(shown), part + 1)
+        plot_confusion(axes, confusion, classes)
+        axes.set_title(f'{which} epoch, folds pooled: {axes.get_title()}')
+    return figure
+
+
+def _plot_table(axes: Axes, rows: Sequence[Row], width: float, mean: int) -> None:
+    """Draws the table, of a width that stays readable, with row ``mean`` in bold."""
+    axes.axis('off')
+    share = min(1, TABLE_WIDTH / width)
+    cells = [['', *COLUMNS], *map(_cells, rows)]
+    drawn = axes.table(
+        cells,
+        colWidths=[0.4, *[0.12] * len(COLUMNS)],
+        cellLoc='right',
+        edges='horizontal',
+        bbox=[(1 - share) / 2, 0, share, 1],  # type: ignore[arg-type]  # matplotlib takes four floats
+    )
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(12)
+    for (row, column), cell in drawn.get_celld().items():
+        cell.set_edgecolor('lightgray')
+        if row in (0, mean + 1):
+            cell.set_text_props(weight='bold')
+        if column == 0:
+            cell.set_text_props(ha='left')

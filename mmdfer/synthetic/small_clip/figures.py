@@ -1,0 +1,79 @@
+"""Measure what the small CLIP sees on faces of people that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from sklearn.linear_model import RidgeCV
+from sklearn.metrics import r2_score
+
+from mmdfer.synthetic import emotions, faces
+from mmdfer.synthetic.small_clip.training import to_tensor
+from mmdfer.synthetic.small_clip.training_faces import (
+    TEST,
+    Pose,
+    draw_face,
+    draw_pose,
+    emotion_pose,
+    resize,
+    stream,
+)
+
+
+def held_out(seed: int, part: int, poses: Iterable[Pose]) -> tuple[np.ndarray, np.ndarray]:
+    """Render poses on identities of the test stream, cropped as the pipeline's tests are.
+
+    Returns:
+        Faces (N, 64, 64, 3) and what they show (N, 16).
+    """
+    drawn = [draw_face(stream(seed, TEST, part, i), pose) for i, pose in enumerate(poses)]
+    views = np.stack([resize(image, 68)[2:66, 2:66] for image, _ in drawn])
+    return views, np.stack([aus for _, aus in drawn])
+
+
+@torch.inference_mode()
+def encode_images(model: open_clip.CLIP, images: np.ndarray) -> np.ndarray:
+    """Encode (N, 64, 64, 3) bytes to (N, D) vectors, as they leave the tower."""
+    return torch.cat([model.visual(to_tensor(part)) for part in np.array_split(images, 8)]).numpy()
+
+
+@torch.inference_mode()
+def zero_shot_accuracy(
+    model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, seed: int, per_class: int = 100
+) -> tuple[float, dict[str, float]]:
+    """Score apex faces of unseen identities against 'an expression of {class}.'
+
+    Returns:
+        Accuracy in percent over all classes, and for each class by name.
+    """
+    labels = np.repeat(np.arange(len(emotions.CLASSES)), per_class)
+    rng = stream(seed, TEST, 0)
+    poses = [emotion_pose(rng, int(label), float(rng.uniform(0.7, 1))) for label in labels]
+    image = torch.from_numpy(encode_images(model, held_out(seed, 1, poses)[0]))
+    prompts = [f'an expression of {name}.' for name in emotions.CLASSES]
+    text = F.normalize(model.encode_text(tokenizer(prompts)), dim=-1)
+    right = ((F.normalize(image, dim=-1) @ text.T).argmax(dim=-1).numpy() == labels) * 100.0
+    recalls = {n: float(right[labels == i].mean()) for i, n in enumerate(emotions.CLASSES)}
+    return float(right.mean()), recalls
+
+
+def unit_r2(
+    model: open_clip.CLIP, seed: int, n_fit: int = 3000, n_test: int = 1000
+) -> tuple[float, dict[str, float]]:
+    """Regress the action units linearly (ridge) on the unit image vectors of unseen identities.
+
+    Returns:
+        R squared on faces that the regression did not see: its mean, and for each action unit.
+    """
+    rng = stream(seed, TEST, 2)
+    poses = [draw_pose(rng) for _ in range(n_fit + n_test)]
+    images, aus = held_out(seed, 3, poses)
+    vectors = encode_images(model, images)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ridge = RidgeCV(np.logspace(-4, 2, 7)).fit(vectors[:n_fit], aus[:n_fit])
+    scores = r2_score(aus[n_fit:], ridge.predict(vectors[n_fit:]), multioutput='raw_values')
+    return float(scores.mean()), dict(zip(faces.AUS, scores.tolist(), strict=True))
