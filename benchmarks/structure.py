@@ -34,6 +34,7 @@ from statistics import median
 PACKAGE = 'mmdfer'
 # From the top to the bottom. What is in one line may not import each other.
 LEVELS = (
+    ('__main__',),
     ('cli',),
     ('apis', 'experiments'),
     ('engine',),
@@ -42,7 +43,7 @@ LEVELS = (
     ('datasets', 'models', 'faces'),
     ('synthetic',),
     ('compat',),
-    ('files', 'cpus'),
+    ('files', 'cpus', 'installed', 'tables'),
     ('errors', 'version'),
 )
 FOLDERS = (PACKAGE, 'tools', 'configs', 'tests', 'benchmarks')

@@ -632,10 +632,10 @@ def hand_model_to_datasets() -> None:
     preprocessor.
     """
     upstream = Runner.__init__
-    if hasattr(upstream, '__wrapped__'):
+    if _is_patched(upstream):
         return
 
-    @functools.wraps(upstream)
+    @_replaces(upstream)
     def build(self: Runner, model: Any, *args: Any, **kwargs: Any) -> None:
         upstream(self, model, *args, **kwargs)
         config = model if isinstance(model, dict) else self.cfg.get('model')

@@ -26,7 +26,7 @@ MB = 1e6
 
 def _draw_features(dataset: EncodedClips) -> None:
     """Draw features of the right shape in place of encoding them."""
-    if dataset.features is None:
+    if dataset._features is None:
         dataset.features = torch.randn(len(dataset), dataset.dataset.num_views or 1, 1, 16, 512)
         dataset._digest = shared_encoder(dataset.encoder).digest
 

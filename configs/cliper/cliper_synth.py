@@ -2,7 +2,7 @@
 
 _base_ = [
     '../_base_/models/cliper.py',
-    '../_base_/datasets/synth.py',
+    '../_base_/datasets/synth_64.py',
     '../_base_/schedules/cliper_59e.py',
     '../_base_/default_runtime.py',
 ]
@@ -11,10 +11,7 @@ model = dict(
     backbone=dict(arch='synth-clip', weights=None),
     cls_head=dict(num_classes={{_base_.num_classes}}, temperature=None),
 )
-# The tower trains: a new view in each epoch, and nothing is encoded beforehand.
-train_dataloader = dict(num_workers=2, dataset=dict(num_views=None))
-val_dataloader = dict(num_workers=2)
-test_dataloader = val_dataloader
+train_dataloader = dict(batch_size=64)
 
 custom_hooks = _base_.custom_hooks
 custom_hooks[0].stages[0].epochs = 4

@@ -86,10 +86,6 @@ class Row:
         """Mean and standard deviation over the seeds of one of :meth:`Run.figures`."""
         return _spread([run.figures()[figure] for run in self.runs])
 
-    def war(self) -> float:
-        """Return WAR in percent, the mean over the seeds."""
-        return float(np.mean([run.war() for run in self.runs]))
-
     def recalls(self) -> dict[str, float]:
         """Each class's recall, the mean over the seeds."""
         every = [run.recalls() for run in self.runs]

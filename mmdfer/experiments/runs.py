@@ -138,7 +138,9 @@ class Training:
     @property
     def last_epoch(self) -> int:
         """The number of the last epoch."""
-        return last_epoch(self.cfg)
+        last = last_epoch(self.cfg)
+        assert last is not None  # `check_reports` has seen to it
+        return last
 
     def settings(self) -> dict[str, str]:
         """Return what decides the result, by dotted key; the fold itself excepted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class EncodedClips(Dataset):
         misplaced: Options of the inner dataset, which are refused here.
 
     Attributes:
-        features: (rows, V, views of the test pipeline, T, D), once encoded.
+        features: (rows, V, views of the test pipeline, T, D); encoded by ``full_init``.
         rows: (clips,) the row of each clip in ``features``.
 
     Raises:
@@ -65,7 +65,7 @@ class EncodedClips(Dataset):
         self,
         dataset: Mapping[str, Any] | DFERDataset,
         encoder: Mapping[str, Any] | FeatureEncoder | None = None,
-        bank: str | bool | None = None,
+        bank: str | Literal[True] | None = None,
         batch_size: int = 16,
         num_workers: int = 2,
         **misplaced: Any,
@@ -89,7 +89,7 @@ class EncodedClips(Dataset):
             )
         self.dataset, self.encoder, self.bank = built, encoder, bank
         self.batch_size, self.num_workers = batch_size, num_workers
-        self.features: Tensor | None = None
+        self._features: Tensor | None = None
         self.rows = torch.arange(len(built))
         self._digest = ''
         self._samples: dict[int, ActionDataSample] = {}
@@ -122,6 +122,17 @@ class EncodedClips(Dataset):
 
     # ---------------------------------------------------------------- encoding
 
+    @property
+    def features(self) -> Tensor:
+        """Return the features of all clips, encoded first if they are not yet."""
+        self.full_init()
+        assert self._features is not None
+        return self._features
+
+    @features.setter
+    def features(self, features: Tensor) -> None:
+        self._features = features
+
     def full_init(self) -> None:
         """Encode the views, once. Every rank has to call this.
 
@@ -129,15 +140,15 @@ class EncodedClips(Dataset):
             DFERError: No encoder is known, the bank is of other settings, or in test mode a clip
                 cannot be read.
         """
-        if self.features is not None:
+        if self._features is not None:
             return
         if self.encoder is None:
             raise DFERError(
                 'EncodedClips: no model has been built from whose config the encoder follows: give '
                 "encoder=dict(backbone=dict(type='FrozenCLIP', arch=...))"
             )
-        built = isinstance(self.encoder, FeatureEncoder)
-        encoder = self.encoder if built else shared_encoder(self.encoder)
+        given = self.encoder
+        encoder = given if isinstance(given, FeatureEncoder) else shared_encoder(given)
         self._digest = encoder.digest
         extractor = Extractor(encoder, self.batch_size, self.num_workers)
         kind = 'test' if self.test_mode else 'train'
@@ -151,7 +162,7 @@ class EncodedClips(Dataset):
         self._check_lost()
 
     def _read_bank(
-        self, extractor: Extractor, bank: str | bool, kind: str
+        self, extractor: Extractor, bank: str | Literal[True], kind: str
     ) -> tuple[Tensor, dict[str, int]]:
         """Return a bank's vectors, and of each clip how many pictures could not be read.
 
@@ -193,8 +204,6 @@ class EncodedClips(Dataset):
             shown: The index of each clip, and the number of its view. In training the next clip
                 stands in for one that cannot be read.
         """
-        if self.features is None:
-            self.full_init()
         clips = [self.dataset.standing_in(index) for index, _ in shown]
         places = self.rows.numpy()[clips] * self.features.shape[1] + [view for _, view in shown]
         # By numpy: torch's threads would take longer to meet than the copy lasts.

@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine import dist
@@ -48,7 +48,7 @@ class Views(Dataset):
     def __init__(self, reader: DFERDataset, clips: dict[str, Clip]) -> None:
         self.reader, self.names, self.clips = reader, list(clips), list(clips.values())
         self.files = [owner.get_data_info(index)['filename'] for owner, index in self.clips]
-        self.num_views: int = 1 if reader.test_mode else reader.num_views
+        self.num_views = 1 if reader.test_mode else reader.num_views or 1
         # The tower sees one frame at a time: their order is put on the vectors, as they are read.
         ordered = [t for t in reader.pipeline.transforms if not isinstance(t, ShuffleFrames)]
         self.pipeline = type(reader.pipeline)(ordered)
@@ -279,11 +279,11 @@ def feature_settings(encoder: FeatureEncoder, dataset: DFERDataset) -> dict[str,
 
 
 def _name(transform: Any) -> str:
-    kind = transform.get('type') if isinstance(transform, dict) else type(transform)
+    kind = transform['type'] if isinstance(transform, dict) else type(transform)
     return kind if isinstance(kind, str) else kind.__name__
 
 
-def bank_folder(bank: str | bool, settings: dict[str, Any], kind: str) -> Path:
+def bank_folder(bank: str | Literal[True], settings: dict[str, Any], kind: str) -> Path:
     """Return where the bank of the training or the test views lies.
 
     Args:
@@ -309,7 +309,7 @@ def list_clips(datasets: Iterable[DFERDataset]) -> dict[str, Clip]:
 
 
 def fill_bank(
-    extractor: Extractor, views: Views, bank: str | bool, kind: str
+    extractor: Extractor, views: Views, bank: str | Literal[True], kind: str
 ) -> tuple[Bank, dict[str, str]]:
     """Open a bank and encode what it lacks of the views. Every rank has to call this.
 

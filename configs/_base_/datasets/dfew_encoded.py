@@ -1,8 +1,7 @@
-"""DFEW with each view encoded once, for methods over a frozen CLIP."""
+"""DFEW, each view encoded once."""
 
 _base_ = ['dfew.py']
 
-# Reading a feature takes less time than passing a batch between processes.
 train_dataloader = dict(
     num_workers=0,
     dataset=dict(_delete_=True, type='EncodedClips', dataset={{_base_.train_dataloader.dataset}}),

@@ -1,21 +1,13 @@
-"""MAFW: where it lies, its views and its loaders.
+"""MAFW, fold 1 of five, single labels.
 
-``data_root`` is searched for label files and clips, whatever they were unpacked into
-(``docs/datasets.md``), and ``python tools/check_dataset.py mafw data/MAFW`` says whether all
-is there. ``media='videos'`` reads the whole clips, ``captions=True`` the lists that have
-captions, ``labels='compound'`` the 43 classes (with ``num_classes=43``). ``fold`` is one of five:
-``tools/cross_validate.py`` runs all.
-
-From the paper: batch 64. Ours: eight views of each training clip, in turn; what a view
-is, ``_base_/views/faces_224.py`` says.
+From the paper: batch 64. Ours: eight views of each MAFW clip, which training shows in turn.
+``captions=True`` reads the lists that have captions. ``labels='compound'`` reads the 43 classes,
+with 43 as the number of classes here and in the model's head.
 """
 
 _base_ = ['../views/faces_224.py']
 
-# mmengine's {{$...}} breaks on the backslashes of a Windows path, and an `import os` makes mmengine
-# read the file as a config of its other kind.
 data_root = (__import__('os').environ.get('MMDFER_DATA') or 'data') + '/MAFW'
-# For the heads that write the names; in the order of the dataset's labels.
 # fmt: off
 classes = [
     'anger', 'disgust', 'fear', 'happiness', 'neutral', 'sadness', 'surprise', 'contempt',
@@ -28,7 +20,7 @@ train_dataloader = dict(
     batch_size=64,
     num_workers=4,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    drop_last=True,  # under clipped steps a few clips would weigh as much as a whole batch
+    drop_last=True,
     dataset=dict(
         type='MAFW',
         data_root=data_root,

@@ -1,16 +1,13 @@
-"""The synthetic benchmark: where it lies or is made, its views and its loaders.
+"""The synthetic benchmark, made where it is missing.
 
 ``split='fit'`` and ``split='heldout'`` are the training set in two parts of different people, to
 tune on (``docs/synthetic.md``).
 
 Ours, all of it: the frames, one of each segment, random in training and central in testing; four
-views of each training clip, in turn; batch 64, as Align-DFER has it.
+views of each drawn clip, which training shows in turn; batch 64, as Align-DFER has it.
 """
 
-# mmengine's {{$...}} breaks on the backslashes of a Windows path, and an `import os` makes mmengine
-# read the file as a config of its other kind.
 data_root = (__import__('os').environ.get('MMDFER_DATA') or 'data') + '/synth'
-# For the heads that write the names; in the order of the dataset's labels.
 classes = ['happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear']
 num_classes = 7
 

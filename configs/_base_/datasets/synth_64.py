@@ -5,6 +5,4 @@ A new view of each clip in every epoch. Ours: batch 16.
 
 _base_ = ['synth.py']
 
-train_dataloader = dict(batch_size=16, num_workers=2, dataset=dict(num_views=None))
-val_dataloader = dict(num_workers=2)
-test_dataloader = val_dataloader
+train_dataloader = dict(batch_size=16, dataset=dict(num_views=None))

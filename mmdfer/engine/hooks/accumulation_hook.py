@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from mmaction.registry import HOOKS
 
 from mmdfer.engine.runner.unwrap import unwrap
+from mmdfer.models import CLIPRecognizer
 
 KEY = 'gradients_of_step'  # in a checkpoint
 
@@ -34,9 +35,9 @@ class AccumulationHook(Hook):
         self._loaded: dict[str, Any] | None = None  # to be put back
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Sets ``last_of_step`` on a recognizer that has it."""
+        """Set ``last_of_step`` on a CLIPRecognizer."""
         model, wrapper = unwrap(runner.model), runner.optim_wrapper
-        if not hasattr(model, 'last_of_step') or isinstance(wrapper, OptimWrapperDict):
+        if not isinstance(model, CLIPRecognizer) or isinstance(wrapper, OptimWrapperDict):
             return
         # Nothing is left over at the end of an epoch, when the stage may change or a layer join.
         ends = self.end_of_epoch(runner.train_dataloader, batch_idx)

@@ -74,7 +74,7 @@ class ClassNamesHook(Hook):
 
 def _named_heads(model: nn.Module) -> dict[str, TextHead]:
     """Return the heads that keep names, by their own name."""
-    return {name: m for name, m in model.named_modules() if hasattr(m, 'set_classes')}
+    return {name: m for name, m in model.named_modules() if isinstance(m, TextHead)}
 
 
 def _datasets_classes(runner: Runner) -> list[Names]:

@@ -197,7 +197,7 @@ class FrozenCLIP(FrameEncoder):
         return float(self.clip.logit_scale.exp())
 
     @property
-    def _text(self) -> nn.Module:
+    def _text(self) -> open_clip.CLIP:
         return getattr(self.clip, 'text', self.clip)  # a tower of its own, or CLIP itself
 
     # ---------------------------------------------------------------- frozen
@@ -242,8 +242,9 @@ class FrozenCLIP(FrameEncoder):
 
     def _put_back_frozen(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
         """Load hook: refuses another CLIP, and fills in the frozen tensors as they are."""
-        saved = state.pop(f'{prefix}identity', None)
-        if saved is not None and (saved := from_tensor(saved)) != self.identity:
+        written = state.pop(f'{prefix}identity', None)
+        saved = self.identity if written is None else from_tensor(written)
+        if saved != self.identity:
             raise DFERError(
                 f'the checkpoint was trained over CLIP {saved["arch"]!r} (weights '
                 f'{saved["sha256"][:12]}), the model has {self.arch!r} (weights '

@@ -35,8 +35,7 @@ class TemporalNeck(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.dims, self.in_index = dims, in_index
-        if in_channels is not None:
-            self.projection = nn.Linear(in_channels, dims)
+        self.projection = None if in_channels is None else nn.Linear(in_channels, dims)
 
     def forward(
         self, x: Tensor | Sequence[Tensor], data_samples: Any = None
@@ -81,7 +80,7 @@ class TemporalNeck(BaseModule):
                 'out_indices=(2, 3): MMAction2 slices a single map wrongly'
             )
         frames = feature.mean((3, 4)).transpose(1, 2)  # (N, C, T, h, w) -> (N, T, C)
-        if hasattr(self, 'projection'):
+        if self.projection is not None:
             return self.projection(frames)
         if frames.shape[2] != self.dims:
             raise DFERError(f'{name}: set in_channels={frames.shape[2]}, the channels of the maps')

@@ -167,7 +167,8 @@ class CLIPRecognizer(BaseRecognizer):
             video, loss_aux = self.neck(frames, data_samples)
         classes = self._classes_for(video) if self.cls_head.conditioned else self.class_vectors()
         # Tensors alone, where there is no loss: torch.jit traces this for MMAction2's get_flops.py.
-        given = dict(classes=classes, logit_scale=torch.tensor(self.backbone.logit_scale))
+        scale = torch.tensor(self.backbone.logit_scale)
+        given: dict[str, Any] = dict(classes=classes, logit_scale=scale)
         if loss_aux:
             given['loss_aux'] = loss_aux
         if stage == 'head':
