@@ -1,12 +1,13 @@
 """Sweep the rate, the clipping and the warm-up of BAP's SGD in two regimes, and draw the result.
 
-    python benchmarks/bap_optimiser.py OUT [--full] [--seeds 0 1] [--settings NAME ...]
+    python benchmarks/bap_optimiser.py OUT [--size full] [--seeds 0 1] [--settings NAME ...]
 
 The paper fixes SGD, momentum 0.9 and batch 64, and prints no rate. Every setting is trained on the
 training people of the synthetic benchmark that the split ``fit`` holds, and tested on the others,
 ``heldout``; the test set is not read. Align-DFER is made small (4 sentences of 16 tokens, a quarter
-of the epochs of configs/align_dfer_synth.py), so that a run takes less than a minute on a core;
-with --full it has the size and the epochs of that config.
+of the epochs of configs/align_dfer_synth.py), so that a run takes less than a minute on a core.
+With `--size full` it has the size and the epochs of that config, with `--size long` four times the
+epochs.
 
 The regimes:
 
@@ -17,7 +18,7 @@ The regimes:
   scale is 100.
 
 Writes OUT/runs.jsonl, a line for each run (a repeated command continues), and the table and the
-picture of the runs of one size: OUT/small.md and .png, or OUT/full.md and .png. Figures are
+picture of the runs of one size: OUT/small.md and .png, for instance. Figures are
 synthetic; they say nothing about the real datasets.
 """
 
@@ -49,6 +50,8 @@ from mmdfer.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 REGIMES = ('small', 'real')
+SIZES = ('small', 'full', 'long')
+LONG = 4  # times the epochs of the config
 COSINE, SCALE = 0.9, 100.0  # of the regime 'real'
 EPOCHS = dict(text=2, video=6, joint=4)
 GROWS = dict(video=[0, 1, 2, 3], joint=[0, 2])
@@ -112,7 +115,7 @@ def common_direction(frames: Tensor) -> Tensor:
 
 
 def config(out: Path, size: str, regime: str, setting: str, seed: int) -> Config:
-    """Build Align-DFER, ``small`` or ``full``, with one setting."""
+    """Build Align-DFER of one size with one setting."""
     rate, norm, warm_up = SETTINGS[setting]
     cfg = Config.fromfile(ROOT / 'configs' / 'align_dfer_synth.py')
     stages = cfg.custom_hooks[0].stages
@@ -122,6 +125,11 @@ def config(out: Path, size: str, regime: str, setting: str, seed: int) -> Config
             if stage.name in GROWS:
                 stage.grows_at = GROWS[stage.name]
         cfg.merge_from_dict(SMALL)
+    if size == 'long':
+        for stage in stages:
+            stage.epochs *= LONG
+            if 'grows_at' in stage:
+                stage.grows_at = [LONG * epoch for epoch in stage.grows_at]
     hooks = [dict(type='BAPHook', stages=stages)]
     hooks += [dict(type='RealRegime')] if regime == 'real' else []
     ends = list(accumulate(stage.epochs for stage in stages))
@@ -201,9 +209,9 @@ def main() -> None:
     parser.add_argument('out', type=Path)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1])
     parser.add_argument('--settings', nargs='+', choices=list(SETTINGS), default=list(SETTINGS))
-    parser.add_argument('--full', action='store_true', help='the size and epochs of the config')
+    parser.add_argument('--size', choices=SIZES, default='small', help='of the model and the run')
     args = parser.parse_args()
-    size = 'full' if args.full else 'small'
+    size = args.size
     path = args.out / 'runs.jsonl'
     path.parent.mkdir(parents=True, exist_ok=True)
     runs = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

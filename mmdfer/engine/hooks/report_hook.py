@@ -30,6 +30,7 @@ from mmdfer.evaluation.report import read_fold
 from mmdfer.features import EncodedClips
 from mmdfer.files import write_aside
 from mmdfer.models import FrozenCLIP
+from mmdfer.tables import plain_table
 
 Scores = dict[str, float]
 
@@ -266,10 +267,8 @@ def _is_of(path: Path, step: int) -> bool:
 
 
 def _table(rows: dict[str, Scores]) -> str:
-    width = max(map(len, rows))
-    lines = [f'{"":{width}}    WAR    UAR']
-    lines += [f'{name:{width}}  {s["WAR"]:5.2f}  {s["UAR"]:5.2f}' for name, s in rows.items()]
-    return '\n'.join(lines)
+    cells = [[name, f'{s["WAR"]:.2f}', f'{s["UAR"]:.2f}'] for name, s in rows.items()]
+    return plain_table([['', 'WAR', 'UAR'], *cells])
 
 
 def _write(path: Path, value: Any) -> None:

@@ -25,10 +25,3 @@ def unit(runner: Runner) -> Unit:
 def progress(runner: Runner) -> int:
     """Return the number of epochs, or of iterations, that training has completed."""
     return runner.iter if unit(runner) == 'iter' else runner.epoch
-
-
-def is_complete(runner: Runner) -> bool:
-    """Return whether nothing is left to train."""
-    loop = train_loop(runner)
-    assert loop is not None  # asked of trainings only
-    return progress(runner) >= (loop.max_iters if unit(runner) == 'iter' else loop.max_epochs)
