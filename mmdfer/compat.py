@@ -18,9 +18,9 @@
   training loop for a test.
 - `hand_backbone_to_preprocessor`: a preprocessor cannot know what its recognizer's weights expect.
 - `hand_model_to_datasets`: a dataset cannot know which model it will be read by.
+- `join_cpu_ranks`: ranks want CUDA, in both mmengines.
 - `pass_on_data_root`: a `data_root` on the command line reaches no loader.
 - `find_own_configs`: mmengine reads `package::config` of OpenMMLab's own packages alone.
-- `init_cpu_ranks`: ranks want CUDA, in both mmengines; called by our tools, not by `apply`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ from mmengine.dist import is_distributed, master_only
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, LoggerHook
 from mmengine.infer import BaseInferencer
 from mmengine.logging import HistoryBuffer
+from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 
@@ -93,6 +94,7 @@ def apply() -> None:
     resume_early_stopping()
     hand_backbone_to_preprocessor()
     hand_model_to_datasets()
+    join_cpu_ranks()
     pass_on_data_root()
     find_own_configs()
 
@@ -629,7 +631,7 @@ def hand_model_to_datasets() -> None:
 
     mmengine builds datasets without a word about the model. An EncodedClips in a loader's config,
     however deep in wrappers, that has no `encoder` takes the config of the model's backbone and
-    preprocessor.
+    preprocessor. A model that does not read features is refused before any data are read.
     """
     upstream = Runner.__init__
     if _is_patched(upstream):
@@ -638,26 +640,59 @@ def hand_model_to_datasets() -> None:
     @_replaces(upstream)
     def build(self: Runner, model: Any, *args: Any, **kwargs: Any) -> None:
         upstream(self, model, *args, **kwargs)
-        config = model if isinstance(model, dict) else self.cfg.get('model')
-        if not (isinstance(config, dict) and isinstance(config.get('backbone'), dict)):
-            return
-        encoder = dict(
-            backbone=config['backbone'], data_preprocessor=config.get('data_preprocessor')
-        )
-        for loader in ('_train_dataloader', '_val_dataloader', '_test_dataloader'):
-            setattr(self, loader, _with_encoder(getattr(self, loader), encoder))
+        config = model if isinstance(model, dict) else self.cfg.get('model') or {}
+        encoder = None
+        if isinstance(config, dict) and isinstance(config.get('backbone'), dict):
+            preprocessor = config.get('data_preprocessor')
+            encoder = dict(backbone=config['backbone'], data_preprocessor=preprocessor)
+        for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            given = getattr(self, f'_{loader}')
+            if not _serves_features(given):
+                continue
+            check_reads_features(self.model, loader)
+            setattr(self, f'_{loader}', _with_encoder(given, encoder))
 
     Runner.__init__ = build
 
 
-def _with_encoder(part: Any, encoder: dict) -> Any:
-    """Return a loader's config in which each EncodedClips has an encoder."""
+def check_reads_features(model: torch.nn.Module, loader: str) -> None:
+    """Raise DFERError unless a model says that it reads features, by `reads_features`.
+
+    Args:
+        model: The model, or the wrapper of a distributed one.
+        loader: The name in the config of the loader that serves them.
+    """
+    inner: Any = model.module if is_model_wrapper(model) else model
+    if not getattr(inner, 'reads_features', False):
+        preprocessor = type(getattr(inner, 'data_preprocessor', None)).__name__
+        raise DFERError(
+            f'{loader}: EncodedClips (--bank) serves features, but {type(inner).__name__} with '
+            f'{preprocessor} reads frames: give the loader the dataset inside EncodedClips, or '
+            'train CLIPRecognizer with CLIPDataPreprocessor'
+        )
+
+
+def _serves_features(part: Any) -> bool:
+    """Return whether there is an EncodedClips in a loader's config."""
+    if isinstance(part, (list, tuple)):
+        return any(map(_serves_features, part))
+    if not isinstance(part, dict):
+        return False
+    return _is_encoded_clips(part) or any(map(_serves_features, part.values()))
+
+
+def _is_encoded_clips(part: dict) -> bool:
+    kind = part.get('type')
+    return getattr(kind, '__name__', kind) == 'EncodedClips'
+
+
+def _with_encoder(part: Any, encoder: dict | None) -> Any:
+    """Return a loader's config in which each EncodedClips has an encoder, its own or the given."""
     if isinstance(part, (list, tuple)):
         return type(part)(_with_encoder(item, encoder) for item in part)
     if not isinstance(part, dict):
         return part
-    kind = part.get('type')
-    if getattr(kind, '__name__', kind) == 'EncodedClips':
+    if _is_encoded_clips(part):
         return dict(part, encoder=part.get('encoder') or encoder)
     copy = part.copy()
     for key, value in part.items():
@@ -686,6 +721,20 @@ _RANK_VARIABLES = {
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS'),
     'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
 }
+
+
+def join_cpu_ranks() -> None:
+    """Patch mmengine's Runner to join the ranks by `init_cpu_ranks`, in stock tools too."""
+    upstream = Runner.setup_env
+    if _is_patched(upstream):
+        return
+
+    @_replaces(upstream)
+    def setup_env(self: Runner, env_cfg: dict) -> None:
+        init_cpu_ranks(self.launcher)
+        upstream(self, env_cfg)
+
+    Runner.setup_env = setup_env
 
 
 def init_cpu_ranks(launcher: str) -> None:

@@ -70,11 +70,12 @@ def small_config(data_root: Path, tmp_path: Path) -> Callable[..., Config]:
 def small_options(data_root: Path) -> dict[str, object]:
     """What makes the shipped config small; as ``--cfg-options`` too."""
     sizes = dict(data_root=str(data_root / 'synth'), num_train=NUM_TRAIN, num_test=NUM_TEST)
+    dataset = dict({f'dataset.{key}': value for key, value in sizes.items()}, num_workers=0)
     return {
         **{
             f'{loader}_dataloader.dataset.{key}': value
             for loader in ('train', 'val', 'test')
-            for key, value in dict(dataset=sizes, num_workers=0).items()
+            for key, value in dataset.items()
         },
         'train_dataloader.batch_size': 8,
         'train_dataloader.dataset.dataset.num_views': 2,

@@ -432,6 +432,8 @@ PATCHED = {
     'score_bfloat16': (BaseHead, 'loss_by_feat'),
     'compare_our_metrics': (CheckpointHook, '_init_rule'),
     'hand_backbone_to_preprocessor': (BaseRecognizer, '__init__'),
+    'hand_model_to_datasets': (Runner, '__init__'),
+    'join_cpu_ranks': (Runner, 'setup_env'),
     'pass_on_data_root': (Config, '_merge_a_into_b'),
     'find_own_configs': (Config, '_get_cfg_path'),
 }

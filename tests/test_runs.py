@@ -100,7 +100,7 @@ def _config(data_root: Path, work_dir: Path, **options: object) -> Config:
 def test_killed_in_a_stage_and_resumed_is_bit_identical(
     whole: Path, data_root: Path, tmp_path: Path, kill: tuple[int, int]
 ) -> None:
-    workers = {'custom_hooks.1.num_workers': 2, 'train_dataloader.num_workers': 1}
+    workers = {'train_dataloader.dataset.num_workers': 2, 'train_dataloader.num_workers': 1}
     assert train(_config(data_root, tmp_path), kill=kill) == -signal.SIGKILL
     assert not (tmp_path / 'epoch_6.pth').exists()
     assert train(_config(data_root, tmp_path, resume=True, **workers)) == 0

@@ -24,7 +24,7 @@ default_hooks = dict(
     unreadable=dict(type='UnreadableHook'),
 )
 
-# Without an accelerator our tools join the ranks over gloo, whatever the backend here.
+# Without an accelerator the ranks join over gloo, whatever the backend here.
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),

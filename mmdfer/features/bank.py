@@ -66,10 +66,7 @@ class Bank:
     @property
     def vectors(self) -> Tensor:
         """All vectors, (clips, V, views, T, D) float16: a map of the file, read as it is used."""
-        shape = self._starts[-1], *self.shape
-        # Not shared: what is written to the tensor never reaches the file.
-        flat = torch.from_file(str(self._file), False, prod(shape), dtype=torch.float16)
-        return flat.view(shape)
+        return map_vectors(self.file, (self._starts[-1], *self.shape))
 
     @property
     def rows(self) -> dict[str, int]:
@@ -167,7 +164,7 @@ class Bank:
                 f'{self.shards[shard][-1]} is not finite in half precision: train without --bank'
             )
         content = half.cpu().contiguous().numpy().astype('<f2', copy=False).tobytes()
-        with explain_write_errors(self._file), self._file.open('rb+') as file:
+        with explain_write_errors(self.file), self.file.open('rb+') as file:
             file.seek(self._offset(shard))
             file.write(content)
             file.flush()
@@ -187,7 +184,7 @@ class Bank:
             These; they are missing again.
         """
         damaged = []
-        with self._file.open('rb') as file:
+        with self.file.open('rb') as file:
             for shard in range(len(self.shards)):
                 record = self._record(shard)
                 if record is None:
@@ -202,7 +199,8 @@ class Bank:
     # ---------------------------------------------------------------- files
 
     @property
-    def _file(self) -> Path:
+    def file(self) -> Path:
+        """Return the path of the vectors."""
         return self.folder / 'vectors.f16'
 
     def _path(self, shard: int, suffix: str) -> Path:
@@ -239,11 +237,19 @@ class Bank:
                 f'{self.folder}: the bank needs {_in_bytes(sum(sizes))} more, {_in_bytes(free)} '
                 'are free: give --bank a folder on another disk'
             )
-        with explain_write_errors(self._file):
-            self._file.touch()
+        with explain_write_errors(self.file):
+            self.file.touch()
             total = self._offset(len(self.shards))
-            if self._file.stat().st_size < total:
-                os.truncate(self._file, total)
+            if self.file.stat().st_size < total:
+                os.truncate(self.file, total)
+
+
+def map_vectors(file: Path, shape: Sequence[int]) -> Tensor:
+    """Map a file of vectors into memory, float16, read as it is used.
+
+    The map is not shared: what is written to the tensor never reaches the file.
+    """
+    return torch.from_file(str(file), False, prod(shape), dtype=torch.float16).view(*shape)
 
 
 def _in_bytes(count: int) -> str:

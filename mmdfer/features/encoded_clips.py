@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from mmaction.structures import ActionDataSample
 from mmdfer.datasets import DFERDataset
 from mmdfer.datasets.transforms.shuffle_frames import ShuffleFrames
 from mmdfer.errors import DFERError, UnreadableClipError
+from mmdfer.features.bank import map_vectors
 from mmdfer.features.encoder import FeatureEncoder, shared_encoder
 from mmdfer.features.extraction import Extractor, Views, encode_to_memory, fill_bank, list_clips
 from mmdfer.models.data_preprocessors.clip_preprocessor import check_blending
@@ -90,6 +92,7 @@ class EncodedClips(Dataset):
         self.dataset, self.encoder, self.bank = built, encoder, bank
         self.batch_size, self.num_workers = batch_size, num_workers
         self._features: Tensor | None = None
+        self._mapped: tuple[Path, tuple[int, ...]] | None = None  # the file that features map
         self.rows = torch.arange(len(built))
         self._digest = ''
         self._samples: dict[int, ActionDataSample] = {}
@@ -131,7 +134,7 @@ class EncodedClips(Dataset):
 
     @features.setter
     def features(self, features: Tensor) -> None:
-        self._features = features
+        self._features, self._mapped = features, None
 
     def full_init(self) -> None:
         """Encode the views, once. Every rank has to call this.
@@ -154,9 +157,9 @@ class EncodedClips(Dataset):
         kind = 'test' if self.test_mode else 'train'
         if self.bank is None:
             views = Views(self.dataset, list_clips([self.dataset]))
-            self.features, unreadable = encode_to_memory(extractor, views, kind)
+            self._features, unreadable = encode_to_memory(extractor, views, kind)
         else:
-            self.features, unreadable = self._read_bank(extractor, self.bank, kind)
+            self._features, unreadable = self._read_bank(extractor, self.bank, kind)
         for index, clip in enumerate(self.dataset.clip_names()):
             self.dataset.unreadable[index] = unreadable.get(clip, 0)
         self._check_lost()
@@ -172,7 +175,9 @@ class EncodedClips(Dataset):
         opened, names = fill_bank(extractor, views, bank, kind)
         rows, counts = opened.rows, opened.unreadable
         self.rows = torch.tensor([rows[names[clip]] for clip in self.dataset.clip_names()])
-        return opened.vectors, {clip: counts.get(name, 0) for clip, name in names.items()}
+        vectors = opened.vectors
+        self._mapped = opened.file, tuple(vectors.shape)
+        return vectors, {clip: counts.get(name, 0) for clip, name in names.items()}
 
     def _check_lost(self) -> None:
         """Raise UnreadableClipError where a test clip was lost when its features were encoded."""
@@ -183,6 +188,26 @@ class EncodedClips(Dataset):
                 f'{name}: could not be read when the bank was encoded; restore the file, or delete '
                 'the bank if the file is whole'
             )
+
+    # ---------------------------------------------------------------- workers
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a worker needs that does not share this process's memory: no encoder.
+
+        A map of a bank cannot be sent, and a copy of it would fill the memory: see below.
+        """
+        state = dict(vars(self))
+        if self._features is not None:
+            state['encoder'] = None
+        if self._mapped is not None:
+            state['_features'] = None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map the bank again."""
+        vars(self).update(state)
+        if self._mapped is not None:
+            self._features = map_vectors(*self._mapped)
 
     # ---------------------------------------------------------------- serving
 

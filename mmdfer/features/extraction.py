@@ -98,6 +98,8 @@ class Extractor:
             batch_sampler=_Batches(views, parts, self.batch_size),
             num_workers=self.num_workers,
             collate_fn=list,
+            # Without one of its own, a loader draws from the generator that the run's weights use.
+            generator=torch.Generator(),
         )
         for batch in loader:
             keys, unreadable = [item[:2] for item in batch], [item[3] for item in batch]

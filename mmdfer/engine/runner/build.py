@@ -10,21 +10,20 @@ from mmengine.runner import Runner
 
 from mmaction.registry import RUNNERS
 
-from mmdfer.compat import explain_taken_port, init_cpu_ranks
+from mmdfer.compat import explain_taken_port
 from mmdfer.files import check_writable, warn_of_lost_logs
 
 _BUILT = itertools.count()  # the runs of this process
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Joins the ranks where there is no accelerator, and builds the Runner that the config asks."""
-    init_cpu_ranks(cfg.get('launcher', 'none'))
+    """Build the Runner that a config describes, which joins the ranks."""
     # mmengine finds a run's logger, message hub and visualizer again by the config's name and the
     # second: a later run of this process must not take those of one begun in the same second.
     if number := next(_BUILT):
         cfg.setdefault('experiment_name', f'{Path(cfg.filename or "run").stem}_{number}')
     check_writable(cfg.work_dir)
-    with explain_taken_port():  # where there is an accelerator, the Runner joins the ranks
+    with explain_taken_port():
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     warn_of_lost_logs(runner.logger)
     return runner

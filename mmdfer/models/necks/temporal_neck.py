@@ -1,4 +1,4 @@
-"""Necks that read time: what they share, the temporal transformer, LSTM and GRU."""
+"""What the necks share: frame vectors in, one vector of the clip out."""
 
 from __future__ import annotations
 

@@ -16,7 +16,10 @@ from mmaction.registry import MODELS
 
 from mmdfer.errors import DFERError
 from mmdfer.models.backbones.frozen_clip import FrozenCLIP
-from mmdfer.models.data_preprocessors.clip_preprocessor import encoder_digest
+from mmdfer.models.data_preprocessors.clip_preprocessor import (
+    CLIPDataPreprocessor,
+    encoder_digest,
+)
 from mmdfer.models.recognizers.sharded_prompts import encode_sharded
 from mmdfer.models.tensor_cache import TensorCache
 
@@ -77,6 +80,11 @@ class CLIPRecognizer(BaseRecognizer):
         self._kept = TensorCache()  # class vectors without gradient
         # Class vectors with gradient, and the state of what they were made of.
         self._open: tuple[list, Tensor, Tensor] | None = None
+
+    @property
+    def reads_features(self) -> bool:
+        """Return whether batches may hold features, which only our preprocessor stacks."""
+        return isinstance(self.data_preprocessor, CLIPDataPreprocessor)
 
     def _check_blending(self) -> None:
         """Raise DFERError where batches would be mixed over another number of classes."""
