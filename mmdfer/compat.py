@@ -17,7 +17,6 @@
 - `resume_early_stopping`: EarlyStoppingHook forgets on resume what it has counted, and builds the
   training loop for a test.
 - `hand_backbone_to_preprocessor`: a preprocessor cannot know what its recognizer's weights expect.
-- `hand_model_to_datasets`: a dataset cannot know which model it will be read by.
 - `join_cpu_ranks`: ranks want CUDA, in both mmengines.
 - `pass_on_data_root`: a `data_root` on the command line reaches no loader.
 - `find_own_configs`: mmengine reads `package::config` of OpenMMLab's own packages alone.
@@ -56,7 +55,6 @@ from mmengine.dist import is_distributed, master_only
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, LoggerHook
 from mmengine.infer import BaseInferencer
 from mmengine.logging import HistoryBuffer
-from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 
@@ -93,7 +91,6 @@ def apply() -> None:
     compare_our_metrics()
     resume_early_stopping()
     hand_backbone_to_preprocessor()
-    hand_model_to_datasets()
     join_cpu_ranks()
     pass_on_data_root()
     find_own_configs()
@@ -104,11 +101,11 @@ def apply() -> None:
 _MARK = '_patched_by_mmdfer'
 
 
-def _replaces(upstream: Callable) -> Callable[[Function], Function]:
+def replaces(upstream: Callable) -> Callable[[Function], Function]:
     """Decorate a replacement of `upstream`, as `functools.wraps` does, so that it is recognised.
 
     A wrapper that another package makes around the replacement with `functools.wraps` copies the
-    mark, and one that it makes around `upstream` has none. So `_is_patched` tells whether our
+    mark, and one that it makes around `upstream` has none. So `is_patched` tells whether our
     replacement is called, whoever else patches the same function.
     """
 
@@ -120,7 +117,7 @@ def _replaces(upstream: Callable) -> Callable[[Function], Function]:
     return mark
 
 
-def _is_patched(function: Callable) -> bool:
+def is_patched(function: Callable) -> bool:
     return getattr(function, _MARK, False)
 
 
@@ -367,11 +364,11 @@ def load_urls_safely() -> None:
     `torch.hub` still executes them unless told otherwise, and mmengine does not tell it.
     """
     upstream = mmengine_checkpoint.load_url
-    if inspect.signature(upstream).parameters['weights_only'].default or _is_patched(upstream):
+    if inspect.signature(upstream).parameters['weights_only'].default or is_patched(upstream):
         return
     safe_load = functools.partial(upstream, weights_only=True)
 
-    @_replaces(upstream)
+    @replaces(upstream)
     def load_url(url: str, *args: Any, **kwargs: Any) -> Any:
         try:
             with torch.serialization.safe_globals(_CHECKPOINT_GLOBALS):
@@ -413,10 +410,10 @@ def disarm_config_text() -> None:
     upstream = CheckpointLoader.load_checkpoint.__func__
     users = (Runner.resume, BaseInferencer._init_model)
     executes = any('fromstring' in _names_in(user) for user in users)
-    if not executes or _is_patched(upstream):
+    if not executes or is_patched(upstream):
         return
 
-    @_replaces(upstream)
+    @replaces(upstream)
     def load_checkpoint(cls: type, *args: Any, **kwargs: Any) -> Any:
         checkpoint = upstream(cls, *args, **kwargs)
         return move_config_text(checkpoint) if isinstance(checkpoint, dict) else checkpoint
@@ -432,10 +429,10 @@ def score_bfloat16() -> None:
     from mmaction.models import BaseHead
 
     upstream = BaseHead.loss_by_feat
-    if 'numpy' not in _names_in(upstream) or _is_patched(upstream):
+    if 'numpy' not in _names_in(upstream) or is_patched(upstream):
         return
 
-    @_replaces(upstream)
+    @replaces(upstream)
     def loss_by_feat(self: BaseHead, cls_scores: torch.Tensor, data_samples: list) -> dict:
         low = cls_scores.dtype == torch.bfloat16
         return upstream(self, cls_scores.float() if low else cls_scores, data_samples)
@@ -458,10 +455,10 @@ def compare_our_metrics() -> None:
     """
     upstream, monitor_upstream = CheckpointHook._init_rule, EarlyStoppingHook._init_rule
     known = {key.lower() for key in CheckpointHook._default_greater_keys}
-    if 'war' in known or _is_patched(upstream):
+    if 'war' in known or is_patched(upstream):
         return
 
-    @_replaces(upstream)
+    @replaces(upstream)
     def init_rules(self: CheckpointHook, rules: list, key_indicators: list) -> None:
         rules = rules * len(key_indicators) if len(rules) == 1 else rules
         filled = [
@@ -470,7 +467,7 @@ def compare_our_metrics() -> None:
         ]
         upstream(self, filled, key_indicators)
 
-    @_replaces(monitor_upstream)
+    @replaces(monitor_upstream)
     def init_rule(self: EarlyStoppingHook, monitor: str) -> str:
         better = _GREATER_IS_BETTER.fullmatch(monitor)
         return 'greater' if better else monitor_upstream(self, monitor)
@@ -489,7 +486,7 @@ def resume_early_stopping() -> None:
         return
     upstream = EarlyStoppingHook.before_run
 
-    @_replaces(upstream)
+    @replaces(upstream)
     def before_run(self: EarlyStoppingHook, runner: Runner) -> None:
         if isinstance(runner._train_loop, BaseLoop):
             upstream(self, runner)
@@ -523,10 +520,10 @@ def pass_on_data_root() -> None:
     place. Only configs whose `custom_imports` name mmdfer are changed.
     """
     upstream = Config._merge_a_into_b
-    if _is_patched(upstream):
+    if is_patched(upstream):
         return
 
-    @_replaces(upstream)
+    @replaces(upstream)
     def _merge_a_into_b(a: dict, b: dict, *args: Any, **kwargs: Any) -> dict:
         if isinstance(a, dict) and isinstance(b, dict) and (_imports_us(a) or _imports_us(b)):
             old, new = b.get('data_root'), a.get('data_root')
@@ -565,10 +562,10 @@ def find_own_configs() -> None:
     no longer has, and finds no config beside the top folder.
     """
     upstream = Config._get_cfg_path
-    if _is_patched(upstream):
+    if is_patched(upstream):
         return
 
-    @_replaces(upstream)
+    @replaces(upstream)
     def _get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
         own = _own_config(cfg_path)
         return upstream(cfg_path, filename) if own is None else (own, None)
@@ -576,7 +573,7 @@ def find_own_configs() -> None:
     Config._get_cfg_path = staticmethod(_get_cfg_path)
     theirs = mmengine.hub.get_config, mmengine.hub.get_model
 
-    @_replaces(theirs[0])
+    @replaces(theirs[0])
     def get_config(cfg_path: str, pretrained: bool = False) -> Config:
         if (own := _own_config(cfg_path)) is None:
             return theirs[0](cfg_path, pretrained)
@@ -584,7 +581,7 @@ def find_own_configs() -> None:
             raise DFERError(f'{cfg_path}: mmdfer publishes no weights; leave pretrained out')
         return Config.fromfile(own)
 
-    @_replaces(theirs[1])
+    @replaces(theirs[1])
     def get_model(cfg_path: str, pretrained: bool = False, **kwargs: Any) -> Any:
         if _own_config(cfg_path) is None:
             return theirs[1](cfg_path, pretrained, **kwargs)
@@ -614,90 +611,16 @@ def hand_backbone_to_preprocessor() -> None:
     from mmaction.models import BaseRecognizer
 
     upstream = BaseRecognizer.__init__
-    if _is_patched(upstream):
+    if is_patched(upstream):
         return
 
-    @_replaces(upstream)
+    @replaces(upstream)
     def build(self: BaseRecognizer, *args: Any, **kwargs: Any) -> None:
         upstream(self, *args, **kwargs)
         if hasattr(self.data_preprocessor, 'adopt'):
             self.data_preprocessor.adopt(self.backbone)
 
     BaseRecognizer.__init__ = build
-
-
-def hand_model_to_datasets() -> None:
-    """Patch mmengine's Runner to give EncodedClips the encoder of the model that it feeds.
-
-    mmengine builds datasets without a word about the model. An EncodedClips in a loader's config,
-    however deep in wrappers, that has no `encoder` takes the config of the model's backbone and
-    preprocessor. A model that does not read features is refused before any data are read.
-    """
-    upstream = Runner.__init__
-    if _is_patched(upstream):
-        return
-
-    @_replaces(upstream)
-    def build(self: Runner, model: Any, *args: Any, **kwargs: Any) -> None:
-        upstream(self, model, *args, **kwargs)
-        config = model if isinstance(model, dict) else self.cfg.get('model') or {}
-        encoder = None
-        if isinstance(config, dict) and isinstance(config.get('backbone'), dict):
-            preprocessor = config.get('data_preprocessor')
-            encoder = dict(backbone=config['backbone'], data_preprocessor=preprocessor)
-        for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-            given = getattr(self, f'_{loader}')
-            if not _serves_features(given):
-                continue
-            check_reads_features(self.model, loader)
-            setattr(self, f'_{loader}', _with_encoder(given, encoder))
-
-    Runner.__init__ = build
-
-
-def check_reads_features(model: torch.nn.Module, loader: str) -> None:
-    """Raise DFERError unless a model says that it reads features, by `reads_features`.
-
-    Args:
-        model: The model, or the wrapper of a distributed one.
-        loader: The name in the config of the loader that serves them.
-    """
-    inner: Any = model.module if is_model_wrapper(model) else model
-    if not getattr(inner, 'reads_features', False):
-        preprocessor = type(getattr(inner, 'data_preprocessor', None)).__name__
-        raise DFERError(
-            f'{loader}: EncodedClips (--bank) serves features, but {type(inner).__name__} with '
-            f'{preprocessor} reads frames: give the loader the dataset inside EncodedClips, or '
-            'train CLIPRecognizer with CLIPDataPreprocessor'
-        )
-
-
-def _serves_features(part: Any) -> bool:
-    """Return whether there is an EncodedClips in a loader's config."""
-    if isinstance(part, (list, tuple)):
-        return any(map(_serves_features, part))
-    if not isinstance(part, dict):
-        return False
-    return _is_encoded_clips(part) or any(map(_serves_features, part.values()))
-
-
-def _is_encoded_clips(part: dict) -> bool:
-    kind = part.get('type')
-    return getattr(kind, '__name__', kind) == 'EncodedClips'
-
-
-def _with_encoder(part: Any, encoder: dict | None) -> Any:
-    """Return a loader's config in which each EncodedClips has an encoder, its own or the given."""
-    if isinstance(part, (list, tuple)):
-        return type(part)(_with_encoder(item, encoder) for item in part)
-    if not isinstance(part, dict):
-        return part
-    if _is_encoded_clips(part):
-        return dict(part, encoder=part.get('encoder') or encoder)
-    copy = part.copy()
-    for key, value in part.items():
-        copy[key] = _with_encoder(value, encoder)
-    return copy
 
 
 # ---------------------------------------------------------------- ranks
@@ -710,9 +633,9 @@ def write_test_metrics_once() -> None:
     """
     upstream = mmengine_logger_hook.dump
     names = _names_in(LoggerHook.after_test_epoch)
-    if _is_patched(upstream) or {'is_main_process', 'master_only'} & names:
+    if is_patched(upstream) or {'is_main_process', 'master_only'} & names:
         return
-    mmengine_logger_hook.dump = _replaces(upstream)(master_only(upstream))
+    mmengine_logger_hook.dump = replaces(upstream)(master_only(upstream))
 
 
 # launcher -> its own names for rank and world size, as mmengine.dist.init_dist reads them
@@ -726,10 +649,10 @@ _RANK_VARIABLES = {
 def join_cpu_ranks() -> None:
     """Patch mmengine's Runner to join the ranks by `init_cpu_ranks`, in stock tools too."""
     upstream = Runner.setup_env
-    if _is_patched(upstream):
+    if is_patched(upstream):
         return
 
-    @_replaces(upstream)
+    @replaces(upstream)
     def setup_env(self: Runner, env_cfg: dict) -> None:
         init_cpu_ranks(self.launcher)
         upstream(self, env_cfg)

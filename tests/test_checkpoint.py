@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 
 from mmdfer import compat
 from mmdfer.engine.hooks.checkpoint_hook import AtomicCheckpointHook, write_aside
-from mmdfer.engine.runner.resume import newest_checkpoint, why_unreadable
+from mmdfer.engine.runner.resume_checkpoint import newest_checkpoint, why_unreadable
 from mmdfer.errors import DFERError
 
 EPOCHS = 4

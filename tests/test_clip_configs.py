@@ -17,9 +17,9 @@ from mmengine.optim import build_optim_wrapper
 from mmaction.registry import DATASETS, MODELS
 
 from mmdfer.engine.runner.build import build_runner
-from mmdfer.engine.runner.config import is_encoded, without_features
 from mmdfer.engine.runner.loops import last_epoch
-from mmdfer.evaluation import metrics
+from mmdfer.evaluation import dfer_metric
+from mmdfer.features.dataset_config import is_encoded, without_features
 
 METHODS = ('clip_zero_shot', 'coop', 'cocoop', 'cliper', 'dfer_clip')
 DATASET = dict(synth='SynthDFER', dfew='DFEW', ferv39k='FERV39k', mafw='MAFW')
@@ -51,7 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _leave_out_what_other_tests_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """The confusion matrix's picture, and the config's text: most of the time of runs so short."""
-    monkeypatch.setattr(metrics, 'save_confusion', lambda *_: None)
+    monkeypatch.setattr(dfer_metric, 'save_confusion', lambda *_: None)
     monkeypatch.setattr(Config, 'pretty_text', property(lambda _: ''))
 
 

@@ -33,6 +33,7 @@ from mmaction.structures import ActionDataSample
 import mmdfer.engine.optimizers.autocast_optim_wrapper  # noqa: F401  (registers the wrapper)
 from mmdfer import compat
 from mmdfer.errors import DFERError
+from mmdfer.features import default_encoder
 
 
 class Reaches:
@@ -451,7 +452,7 @@ def wrap(function):
 
 @pytest.mark.parametrize('name', PATCHED)
 def test_a_patch_of_another_package_neither_hinders_nor_doubles_ours(name, monkeypatch):
-    patch = getattr(compat, name)
+    patch = getattr(default_encoder if name == 'hand_model_to_datasets' else compat, name)
     owner, attribute = PATCHED[name]
     for also, other in (
         (EarlyStoppingHook, '_init_rule'),

@@ -35,8 +35,8 @@ from mmaction.registry import DATASETS
 
 from mmdfer import DFERError
 from mmdfer.engine.runner.build import build_runner
-from mmdfer.engine.runner.config import without_features
 from mmdfer.features import EncodedClips, FeatureEncoder
+from mmdfer.features.dataset_config import without_features
 from mmdfer.models import FrozenCLIP
 from mmdfer.models.data_preprocessors.clip_preprocessor import encoder_digest
 

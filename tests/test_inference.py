@@ -16,7 +16,7 @@ from mmaction.apis import inference_recognizer, init_recognizer
 from mmaction.registry import DATASETS
 
 from mmdfer.datasets import DFERDataset
-from mmdfer.engine.runner.config import without_features
+from mmdfer.features.dataset_config import without_features
 
 
 @DATASETS.register_module()

@@ -35,7 +35,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
     # What takes most of the time: to ask compilers for their versions, to draw, to format configs,
     # and to collect garbage before a dataset is serialised.
     monkeypatch.setattr(Runner, '_log_env', lambda self, env_cfg: None)
-    monkeypatch.setattr('mmdfer.evaluation.metrics.save_confusion', lambda *_: None)
+    monkeypatch.setattr('mmdfer.evaluation.dfer_metric.save_confusion', lambda *_: None)
     monkeypatch.setattr(Config, 'pretty_text', '')
     path = tmp_path / 'toy_run.py'
     path.write_text(toy.CONFIG.format(base=str(ROOT / 'configs/_base_/default_runtime.py')))

@@ -25,7 +25,7 @@ from mmdfer.engine.hooks.class_names_hook import _fit_plain_head
 from mmdfer.engine.hooks.setup_hook import check_labels
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.errors import DFERError
-from mmdfer.evaluation.metrics import DFERMetric
+from mmdfer.evaluation.dfer_metric import DFERMetric
 from mmdfer.features import EncodedClips
 from mmdfer.models.json_tensor import to_tensor
 from mmdfer.models.tensor_cache import TensorCache
@@ -51,7 +51,7 @@ TINY = {
 def small(small_config: Small, monkeypatch: pytest.MonkeyPatch) -> Small:
     """Align-DFER for as many epochs as there are stages, tiny, and with nothing drawn."""
     monkeypatch.setattr(Runner, '_log_env', lambda self, env_cfg: None)
-    monkeypatch.setattr('mmdfer.evaluation.metrics.save_confusion', lambda *_: None)
+    monkeypatch.setattr('mmdfer.evaluation.dfer_metric.save_confusion', lambda *_: None)
     monkeypatch.setattr(Config, 'pretty_text', '')  # takes longer than an epoch
 
     def build(*stages: dict, hooks: tuple = (), **options: Any) -> Config:

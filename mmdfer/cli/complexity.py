@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from mmdfer.cli.flags import add_config, add_run_flags, command_parser, read_run_config
-from mmdfer.engine.runner.config import without_features
 from mmdfer.errors import one_line_errors
 from mmdfer.evaluation.complexity import measure
+from mmdfer.features.dataset_config import without_features
 from mmdfer.files import write_aside
 
 

@@ -25,8 +25,8 @@ from mmdfer.cli.flags import (
     read_run_config,
 )
 from mmdfer.engine.runner.build import build_runner
-from mmdfer.engine.runner.config import use_bank
 from mmdfer.errors import one_line_errors
+from mmdfer.features.dataset_config import use_bank
 from mmdfer.files import explain_full_disk
 
 

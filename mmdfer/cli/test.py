@@ -22,8 +22,9 @@ from mmdfer.cli.flags import (
     read_run_config,
 )
 from mmdfer.engine.runner.build import build_runner
-from mmdfer.engine.runner.config import check_checkpoint, use_bank, without_features
+from mmdfer.engine.runner.config import check_checkpoint
 from mmdfer.errors import DFERError, one_line_errors
+from mmdfer.features.dataset_config import use_bank, without_features
 from mmdfer.files import explain_full_disk
 
 

@@ -26,10 +26,11 @@ from mmdfer.cli.flags import (
 from mmdfer.engine import AtomicCheckpointHook
 from mmdfer.engine.hooks.setup_hook import check_batches, check_stage_hook
 from mmdfer.engine.runner.build import build_runner
-from mmdfer.engine.runner.config import check_checkpoint, use_bank, uses_features
+from mmdfer.engine.runner.config import check_checkpoint
 from mmdfer.engine.runner.loops import check_schedule
-from mmdfer.engine.runner.resume import check_resumable, newest_checkpoint, settle_resume
+from mmdfer.engine.runner.resume_checkpoint import check_resumable, newest_checkpoint, settle_resume
 from mmdfer.errors import DFERError, one_line_errors
+from mmdfer.features.dataset_config import use_bank, uses_features
 from mmdfer.files import explain_full_disk
 from mmdfer.models.data_preprocessors.clip_preprocessor import check_blending
 

@@ -1,5 +1,7 @@
-"""What a result is: WAR, UAR, recalls, confusion; importing this room registers its parts."""
+"""Metrics, reports, baselines and cost of a model; importing it registers the metric."""
 
-from mmdfer.evaluation.metrics import DFERMetric, save_confusion, war_uar
+from mmdfer.evaluation.confusion_matrix import save_confusion
+from mmdfer.evaluation.dfer_metric import DFERMetric
+from mmdfer.evaluation.metrics import war_uar
 
 __all__ = ['DFERMetric', 'save_confusion', 'war_uar']

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from mmdfer.errors import DFERError
-from mmdfer.evaluation.metrics import confusion_side, plot_confusion, recalls, war_uar
+from mmdfer.evaluation.confusion_matrix import confusion_side, plot_confusion
+from mmdfer.evaluation.metrics import recalls, war_uar
 from mmdfer.evaluation.report import Fold, Score, synthetic_note
 from mmdfer.experiments.tables import mean_deviation, save
 from mmdfer.tables import markdown_table, plain_table

@@ -14,8 +14,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmdfer.engine.runner.config import parse_options, read_config, uses_features
-from mmdfer.engine.runner.resume import newest_checkpoint
+from mmdfer.engine.runner.config import parse_options, read_config
+from mmdfer.engine.runner.resume_checkpoint import newest_checkpoint
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.complexity import Complexity
 from mmdfer.evaluation.report import Fold
@@ -32,6 +32,7 @@ from mmdfer.experiments.runs import (
     run_command,
 )
 from mmdfer.experiments.tables import all_of
+from mmdfer.features.dataset_config import uses_features
 from mmdfer.files import check_writable, write_aside
 from mmdfer.installed import installed
 

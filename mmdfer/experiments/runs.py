@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from mmengine.config import Config
 
 from mmdfer.engine.runner.loops import last_epoch
-from mmdfer.engine.runner.resume import POINTER
+from mmdfer.engine.runner.resume_checkpoint import POINTER
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.report import Fold, read_fold
 from mmdfer.files import explain_write_errors, write_aside

@@ -1,6 +1,9 @@
 """Frame features of a frozen CLIP: computing, storing and serving them."""
 
+from mmdfer.features.default_encoder import hand_model_to_datasets
 from mmdfer.features.encoded_clips import EncodedClips
 from mmdfer.features.encoder import FeatureEncoder, release_encoders
 
 __all__ = ['EncodedClips', 'FeatureEncoder', 'release_encoders']
+
+hand_model_to_datasets()

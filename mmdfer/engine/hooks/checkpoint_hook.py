@@ -16,7 +16,12 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmaction.registry import HOOKS
 
 from mmdfer.engine.runner.progress import progress, train_loop, unit
-from mmdfer.engine.runner.resume import POINTER, _not_resumable, has_training_state, settle_resume
+from mmdfer.engine.runner.resume_checkpoint import (
+    POINTER,
+    _not_resumable,
+    has_training_state,
+    settle_resume,
+)
 from mmdfer.errors import DFERError
 from mmdfer.files import clear_leftovers, write_aside
 

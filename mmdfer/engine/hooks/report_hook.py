@@ -25,7 +25,8 @@ from mmdfer.engine.runner.progress import Unit, progress, unit
 from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.baselines import PROBE_FOLDS, fit_probe, mean_vectors, zero_shot
-from mmdfer.evaluation.metrics import DFERMetric, war_uar_of_labels
+from mmdfer.evaluation.dfer_metric import DFERMetric
+from mmdfer.evaluation.metrics import war_uar_of_labels
 from mmdfer.evaluation.report import read_fold
 from mmdfer.features import EncodedClips
 from mmdfer.files import write_aside

@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader
 from mmaction.registry import HOOKS
 
 from mmdfer.engine.hooks.bap_hook import BAPHook
-from mmdfer.engine.runner.epoch_length import fit_to_epoch_length
 from mmdfer.engine.runner.progress import train_loop
-from mmdfer.engine.runner.resume import has_training_state
+from mmdfer.engine.runner.resume_checkpoint import has_training_state
+from mmdfer.engine.runner.resume_schedule import fit_to_epoch_length
 from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.errors import DFERError
-from mmdfer.evaluation.metrics import DFERMetric
+from mmdfer.evaluation.dfer_metric import DFERMetric
 from mmdfer.features import release_encoders
 from mmdfer.models.stages import list_staged_modules
 

@@ -1,0 +1,75 @@
+"""Draw and save a confusion matrix."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from sklearn.metrics import ConfusionMatrixDisplay
+
+from mmdfer.evaluation.metrics import war_uar
+from mmdfer.files import write_aside
+
+
+def save_confusion(confusion: ArrayLike, classes: Sequence[str], folder: str | Path) -> None:
+    """Writes ``confusion_matrix.png``, ``.csv`` and ``.json``.
+
+    Args:
+        confusion: (C, C) counts, rows the true and columns the predicted class.
+        classes: C names.
+        folder: Where to; made if missing.
+    """
+    confusion, folder = np.asarray(confusion), Path(folder)
+    war, uar = war_uar(confusion)
+    table = io.StringIO()
+    csv.writer(table).writerows(
+        [['true \\ predicted', *classes]]
+        + [[name, *row] for name, row in zip(classes, confusion.tolist(), strict=True)]
+    )
+    numbers = dict(classes=list(classes), confusion=confusion.tolist(), WAR=war, UAR=uar)
+    with write_aside(folder / 'confusion_matrix.csv') as aside:
+        aside.write_text(table.getvalue(), newline='')
+    with write_aside(folder / 'confusion_matrix.json') as aside:
+        aside.write_text(json.dumps(numbers, indent=1))
+    with write_aside(folder / 'confusion_matrix.png') as aside:
+        draw_confusion(confusion, classes).savefig(aside, dpi=100)
+
+
+def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Draws a confusion matrix: in each cell the share of the row in percent, and the clips.
+
+    Needs no display: the figure is not pyplot's.
+    """
+    side = confusion_side(len(classes))
+    figure = Figure(figsize=(side, side), layout='constrained')
+    plot_confusion(figure.subplots(), confusion, classes)
+    return figure
+
+
+def confusion_side(classes: int) -> float:
+    """The side, in inches, on which a confusion matrix of so many classes can be read."""
+    return 2.5 + 0.75 * classes
+
+
+def plot_confusion(axes: Axes, confusion: np.ndarray, classes: Sequence[str]) -> None:
+    """Draws a confusion matrix (C, C) of counts as part of a figure; see :func:`draw_confusion`."""
+    clips = confusion.sum(1, keepdims=True)
+    shares = 100 * confusion / np.maximum(clips, 1)  # a class without a clip is a row of zeros
+    display = ConfusionMatrixDisplay(shares, display_labels=classes).plot(
+        ax=axes,
+        cmap='Blues',
+        colorbar=False,
+        xticks_rotation=45,
+        im_kw=dict(vmin=0, vmax=100),
+    )
+    for cell, share, count in zip(display.text_.flat, shares.flat, confusion.flat, strict=True):
+        cell.set(text=f'{share:.0f} %\n{count}', color='white' if share > 50 else 'black')
+    war, uar = war_uar(confusion)
+    axes.set_title(f'WAR {war:.2f} %   UAR {uar:.2f} %   {clips.sum()} clips')
