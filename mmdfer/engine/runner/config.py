@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
+from mmdfer.engine.runner.renamed import check_options, check_types, explain
 from mmdfer.errors import DFERError
 from mmdfer.installed import find_config
 
@@ -30,14 +31,21 @@ def read_config(
         launcher: What starts the ranks: 'none', 'pytorch', 'slurm' or 'mpi'.
 
     Raises:
-        DFERError: There is no such config, or one that it is based on is missing.
+        DFERError: There is no such config, one that it is based on is missing, or it has a name of
+            an earlier version.
     """
     path = find_config(config)
     try:
         cfg = Config.fromfile(path)
     except FileNotFoundError as error:
         raise DFERError(f'{path}: {error}; check its _base_') from error
+    except (AttributeError, KeyError, ImportError) as error:
+        if (line := explain(error)) is None:
+            raise
+        raise DFERError(f'{path}: {line}') from error
+    check_types(cfg)
     if options:
+        check_options(cfg, options)
         cfg.merge_from_dict(dict(options))
     cfg.launcher = launcher
     if work_dir is not None:

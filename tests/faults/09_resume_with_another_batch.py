@@ -1,0 +1,129 @@
+"""9. Resumed with another batch size or number of ranks: the schedule stays the old run's, in iterations
+(mmdetection#3800, #6568, mmcv#1360, xtuner#211).
+
+Right: the course that a run from the start has, or a refusal. Here epoch 1 of 3 with batches of 16 (2
+steps an epoch), then batches of 8 (4 steps): each stage should begin at 1e-2 and fall to its end.
+"""
+
+# ---- common part: the product from PYTHONPATH, a folder of our own, one line of output
+import atexit, importlib.util, os, shutil, subprocess, sys, tempfile, time
+from pathlib import Path
+
+os.environ.update(OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1')
+PRODUCT = Path(importlib.util.find_spec('mmdfer').origin).resolve().parent
+ROOT = PRODUCT / '.mim' if (PRODUCT / '.mim').is_dir() else PRODUCT.parent  # configs/ and tools/
+TMP = Path(tempfile.mkdtemp(prefix='repro_'))
+MAIN = os.getpid()
+atexit.register(lambda: os.getpid() == MAIN and shutil.rmtree(TMP, True))
+SAY = os.dup(1)
+os.dup2(os.open(TMP / 'log', os.O_RDWR | os.O_CREAT | os.O_APPEND), 1)
+os.dup2(1, 2)
+
+
+def say(word, text):
+    os.write(SAY, f'{Path(__file__).stem}: {word}: {" ".join(str(text).split())[:330]}\n'.encode())
+
+
+def verdict(good, text):
+    """Prints the line; ends with 0 where the product behaves rightly, else with 1."""
+    say('PASS' if good else 'FAIL', text)
+    sys.exit(0 if good else 1)
+
+
+def broken(kind, error, trace):
+    """The script itself failed, which tells nothing of the product: 2."""
+    while trace.tb_next: trace = trace.tb_next
+    say('SCRIPT BROKEN', f'{kind.__name__} in line {trace.tb_lineno}: {error}')
+    shutil.rmtree(TMP, True)
+    os._exit(2)
+
+
+sys.excepthook = broken
+
+
+def tool(name, *args, timeout=50, **env):
+    """Runs a tool of the product: its exit status ('hang' where it does not end), all it printed."""
+    path = os.pathsep.join([str(PRODUCT.parent), str(TMP), os.environ.get('PYTHONPATH', '')])
+    env = {**os.environ, 'MMDFER_DATA': str(TMP), 'PYTHONPATH': path, **env}
+    command = [sys.executable, str(ROOT / 'tools' / name), *map(str, args)]
+    try:
+        done = subprocess.run(command, cwd=TMP, env=env, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return 'hang', ''
+    return done.returncode, done.stdout.decode(errors='replace')
+
+
+def refused(result):
+    """Whether it ended as the product promises: status 1, one line 'error: ...', no traceback."""
+    code, out = result
+    return code == 1 and 'Traceback' not in out and any(l.startswith('error') for l in out.splitlines())
+
+
+def end(result):
+    """The exit status and the last line."""
+    lines = [l for l in result[1].splitlines() if l.strip() and 'Warning' not in l] or ['']
+    return f'exit {result[0]}: {lines[-1].strip()[:200]}'
+
+
+def config(base, text, name='small.py'):
+    """Writes a config that is based on one of the product's."""
+    (TMP / name).write_text(f'_base_ = [{str(ROOT / "configs" / base)!r}]\n{text}')
+    return TMP / name
+
+
+# 32 training and 14 test clips of the synthetic benchmark, made by the product on first use
+SYNTH = """
+train_dataloader = dict(batch_size=8, num_workers=0, persistent_workers=False, dataset=dict(
+    num_workers=0, dataset=dict(num_train=32, num_test=14, num_views=2)))
+val_dataloader = dict(num_workers=0, dataset=dict(
+    num_workers=0, dataset=dict(num_train=32, num_test=14)))
+test_dataloader = val_dataloader
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1), logger=dict(interval=1))
+"""
+
+
+def coop(epochs):
+    """CoOp, the smallest thing that trains."""
+    return SYNTH + f"""
+train_cfg = dict(max_epochs={epochs}, val_interval=1)
+param_scheduler = [dict(type='CosineAnnealingLR', T_max={epochs}, eta_min=0, by_epoch=True,
+                        convert_to_iter_based=True)]
+"""
+
+
+def bap(*names):
+    """Align-DFER made small; one epoch of each stage named."""
+    stages = dict(
+        text=r"dict(name='text', epochs=1, trains=[r'cls_head\.tokens', r'neck\.text_encoder\.'])",
+        video=r"dict(name='video', epochs=1, trains=[r'neck\.image_encoder\.'], grows_at=[0])",
+        joint=r"dict(name='joint', epochs=1, trains=[r'cls_head\.tokens', r'neck\.joint_encoder\.'], grows_at=[0])",
+    )
+    n = len(names)
+    return SYNTH + f"""
+model = dict(neck=dict(image_layers=1, text_layers=1, joint_layers=2, shared_layers=1),
+             cls_head=dict(num_sentences=2, num_tokens=4))
+stages = [{', '.join(stages[name] for name in names)}]
+custom_hooks = [dict(type='BAPHook', stages=stages)]
+train_cfg = dict(max_epochs={n}, val_interval=1)
+param_scheduler = [dict(type='CosineRestartLR', periods={[1] * n}, restart_weights={[1] * n},
+                        eta_min=0, by_epoch=True, convert_to_iter_based=True)]
+default_hooks = dict(report=dict(baselines=False), checkpoint=dict(max_keep_ckpts=-1), logger=dict(interval=1))
+"""
+
+
+# ---- the test
+import json, math
+
+cfg = config('align_dfer_synth.py', bap('text', 'video', 'joint'))
+done = tool('train.py', cfg, '--work-dir', 'wd1', '--cfg-options', 'train_dataloader.batch_size=16')
+assert done[0] == 0, end(done)
+done = tool('train.py', cfg, '--work-dir', 'wd2', '--resume', 'wd1/epoch_1.pth')
+rates = []
+for file in (TMP / 'wd2').glob('*/vis_data/scalars.json'):
+    rates += [json.loads(l)['lr'] for l in file.read_text().splitlines() if '"lr"' in l]
+if done[0] != 0:
+    verdict(refused(done), f'{end(done)}; rates until then {[f"{r:.4f}" for r in rates]}')
+want = [0.005 * (1 + math.cos(math.pi * step / 4)) for _ in range(2) for step in range(4)]
+same = len(rates) == 8 and all(abs(a - b) < 1e-6 for a, b in zip(rates, want))
+verdict(same, f'rates of epochs 2 and 3 are {[round(r, 4) for r in rates]}, should be {[round(r, 4) for r in want]}')

@@ -1,0 +1,138 @@
+"""18. Training by iterations (mmengine PR #926, the official guide).
+
+Right: refused in one line, or as many validations in the history as there were.
+"""
+
+# ---- common part: the product from PYTHONPATH, a folder of our own, one line of output
+import atexit, importlib.util, os, shutil, subprocess, sys, tempfile, time
+from pathlib import Path
+
+os.environ.update(OMP_NUM_THREADS='1', HF_HUB_OFFLINE='1')
+PRODUCT = Path(importlib.util.find_spec('mmdfer').origin).resolve().parent
+ROOT = PRODUCT / '.mim' if (PRODUCT / '.mim').is_dir() else PRODUCT.parent  # configs/ and tools/
+TMP = Path(tempfile.mkdtemp(prefix='repro_'))
+MAIN = os.getpid()
+atexit.register(lambda: os.getpid() == MAIN and shutil.rmtree(TMP, True))
+SAY = os.dup(1)
+os.dup2(os.open(TMP / 'log', os.O_RDWR | os.O_CREAT | os.O_APPEND), 1)
+os.dup2(1, 2)
+
+
+def say(word, text):
+    os.write(SAY, f'{Path(__file__).stem}: {word}: {" ".join(str(text).split())[:330]}\n'.encode())
+
+
+def verdict(good, text):
+    """Prints the line; ends with 0 where the product behaves rightly, else with 1."""
+    say('PASS' if good else 'FAIL', text)
+    sys.exit(0 if good else 1)
+
+
+def broken(kind, error, trace):
+    """The script itself failed, which tells nothing of the product: 2."""
+    while trace.tb_next: trace = trace.tb_next
+    say('SCRIPT BROKEN', f'{kind.__name__} in line {trace.tb_lineno}: {error}')
+    shutil.rmtree(TMP, True)
+    os._exit(2)
+
+
+sys.excepthook = broken
+
+
+def tool(name, *args, timeout=50, **env):
+    """Runs a tool of the product: its exit status ('hang' where it does not end), all it printed."""
+    path = os.pathsep.join([str(PRODUCT.parent), str(TMP), os.environ.get('PYTHONPATH', '')])
+    env = {**os.environ, 'MMDFER_DATA': str(TMP), 'PYTHONPATH': path, **env}
+    command = [sys.executable, str(ROOT / 'tools' / name), *map(str, args)]
+    try:
+        done = subprocess.run(command, cwd=TMP, env=env, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return 'hang', ''
+    return done.returncode, done.stdout.decode(errors='replace')
+
+
+def refused(result):
+    """Whether it ended as the product promises: status 1, one line 'error: ...', no traceback."""
+    code, out = result
+    return code == 1 and 'Traceback' not in out and any(l.startswith('error') for l in out.splitlines())
+
+
+def end(result):
+    """The exit status and the last line."""
+    lines = [l for l in result[1].splitlines() if l.strip() and 'Warning' not in l] or ['']
+    return f'exit {result[0]}: {lines[-1].strip()[:200]}'
+
+
+def config(base, text, name='small.py'):
+    """Writes a config that is based on one of the product's."""
+    (TMP / name).write_text(f'_base_ = [{str(ROOT / "configs" / base)!r}]\n{text}')
+    return TMP / name
+
+
+# 32 training and 14 test clips of the synthetic benchmark, made by the product on first use
+SYNTH = """
+train_dataloader = dict(batch_size=8, num_workers=0, persistent_workers=False, dataset=dict(
+    num_workers=0, dataset=dict(num_train=32, num_test=14, num_views=2)))
+val_dataloader = dict(num_workers=0, dataset=dict(
+    num_workers=0, dataset=dict(num_train=32, num_test=14)))
+test_dataloader = val_dataloader
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1), logger=dict(interval=1))
+"""
+
+
+def coop(epochs):
+    """CoOp, the smallest thing that trains."""
+    return SYNTH + f"""
+train_cfg = dict(max_epochs={epochs}, val_interval=1)
+param_scheduler = [dict(type='CosineAnnealingLR', T_max={epochs}, eta_min=0, by_epoch=True,
+                        convert_to_iter_based=True)]
+"""
+
+
+def bap(*names):
+    """Align-DFER made small; one epoch of each stage named."""
+    stages = dict(
+        text=r"dict(name='text', epochs=1, trains=[r'cls_head\.tokens', r'neck\.text_encoder\.'])",
+        video=r"dict(name='video', epochs=1, trains=[r'neck\.image_encoder\.'], grows_at=[0])",
+        joint=r"dict(name='joint', epochs=1, trains=[r'cls_head\.tokens', r'neck\.joint_encoder\.'], grows_at=[0])",
+    )
+    n = len(names)
+    return SYNTH + f"""
+model = dict(neck=dict(image_layers=1, text_layers=1, joint_layers=2, shared_layers=1),
+             cls_head=dict(num_sentences=2, num_tokens=4))
+stages = [{', '.join(stages[name] for name in names)}]
+custom_hooks = [dict(type='BAPHook', stages=stages)]
+train_cfg = dict(max_epochs={n}, val_interval=1)
+param_scheduler = [dict(type='CosineRestartLR', periods={[1] * n}, restart_weights={[1] * n},
+                        eta_min=0, by_epoch=True, convert_to_iter_based=True)]
+default_hooks = dict(report=dict(baselines=False), checkpoint=dict(max_keep_ckpts=-1), logger=dict(interval=1))
+"""
+
+
+# ---- the test
+import json
+
+loop = """
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=12, val_interval=4)
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=4), logger=dict(interval=1))
+log_processor = dict(by_epoch=False)
+train_dataloader = dict(sampler=dict(_delete_=True, type='InfiniteSampler', shuffle=True))
+"""
+good, said = True, []
+for name, base, text in (('coop', 'coop/coop_synth.py', coop(3)), ('BAP', 'align_dfer_synth.py', bap('text', 'video', 'joint'))):
+    config(base, text, 'common.py')
+    schedule = '' if name == 'BAP' else "param_scheduler = [dict(type='CosineAnnealingLR', T_max=12, by_epoch=False)]\n"
+    (TMP / f'{name}.py').write_text(f"_base_ = ['common.py']\n{loop}{schedule}")
+    done = tool('train.py', TMP / f'{name}.py', '--work-dir', name)
+    if refused(done):
+        said.append(f'{name}: refused')
+    elif done[0] != 0:
+        good = False
+        said.append(f'{name}: {end(done)}')
+    else:
+        history = json.loads((TMP / name / 'history.json').read_text())
+        epochs = [key for key in history if key != 'confusion']
+        good &= len(epochs) == 3
+        said.append(f'{name}: three validations, in history.json {epochs}')
+verdict(good, '; '.join(said))
