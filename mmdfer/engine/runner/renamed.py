@@ -60,7 +60,7 @@ MODULES = {
     'engine.logs': 'engine.runner.log_processor',
     'engine.progress': 'engine.runner.progress',
     'engine.report': 'engine.hooks.report_hook',
-    'engine.schedule': 'engine.runner.epoch_length',
+    'engine.schedule': 'engine.runner.resume_schedule',
     'engine.setup': 'engine.hooks.setup_hook',
     'engine.show': 'engine.hooks.show_clips_hook',
     'engine.unreadable': 'engine.hooks.unreadable_hook',
