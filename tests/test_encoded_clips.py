@@ -285,7 +285,7 @@ def test_a_model_that_reads_no_features_is_refused_before_data_are_read(
     monkeypatch.setattr(DATASETS, 'build', lambda *args, **_: built.append(args))
     message = f'^train_dataloader: EncodedClips .*, but {said} reads frames: .*inside EncodedClips'
     with pytest.raises(DFERError, match=message) as error:
-        Runner.from_cfg(cfg)  # as every tool does first, MMAction2's too
+        build_runner(cfg)  # its Runner is built first by every tool, MMAction2's too
     assert '\n' not in str(error.value)
     assert not built and counts.frames == 0
 

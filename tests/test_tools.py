@@ -154,7 +154,7 @@ def test_other_train_flags(config: Path) -> None:
         config, '--no-validate', '--resume', '--cfg-options', 'train_cfg.max_epochs=5'
     )
     assert cfg.val_cfg is cfg.val_dataloader is cfg.val_evaluator is None
-    assert cfg.resume is True and cfg.load_from is None
+    assert cfg.resume is True and cfg.get('load_from') is None
     assert cfg.train_cfg.max_epochs == 5
     assert cfg.work_dir == os.path.join('work_dirs', 'toy_run')
     assert _train_flags(config, '--work-dir', 'here').work_dir == 'here'

@@ -14,6 +14,8 @@ from mmengine.dataset import Compose
 from PIL import Image
 from torch import Tensor
 
+from mmdfer.features.dataset_config import without_features
+
 RNG = np.random.default_rng(0)
 SHORT = [64, 65, 100, 111, 112, 113, 119, 120, 121, 128, 144, 160, 221, 222, 223, 224, 225, 239]
 SHORT += [240, 241, 256, 300, 480, 512, 640, 720]
@@ -32,7 +34,7 @@ def pipelines() -> dict[str, list[dict]]:
             continue
         config = Config.fromfile(path)
         for loader in ('train', 'test'):
-            pipeline = config[f'{loader}_dataloader'].dataset.pipeline
+            pipeline = without_features(config[f'{loader}_dataloader'].dataset).pipeline
             if (key := json.dumps(pipeline, default=str)) not in seen:
                 seen.add(key)
                 found[f'{path.stem}-{loader}'] = pipeline
