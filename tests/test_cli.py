@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mmdfer import installed
+from mmdfer import __version__, installed
 from mmdfer.cli import COMMANDS
 from mmdfer.cli.main import main
 from mmdfer.engine.runner.config import read_config
@@ -70,7 +70,7 @@ def test_an_unknown_command_names_those_near(name: str, near: str) -> None:
 def test_the_version(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         main(['--version'])
-    assert capsys.readouterr().out == 'mmdfer 0.1.0\n'
+    assert capsys.readouterr().out == f'mmdfer {__version__}\n'
 
 
 def test_as_a_module_in_a_process_of_its_own(tmp_path: Path) -> None:
