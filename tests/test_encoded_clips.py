@@ -332,7 +332,11 @@ def test_ranks_share_the_clips_and_each_ends_with_all_features(
     found = [torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(2)]
     shares = {5: [3 * VIEWS * FRAMES, 2 * VIEWS * FRAMES], 1: [VIEWS * FRAMES, 0]}
     for clips, expected in shares.items():
-        alone = _encoded(data_root, clips).features
+        dataset = _encoded(data_root, clips)
+        with pytest.raises(DFERError, match='call full_init'):  # reading never encodes
+            dataset[0]
+        dataset.full_init()
+        alone = dataset.features
         assert [rank[clips][1] for rank in found] == expected  # each clip by one rank
         assert torch.equal(found[0][clips][0], found[1][clips][0])
         torch.testing.assert_close(found[0][clips][0], alone, atol=1e-5, rtol=0)

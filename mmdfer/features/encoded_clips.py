@@ -127,9 +127,16 @@ class EncodedClips(Dataset):
 
     @property
     def features(self) -> Tensor:
-        """Return the features of all clips, encoded first if they are not yet."""
-        self.full_init()
-        assert self._features is not None
+        """Return the features of all clips.
+
+        Raises:
+            DFERError: They are not encoded yet. A worker must not do so.
+        """
+        if self._features is None:
+            raise DFERError(
+                'EncodedClips: the clips are not encoded yet: call full_init() first, as mmengine '
+                'does when it builds a loader'
+            )
         return self._features
 
     @features.setter
