@@ -50,6 +50,7 @@ EXTRAS_REQUIRE = {
         'types-PyYAML',
         'types-openpyxl',
         'types-tqdm',
+        'types-tabulate',
         'setuptools>=64',
         'wheel',
         'imageio-ffmpeg>=0.6',
