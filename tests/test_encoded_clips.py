@@ -34,6 +34,7 @@ from mmaction.apis import inference_recognizer, init_recognizer
 from mmaction.registry import DATASETS
 
 from mmdfer import DFERError
+from mmdfer.cli import train
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.features import EncodedClips, FeatureEncoder
 from mmdfer.features.dataset_config import without_features
@@ -491,3 +492,22 @@ def test_frames_and_files_have_the_logits_of_features(
     worst = max(float((features - other).abs().max()) for other in (frames, files))
     record_property('logits of frames against features', f'{worst:.1e} at most')
     assert worst < 1e-5
+
+
+# ------------------------------------------------------------------ nothing left to train
+
+
+def test_a_finished_run_that_is_resumed_encodes_no_training_view(
+    config: Callable[..., Config], counts: Counts, tmp_path: Path
+) -> None:
+    path = tmp_path / 'config.py'
+    cfg = config()
+    path.write_text(cfg.pretty_text)
+    train.main([str(path), '--resume'])
+    encoded = counts.frames
+    report = Path(cfg.work_dir, 'report.json').read_text()
+    assert encoded > 0
+    train.main([str(path), '--resume'])
+    # The last validation may have been cut off, and is made up for.
+    assert counts.frames == encoded + TEST * FRAMES
+    assert Path(cfg.work_dir, 'report.json').read_text() == report

@@ -27,10 +27,15 @@ from mmdfer.engine import AtomicCheckpointHook
 from mmdfer.engine.hooks.setup_hook import check_batches, check_stage_hook
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.engine.runner.config import check_checkpoint
-from mmdfer.engine.runner.loops import check_schedule
-from mmdfer.engine.runner.resume_checkpoint import check_resumable, newest_checkpoint, settle_resume
+from mmdfer.engine.runner.loops import check_schedule, last_epoch
+from mmdfer.engine.runner.resume_checkpoint import (
+    check_resumable,
+    is_finished,
+    newest_checkpoint,
+    settle_resume,
+)
 from mmdfer.errors import DFERError, one_line_errors
-from mmdfer.features.dataset_config import use_bank, uses_features
+from mmdfer.features.dataset_config import show_frames, use_bank, uses_features
 from mmdfer.files import explain_full_disk
 from mmdfer.models.data_preprocessors.clip_preprocessor import check_blending
 
@@ -142,6 +147,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         apply_flags(cfg, args)
         if args.resume not in (None, 'auto'):
             check_resumable(args.resume)
+        if is_finished(
+            cfg, last_epoch(cfg)
+        ):  # nothing is left to train, so nothing needs to be encoded
+            show_frames(cfg)
         with explain_full_disk(cfg.work_dir):
             runner = build_runner(cfg)
             check_stages(runner)

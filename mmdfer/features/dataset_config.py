@@ -53,6 +53,13 @@ def uses_features(cfg: Config) -> bool:
     return serves_features(cfg.get('train_dataloader'))
 
 
+def show_frames(cfg: Config) -> None:
+    """Take the datasets of all loaders out of EncodedClips; the config is changed in place."""
+    for loader in LOADERS:
+        if cfg.get(loader) is not None:
+            cfg[loader].dataset = without_features(cfg[loader].dataset)
+
+
 def without_features(dataset: dict) -> dict:
     """Return the config of a dataset that shows frames where the given one shows features."""
     if is_encoded(dataset):

@@ -56,6 +56,21 @@ def newest_checkpoint(work_dir: str | os.PathLike) -> Path | None:
     return here if here.is_file() else named
 
 
+def is_finished(cfg: Config, last: int | None) -> bool:
+    """Return whether the checkpoint that a run resumes from is that of its last epoch.
+
+    Args:
+        cfg: The config of the run, its flags applied.
+        last: The number of its last epoch; None where it counts iterations.
+    """
+    named = cfg.get('load_from') if cfg.get('resume') is True else None
+    path = newest_checkpoint(cfg.work_dir) if named is None else Path(named)
+    if not cfg.get('resume') or path is None or last is None or why_unreadable(path) is not None:
+        return False
+    meta = CheckpointLoader.load_checkpoint(str(path), 'cpu').get('meta') or {}
+    return meta.get('epoch', 0) >= last
+
+
 def settle_resume(runner: Runner, hook: CheckpointHook) -> None:
     """Decide whether a run resumes, and from which checkpoint, before anything is loaded.
 
