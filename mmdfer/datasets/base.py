@@ -213,9 +213,14 @@ def find_datasets(dataset: Any, kind: type[D]) -> Iterator[D]:
     if isinstance(dataset, kind):
         yield dataset
         return
-    for inner in getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]:
-        if inner is not None:
-            yield from find_datasets(inner, kind)
+    for inner in list_wrapped(dataset):
+        yield from find_datasets(inner, kind)
+
+
+def list_wrapped(dataset: Any) -> list[Any]:
+    """Return the datasets that a wrapper holds, once each; none of what is no wrapper."""
+    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    return [part for part in inner if part is not None]
 
 
 def _epoch_of_run() -> int:

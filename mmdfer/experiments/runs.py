@@ -23,6 +23,7 @@ from mmdfer.engine.runner.loops import last_epoch
 from mmdfer.engine.runner.resume_checkpoint import POINTER
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.report import Fold, read_fold
+from mmdfer.features.dataset_config import WRAPPED
 from mmdfer.files import explain_write_errors, write_aside
 
 # What decides a result, and in it what does not: a run goes on only with the settings it began
@@ -88,7 +89,7 @@ def _fold_keys(dataset: Any, path: str) -> Iterator[str]:
     elif isinstance(dataset, dict):
         if 'fold' in dataset:
             yield f'{path}.fold'
-        for key in ('dataset', 'datasets'):
+        for key in WRAPPED:
             if key in dataset:
                 yield from _fold_keys(dataset[key], f'{path}.{key}')
 

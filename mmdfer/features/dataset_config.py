@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mmengine.config import Config
@@ -17,20 +18,27 @@ def use_bank(cfg: Config, bank: str | bool | None) -> None:
         cfg: Changed in place.
         bank: As for EncodedClips. None leaves the config as it is.
     """
+
+    def change(clips: dict) -> dict:
+        inner = clips if is_encoded(clips) else dict(type='EncodedClips', dataset=clips)
+        return dict(inner, bank=bank)
+
     for loader in LOADERS if bank is not None else ():
         if cfg.get(loader) is not None:
-            cfg[loader].dataset = _with_bank(cfg[loader].dataset, bank)
+            cfg[loader].dataset = _change_clips(cfg[loader].dataset, change)
 
 
-def _with_bank(dataset: dict, bank: str | bool | None) -> dict:
-    if is_encoded(dataset):
-        return dict(dataset, bank=bank)
-    for key in WRAPPED:
-        if isinstance(dataset.get(key), dict):
-            return dict(dataset, **{key: _with_bank(dataset[key], bank)})
-        if key in dataset:
-            return dict(dataset, **{key: [_with_bank(part, bank) for part in dataset[key]]})
-    return dict(type='EncodedClips', bank=bank, dataset=dataset)
+def _change_clips(dataset: dict, change: Callable[[dict], dict]) -> dict:
+    """Return a dataset's config with each EncodedClips, or else each innermost dataset, changed."""
+    if not is_encoded(dataset):
+        for key in WRAPPED:
+            if key not in dataset:
+                continue
+            inner = dataset[key]
+            if isinstance(inner, dict):
+                return dict(dataset, **{key: _change_clips(inner, change)})
+            return dict(dataset, **{key: [_change_clips(part, change) for part in inner]})
+    return change(dataset)
 
 
 def is_encoded(dataset: dict) -> bool:
@@ -62,11 +70,4 @@ def show_frames(cfg: Config) -> None:
 
 def without_features(dataset: dict) -> dict:
     """Return the config of a dataset that shows frames where the given one shows features."""
-    if is_encoded(dataset):
-        return dataset['dataset']
-    for key in WRAPPED:
-        if isinstance(dataset.get(key), dict):
-            return dict(dataset, **{key: without_features(dataset[key])})
-        if key in dataset:
-            return dict(dataset, **{key: [without_features(part) for part in dataset[key]]})
-    return dataset
+    return _change_clips(dataset, lambda clips: clips['dataset'] if is_encoded(clips) else clips)

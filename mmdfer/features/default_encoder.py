@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from mmdfer.compat import is_patched, replaces
 from mmdfer.errors import DFERError
-from mmdfer.features.dataset_config import is_encoded, serves_features
+from mmdfer.features.dataset_config import LOADERS, is_encoded, serves_features
 
 
 def hand_model_to_datasets() -> None:
@@ -32,7 +32,7 @@ def hand_model_to_datasets() -> None:
         if isinstance(config, dict) and isinstance(config.get('backbone'), dict):
             preprocessor = config.get('data_preprocessor')
             encoder = dict(backbone=config['backbone'], data_preprocessor=preprocessor)
-        for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        for loader in LOADERS:
             given = getattr(self, f'_{loader}')
             if not serves_features(given):
                 continue

@@ -241,16 +241,19 @@ class EncodedClips(Dataset):
         # By numpy: torch's threads would take longer to meet than the copy lasts.
         gathered = np.take(self.features.flatten(0, 1).numpy(), places, axis=0)
         vectors = torch.from_numpy(gathered)  # (B, views, T, D)
+        # The only transform of the pipeline that changes nothing within a frame.
+        shuffles = [t for t in self.pipeline.transforms if isinstance(t, ShuffleFrames)]
         return [
-            self._item(clip, features)
+            self._item(clip, features, shuffles)
             for clip, features in zip(clips, vectors.unbind(), strict=True)
         ]
 
-    def _item(self, clip: int, features: Tensor) -> dict[str, Any]:
-        for transform in self.pipeline.transforms:
-            if isinstance(transform, ShuffleFrames):  # which changes nothing within a frame
-                info = dict(self.get_data_info(clip), features=features)
-                features = transform(info)['features']
+    def _item(
+        self, clip: int, features: Tensor, shuffles: Sequence[ShuffleFrames]
+    ) -> dict[str, Any]:
+        for shuffle in shuffles:
+            info = dict(self.get_data_info(clip), features=features)
+            features = shuffle(info)['features']
         return dict(features=features, encoder=self._digest, data_samples=self._sample(clip))
 
     def _sample(self, clip: int) -> ActionDataSample:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from mmaction.registry import HOOKS
 
+from mmdfer.datasets.base import list_wrapped
 from mmdfer.engine.hooks.bap_hook import BAPHook
 from mmdfer.engine.runner.progress import train_loop
 from mmdfer.engine.runner.resume_checkpoint import has_training_state
@@ -88,8 +89,7 @@ def check_batches(loader: DataLoader) -> None:
 
 def check_labels(dataset: Any) -> None:
     """Raise DFERError where a clip of a dataset, or of those that it wraps, has several labels."""
-    inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    if inner != [None]:
+    if inner := list_wrapped(dataset):
         for part in inner:  # once each, however often it is repeated
             check_labels(part)
         return
