@@ -23,7 +23,7 @@ def publish_model(in_file: str | Path, out_file: str | Path) -> Path:
     """Write a small form of a checkpoint, for others to test.
 
     It has the tensors that testing reads, the class names and the text of the config. Optimizer,
-    schedule and logs are left out. Nothing that stands in the file is executed.
+    schedule and logs are left out. No code from the file is executed.
 
     Args:
         in_file: A checkpoint of training.

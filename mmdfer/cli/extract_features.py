@@ -6,7 +6,7 @@
 The V views of each training clip and the test view of each test clip, as the config's pipelines
 show them; of a dataset with folds, both of every clip, so that all folds read the same bank.
 Interrupted, the same command goes on where it stopped; several at once, or several ranks (torchrun
-and ``--launcher pytorch``), share the work. A shard that is damaged is encoded anew.
+and ``--launcher pytorch``), share the work. A damaged shard is encoded again.
 """
 
 from __future__ import annotations

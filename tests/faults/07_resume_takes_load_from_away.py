@@ -92,6 +92,7 @@ param_scheduler = [dict(type='CosineAnnealingLR', T_max={epochs}, eta_min=0, by_
 
 # ---- the test
 import torch
+from mmdfer.compat import load_from_local
 torch.save(dict(state_dict={'cls_head.tokens': torch.full((1, 16, 128), 0.5)}), TMP / 'begin.pth')
 cfg = config('coop/coop_synth.py', coop(1) + f"""
 load_from = {str(TMP / 'begin.pth')!r}
@@ -103,7 +104,7 @@ def tokens(*flags):
     done = tool('train.py', cfg, '--work-dir', 'wd' + str(len(flags)), *flags)
     if done[0] != 0:
         return done
-    return torch.load(TMP / f'wd{len(flags)}' / 'epoch_1.pth', weights_only=False)['state_dict']['cls_head.tokens']
+    return load_from_local(TMP / f'wd{len(flags)}' / 'epoch_1.pth')['state_dict']['cls_head.tokens']
 
 
 plain = tokens()

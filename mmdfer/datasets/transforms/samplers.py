@@ -84,7 +84,7 @@ class SampleSegments(UniformSample):
 
     The segments divide all N frames, so that 16 frames of 16 are each shown once (MMAction2's
     UniformSample then repeats one and drops the last). A clip of N < ``clip_len`` frames repeats
-    them evenly, in training as in testing: frame ``i * N // clip_len`` stands in place i.
+    them evenly, in training as in testing: place i shows frame ``i * N // clip_len``.
 
     Args:
         clip_len: Frames to sample.

@@ -98,7 +98,7 @@ class AtomicCheckpointHook(CheckpointHook):
         """Count as the training loop does, and decide from what to resume.
 
         Raises:
-            DFERError: There are checkpoints, and none can be read. Every rank raises it.
+            DFERError: Checkpoints exist, but none of them can be read. Every rank raises it.
         """
         self._choose_backend(runner)
         self._count_iterations(runner)
