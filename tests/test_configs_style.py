@@ -18,7 +18,13 @@ from mmengine.config import Config
 CONFIGS = ROOT / 'configs'
 FILES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob('*.py'))
 LEAVES = [path for path in FILES if '_base_' not in path.parts]
-DATASETS = dict(dfew='DFEW', ferv39k='FERV39k', mafw='MAFW', synth='the synthetic benchmark')
+DATASETS = dict(
+    custom='a dataset of your own',
+    dfew='DFEW',
+    ferv39k='FERV39k',
+    mafw='MAFW',
+    synth='the synthetic benchmark',
+)
 
 
 def read(path: Path) -> str:
