@@ -176,12 +176,12 @@ def test_other_train_flags(config: Path) -> None:
         ('train.py', ['{config}', '--auto-scale-lr'], 'auto_scale_lr=dict'),
         ('test.py', ['nowhere.py', 'gone.pth'], 'nowhere.py: no such config'),
         ('test.py', ['{config}', 'gone.pth'], 'gone.pth: no such checkpoint'),
-        ('test.py', ['{config}', '{config}', '--dump', 'out.txt'], 'name it *.pkl'),
+        ('test.py', ['{config}', '{config}', '--dump', 'out.txt'], 'must end in .pkl'),
         (
             'test.py',
             ['{config}', '{config}', '--shuffle-frames']
             + ['--cfg-options', 'test_dataloader.dataset.pipeline=[]'],
-            'found no sampler',
+            'has no sampler',
         ),
         ('publish_model.py', ['gone.pth', 'out.pth'], 'gone.pth: no such checkpoint'),
     ],
