@@ -1,4 +1,4 @@
-"""The views of faces_112.py with Freq-HD's frames: the stretch of a clip that moves most."""
+"""Define the views of faces_112.py with the frames that move most, as Freq-HD selects."""
 
 _base_ = ['faces_112.py']
 
