@@ -12,7 +12,7 @@ data_root = (__import__('os').environ.get('MMDFER_DATA') or 'data') + '/synth'
 classes = ['happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear']
 num_classes = 7
 
-# A crop of 64 from 69 pixels has the ratio of the crop of 112 from 120 in Align-DFER's paper.
+# A crop of 64 from 69 pixels has nearly the ratio of Align-DFER's crop of 112 from 120.
 train_pipeline = [
     dict(type='ClipInit'),
     dict(type='UniformSample', clip_len=16),

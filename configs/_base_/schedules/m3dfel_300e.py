@@ -3,7 +3,7 @@
 The values are those of the authors' code (Tencent/TFace): AdamW at 5e-4 with weight decay 0.05,
 batches of 256 clips (set in each config), a linear warm-up from 0 to 5e-4, and a cosine down to
 5e-6 over all 300 epochs. Our choice: the warm-up multiplies the cosine. Until the end of the
-warm-up, the cosine is within 1.1 % of 1.
+warm-up, the factor of the cosine is within 1.1 % of 1.
 """
 
 max_epochs, warm_up = 300, 20

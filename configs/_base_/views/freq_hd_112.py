@@ -1,4 +1,4 @@
-"""Define the views of faces_112.py with the frames that move most, as Freq-HD selects."""
+"""Define the views of faces_112.py with Freq-HD: frames from the part of a clip that moves most."""
 
 _base_ = ['faces_112.py']
 
