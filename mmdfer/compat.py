@@ -243,8 +243,8 @@ def _checkpoint_globals() -> list[Callable | tuple[Callable, str]]:
     """List the globals that a checkpoint of mmengine may name besides those that torch allows.
 
     Returns:
-        For each global the pair of the object that is used in its place and its full name, or the
-        object alone.
+        Pairs of the object that the unpickler uses and the full name under which a file refers to
+        it. For a class that is used unchanged, this object is the class itself.
     """
     rebuild_array, rebuild_scalar = _rebuild_function(np.empty(0)), _rebuild_function(np.float64(0))
     allowed: list[Callable | tuple[Callable, str]] = [

@@ -1,4 +1,7 @@
-"""Provide the commands `mmdfer NAME`: each command is a module with a function `main(argv)`."""
+"""Provide the commands `mmdfer NAME`, each in a module of its name with a function `main(argv)`.
+
+`argv` is the list of the command's arguments. By default, the arguments of the process are used.
+"""
 
 # The name of each command, which is also the name of its module, and its line in `mmdfer --help`.
 COMMANDS = {
