@@ -149,7 +149,9 @@ def test_an_ambiguous_name_lists_the_configs(
         path.parent.mkdir(parents=True)
         path.write_text('x = 1\n')
     monkeypatch.setattr(installed, 'PACKAGE', tmp_path / 'mmdfer')
-    with pytest.raises(DFERError, match=r'^twice: several .* this name: a/twice\.py, b/twice\.py$'):
+    with pytest.raises(
+        DFERError, match=r'^twice: several .* this name; give one of: a/twice\.py, b/twice\.py$'
+    ):
         find_config('twice')
     assert find_config('b/twice') == path
 

@@ -542,7 +542,7 @@ def test_a_taken_port_ends_in_one_line(monkeypatch):
         ranks = dict(RANK='0', WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
         for name, value in ranks.items():
             monkeypatch.setenv(name, value)
-        said = rf'^MASTER_PORT={port} on 127\.0\.0\.1: .*another program uses it; set MASTER_PORT'
+        said = rf'^MASTER_PORT={port} on 127\.0\.0\.1: .*another program uses this port; set'
         with pytest.raises(DFERError, match=said) as caught:
             compat.init_cpu_ranks('pytorch')
     assert '\n' not in str(caught.value)

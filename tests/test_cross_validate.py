@@ -342,7 +342,8 @@ def test_ctrl_c_ends_the_child_too(cross_validate: Callable, capfd) -> None:
 
     status, ran = cross_validate(*TWO, run=interrupted)
     assert status == 130 and len(ran) == 1
-    assert capfd.readouterr().err.splitlines()[-1] == 'interrupted; the same command continues'
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said == 'Interrupted. Run the same command again to continue.'
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
 

@@ -319,7 +319,7 @@ def test_a_folder_that_may_not_be_listed_is_an_error(
 
     monkeypatch.setattr(os, 'listdir', refuse)
     dataset = FourClips('', data_root=str(four), pipeline=PIPELINE)
-    with pytest.raises(FileSystemError, match=f'{four}/0: may not be read .*permissions'):
+    with pytest.raises(FileSystemError, match=f'{four}/0: access is denied .*permissions'):
         dataset[0]
 
 

@@ -440,7 +440,8 @@ def test_ctrl_c_says_that_the_same_command_continues(leaderboard: Callable, capf
 
     status, ran = leaderboard(*TWO, run=interrupt)
     assert status == 130 and len(ran) == 1
-    assert capfd.readouterr().err.splitlines()[-1] == 'interrupted; the same command continues'
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said == 'Interrupted. Run the same command again to continue.'
     assert json.loads(Path('o ut/toy/linear/seed_0/train.json').read_text())['status'] is None
 
 

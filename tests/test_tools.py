@@ -176,12 +176,12 @@ def test_other_train_flags(config: Path) -> None:
         ('train.py', ['{config}', '--auto-scale-lr'], 'auto_scale_lr=dict'),
         ('test.py', ['nowhere.py', 'gone.pth'], 'nowhere.py: no such config'),
         ('test.py', ['{config}', 'gone.pth'], 'gone.pth: no such checkpoint'),
-        ('test.py', ['{config}', '{config}', '--dump', 'out.txt'], 'name it *.pkl'),
+        ('test.py', ['{config}', '{config}', '--dump', 'out.txt'], 'must end in .pkl'),
         (
             'test.py',
             ['{config}', '{config}', '--shuffle-frames']
             + ['--cfg-options', 'test_dataloader.dataset.pipeline=[]'],
-            'found no sampler',
+            'has no sampler',
         ),
         ('publish_model.py', ['gone.pth', 'out.pth'], 'gone.pth: no such checkpoint'),
     ],
@@ -530,12 +530,12 @@ def test_a_checkpoint_that_reaches_for_eval_is_refused_and_not_executed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     torch.save(dict(state_dict={}, meta=dict(epoch=Reach())), tmp_path / 'evil.pth')
-    with pytest.raises(SystemExit, match='error: evil.pth: refused, since it names .*eval'):
+    with pytest.raises(SystemExit, match='error: evil.pth: refused to load .* names .*eval'):
         _call(monkeypatch, 'publish_model.py', 'evil.pth', 'out.pth')
     assert not (tmp_path / 'executed').exists() and not list(tmp_path.glob('out*'))
 
 
 def test_only_a_checkpoint_is_published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.save(dict(weight=torch.zeros(1)), tmp_path / 'bare.pth')
-    with pytest.raises(SystemExit, match='bare.pth: has no state_dict'):
+    with pytest.raises(SystemExit, match='bare.pth: .*has no state_dict'):
         _call(monkeypatch, 'publish_model.py', 'bare.pth', 'out.pth')
