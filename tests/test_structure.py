@@ -1,4 +1,4 @@
-"""The package's imports point downwards, and benchmarks/structure.py would notice if not."""
+"""Test benchmarks/structure.py, and by it that the package follows its levels of imports."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Head:
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
-    """A package whose imports point downwards."""
+    """Write a package that imports only from lower levels."""
     for name, text in FILES.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,10 +109,10 @@ def test_a_cycle_fails_also_through_a_function_and_a_relative_import(toy):
 @pytest.mark.parametrize(
     'name, imported',
     [
-        ('mmdfer/evaluation/metrics.py', 'mmdfer.engine.hook'),  # upwards
-        ('mmdfer/datasets/clips.py', 'mmdfer.models.head'),  # sideways, on one level
-        ('mmdfer/models/neck.py', 'mmdfer'),  # its __init__.py imports everything
-        ('mmdfer/other.py', 'mmdfer.errors'),  # in no level
+        ('mmdfer/evaluation/metrics.py', 'mmdfer.engine.hook'),  # imports from a higher level
+        ('mmdfer/datasets/clips.py', 'mmdfer.models.head'),  # imports from the same level
+        ('mmdfer/models/neck.py', 'mmdfer'),  # imports everything through __init__.py
+        ('mmdfer/other.py', 'mmdfer.errors'),  # belongs to no level
     ],
 )
 def test_an_import_against_the_levels_fails(toy, name, imported):
