@@ -464,7 +464,7 @@ def test_stock_tools_train_and_test_on_two_ranks(trained: Path, data_root: Path)
     """Test on two ranks; test_runs.py tests the same tools on one rank."""
     assert (trained / 'epoch_3.pth').is_file()
     log = next(trained.glob('*/*.log')).read_text()
-    assert 'Distributed training: True' in log and 'GPU number: 2' in log  # ranks
+    assert 'Distributed training: True' in log and 'GPU number: 2' in log  # mmengine counts ranks
     arguments = CONFIG, 'run/epoch_3.pth', '--work-dir', 'tested'
     _run_ranks(trained.parent, 'test.py', *arguments, **options(data_root))
     (path,) = trained.parent.glob('tested/*/[0-9]*.json')

@@ -132,7 +132,7 @@ def test_a_long_clip_is_weighed_in_chunks_of_bounded_memory() -> None:
     low, high = (temporal_power(b.reshape(200, -1), 4) for b in split_bands(whole))
     x, y = high / high.max(), low / low.max()
     expected = high * np.exp(-10 * off_the_line(x, y))
-    # Each chunk subtracts its own mean, which changes the rounding.
+    # Each chunk subtracts a mean of its own, which changes the rounding.
     np.testing.assert_allclose(SampleFreqHD(16).weigh(whole), expected, rtol=1e-6)
 
 

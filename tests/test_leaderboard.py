@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def _run(seed: int, right: tuple[int, int], shuffled: float | None = 50.0) -> Run:
-    """Return a run on 20 clips of one class and 5 of the other, with so many correct in each."""
+    """Return a run on 20 and 5 clips of two classes; `right` is the number of correct ones."""
     a, b = right
     confusion = np.array([[a, 20 - a], [5 - b, b]])
     last = Score(2, 4.0 * (a + b), 50 * (a / 20 + b / 5), confusion)
@@ -133,7 +133,7 @@ class _Net(BaseModel):
 
 
 class _Packed(nn.Module):
-    """Multiply by a weight (8, 6) in the layout of oneDNN."""
+    """Multiply by a weight (8, 6) in the packed layout of oneDNN."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -115,7 +115,7 @@ def edit(
 
 
 def row(change: Callable[[str, str, str, random.Random], str]) -> Callable:
-    """Change one row of a label file by a function (name, clip, label, rng) -> new row."""
+    """Return a function that changes one row: `change(name, clip, label, rng)` is the new row."""
 
     def apply(name: str, lines: list[str], rng: random.Random) -> list[str]:
         i = a_row(name, lines, rng)
@@ -126,7 +126,7 @@ def row(change: Callable[[str, str, str, random.Random], str]) -> Callable:
 
 
 def every_row(change: Callable[[str, str, str], str], header: str | None = None) -> Callable:
-    """Change all rows of a label file, and the header if there is one."""
+    """Return a function that changes all rows of a label file, and the header if there is one."""
 
     def apply(name: str, lines: list[str], rng: random.Random) -> list[str]:
         first = 1 if name == 'dfew' else 0
@@ -178,7 +178,7 @@ def blank_lines(name: str, lines: list[str], rng: random.Random) -> list[str]:
 
 
 def to_mark(mark: str) -> Callable:
-    """Change the delimiter of all rows."""
+    """Return a function that changes the delimiter of all rows."""
     return every_row(lambda n, clip, label: f'{clip}{mark}{label}', None)
 
 

@@ -449,7 +449,7 @@ def test_training_in_stages_reads_no_value_from_the_device() -> None:
 
 
 def test_a_checkpoint_of_earlier_versions_sets_the_stage() -> None:
-    """Load the number of the stage and of its layers, which were saved under these names."""
+    """Load a checkpoint that has the number of the stage and of its layers as integers."""
     neck = JAS(64)
     state = neck.state_dict()
     assert state['stage'].dtype == state['layers'].dtype == torch.int64

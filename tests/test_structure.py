@@ -85,7 +85,7 @@ def test_figures_are_those_counted_by_hand(toy):
         f'| lines of 2 functions, with docstring: {kinds} | 7.5 / 12 / 12 (`{HEAD}`) |',
         '| median of all lines of 2 leaf configs | 4 |',
         '| median of lines of code of 2 leaf configs | 2 |',
-        # 1 + 1 + 3 + 9 + 1 of the files; of head.py 7 above the class
+        # The files have 1 + 1 + 3 + 9 + 1 lines; of the 9 in head.py, 7 are above the class.
         '| lines of code in mmdfer/ | 15 |',
         '| lines of code in configs/ | 5 |',
         '| lines of code in tests/ | 0 |',

@@ -96,7 +96,7 @@ def test_the_flags_are_mmaction2s(tool: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _parser(parse: Callable, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
-    """Return how a tool parses each of its flags and positional arguments."""
+    """Return the argparse settings of each flag and positional argument of a tool."""
     parsers = []
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -328,7 +328,7 @@ def test_dump_and_show(
     inside = slice(rising.shape[1] // 10, -rising.shape[1] // 10)
     assert (brightness[0][inside][0] < brightness[0][inside][-1]) and (
         brightness[1][inside][0] > brightness[1][inside][-1]
-    )  # the pictures show eight frames side by side
+    )  # eight frames side by side: rising gets brighter, falling gets darker
 
 
 # ------------------------------------------------------------------ ranks on the CPU

@@ -157,7 +157,7 @@ def ferv39k(root: Path, seed: int = 0, media: bool = True) -> Tree:
 
 
 def mafw(root: Path, seed: int = 0, media: bool = True) -> Tree:
-    """Write MAFW: official lists of all four kinds, and frames; the truth is single/no_caption."""
+    """Write MAFW: lists of all four kinds, and frames; the truth is that of single/no_caption."""
     rng = random.Random(seed)
     labels = _numbered(11, rng, 19, 20098)
     tree = Tree(root, folds(labels, rng))
