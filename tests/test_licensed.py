@@ -18,7 +18,7 @@ from PIL import Image
 from mmaction.registry import DATASETS
 
 from mmdfer.datasets import DFEW, MAFW, ClipDecode, ClipInit, FERV39k, SampleSegments
-from mmdfer.datasets.licensed.discovery import fold_of, split_of
+from mmdfer.datasets.licensed.discovery import parse_fold, parse_split
 from mmdfer.errors import DFERError
 
 KINDS = dict(dfew=DFEW, ferv39k=FERV39k, mafw=MAFW)
@@ -576,4 +576,4 @@ def test_votes_stay_shares_when_packed(tree: Callable) -> None:
     ],
 )
 def test_what_a_path_says(path: str, split: str, fold: int | None) -> None:
-    assert (split_of(path), fold_of(path)) == (split, fold)
+    assert (parse_split(path), parse_fold(path)) == (split, fold)

@@ -108,7 +108,7 @@ class DFERDataset(BaseActionDataset):
 
     def prepare_data(self, idx: int) -> dict[str, Any]:
         """Reads the view of clip ``idx`` that the epoch shows."""
-        return self.read_view(int(idx), self.view_of(idx))
+        return self.read_view(int(idx), self.choose_view(idx))
 
     def read_view(self, index: int, view: int) -> dict[str, Any]:
         """Reads one view of one clip; in training, of the next clip where it cannot be read.
@@ -121,7 +121,7 @@ class DFERDataset(BaseActionDataset):
             DFERError: The video is decoded to a wrong shape.
         """
         while True:
-            clip = self.standing_in(index)
+            clip = self.find_substitute(index)
             try:
                 data, unreadable = self.read_frames(self.get_data_info(clip), view)
             except UnreadableClipError:
@@ -152,7 +152,7 @@ class DFERDataset(BaseActionDataset):
         unreadable: list[str] = []
 
         def run() -> dict[str, Any]:
-            with _seeded(self.seed, _seed_of(info), view):
+            with _seeded(self.seed, _derive_seed(info), view):
                 return (pipeline or self.pipeline)(dict(info, unreadable=unreadable))
 
         try:
@@ -170,7 +170,7 @@ class DFERDataset(BaseActionDataset):
             )
         return data, len(unreadable)
 
-    def standing_in(self, index: int) -> int:
+    def find_substitute(self, index: int) -> int:
         """Return the clip itself; in training the next one that is not lost.
 
         Raises:
@@ -184,7 +184,7 @@ class DFERDataset(BaseActionDataset):
                 return clip
         raise UnreadableClipError(f'{self.ann_file}: none of its {len(self)} clips can be read')
 
-    def view_of(self, index: int) -> int:
+    def choose_view(self, index: int) -> int:
         """Return the number of the view that an index shows, which carries the epoch.
 
         Raises:
@@ -192,11 +192,11 @@ class DFERDataset(BaseActionDataset):
         """
         if isinstance(index, EpochIndex):
             return self.view_at(int(index), index.epoch)
-        return self.view_at(int(index), 0 if self.test_mode else _epoch_of_run())
+        return self.view_at(int(index), 0 if self.test_mode else _get_run_epoch())
 
     def _clip_seed(self, index: int) -> int:
         if index not in self._seeds:
-            self._seeds[index] = _seed_of(self.get_data_info(index))
+            self._seeds[index] = _derive_seed(self.get_data_info(index))
         return self._seeds[index]
 
 
@@ -223,7 +223,7 @@ def list_wrapped(dataset: Any) -> list[Any]:
     return [part for part in inner if part is not None]
 
 
-def _epoch_of_run() -> int:
+def _get_run_epoch() -> int:
     """Return the epoch that a Runner trains, for an index that does not carry it; 0 without one.
 
     Raises:
@@ -239,7 +239,7 @@ def _epoch_of_run() -> int:
     return int(epoch or 0)
 
 
-def _seed_of(info: dict[str, Any]) -> int:
+def _derive_seed(info: dict[str, Any]) -> int:
     return zlib.crc32(info['clip'].encode())
 
 

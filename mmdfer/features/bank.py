@@ -74,14 +74,20 @@ class Bank:
         rows: dict[str, int] = {}
         for shard, clips in enumerate(self.shards):
             absent = (self._record(shard) or {}).get('absent', ())
-            rows |= {c: r for c, r in zip(clips, self.rows_of(shard)) if c not in absent}
+            rows |= {c: r for c, r in zip(clips, self.list_rows(shard)) if c not in absent}
         return rows
 
     def outdated(self) -> list[str]:
         """List the clips still to be encoded of which the bank has vectors of other pictures."""
         missing = [clip for shard in self.missing() for clip in self.shards[shard]]
-        old = {_clip_of(c) for c in chain.from_iterable(self.shards) if c not in self._clips}
-        return [_clip_of(c) for c in missing if c in self._clips and _clip_of(c) in old]
+        old = {
+            _strip_fingerprint(c) for c in chain.from_iterable(self.shards) if c not in self._clips
+        }
+        return [
+            _strip_fingerprint(c)
+            for c in missing
+            if c in self._clips and _strip_fingerprint(c) in old
+        ]
 
     @property
     def unreadable(self) -> dict[str, int]:
@@ -89,7 +95,7 @@ class Bank:
         records = map(self._record, range(len(self.shards)))
         return {clip: n for r in records if r is not None for clip, n in r['unreadable'].items()}
 
-    def rows_of(self, shard: int) -> range:
+    def list_rows(self, shard: int) -> range:
         """The rows of a shard."""
         return range(self._starts[shard], self._starts[shard + 1])
 
@@ -106,9 +112,9 @@ class Bank:
 
         A clip that is known with other pictures does not count: its shard is encoded without it.
         """
-        known = set(map(_clip_of, clips))
+        known = set(map(_strip_fingerprint, clips))
         for shard in self.missing():
-            if others := set(map(_clip_of, self.shards[shard])) - known:
+            if others := set(map(_strip_fingerprint, self.shards[shard])) - known:
                 raise DFERError(
                     f'{self.folder}: was left unfinished by a run over more clips (shard {shard} '
                     f'has {min(others)!r}, unknown here); finish it with the config of that run, '
@@ -265,7 +271,7 @@ def versioned(clip: str, fingerprint: str) -> str:
     return f'{clip}@{fingerprint}'
 
 
-def _clip_of(name: str) -> str:
+def _strip_fingerprint(name: str) -> str:
     """Return the clip that a name in a bank is a version of."""
     return name.rpartition('@')[0]
 

@@ -227,7 +227,7 @@ class EncodedClips(Dataset):
 
         The samples are the same objects each time: the model's preprocessor copies them.
         """
-        return self.read_views([(int(i), self.dataset.view_of(i)) for i in indices])
+        return self.read_views([(int(i), self.dataset.choose_view(i)) for i in indices])
 
     def read_views(self, shown: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
         """Return the items of some clips and views.
@@ -236,7 +236,7 @@ class EncodedClips(Dataset):
             shown: The index of each clip, and the number of its view. In training the next clip
                 stands in for one that cannot be read.
         """
-        clips = [self.dataset.standing_in(index) for index, _ in shown]
+        clips = [self.dataset.find_substitute(index) for index, _ in shown]
         places = self.rows.numpy()[clips] * self.features.shape[1] + [view for _, view in shown]
         # By numpy: torch's threads would take longer to meet than the copy lasts.
         gathered = np.take(self.features.flatten(0, 1).numpy(), places, axis=0)

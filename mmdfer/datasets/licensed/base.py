@@ -24,9 +24,9 @@ from mmdfer.datasets.licensed.discovery import (
     Disk,
     choose_folders,
     choose_list,
-    fold_of,
     look,
-    split_of,
+    parse_fold,
+    parse_split,
 )
 from mmdfer.datasets.licensed.label_files import Row, check_counts, count_labels, read_rows
 from mmdfer.datasets.transforms.frame_reader import folder_of_frames
@@ -102,11 +102,11 @@ class ListedDataset(DFERDataset):
         **kwargs: Any,
     ) -> None:
         name = type(self).__name__
-        _one_of(name, 'split', split, ('train', 'test'))
-        _one_of(name, 'media', media, self.MEDIA)
+        _check_choice(name, 'split', split, ('train', 'test'))
+        _check_choice(name, 'media', media, self.MEDIA)
         if self.FOLDS:
-            _one_of(name, 'fold', fold, range(1, self.FOLDS + 1))
-        _one_of(name, 'data_prefix', *_keys(data_prefix, media))
+            _check_choice(name, 'fold', fold, range(1, self.FOLDS + 1))
+        _check_choice(name, 'data_prefix', *_keys(data_prefix, media))
         self.split, self.fold, self.media = split, fold, media
         self.check_counts = check_counts
         self.readings: dict[Path, str] = {}
@@ -115,7 +115,7 @@ class ListedDataset(DFERDataset):
 
     # ------------------------------------------------------------ what a subclass says
 
-    def clip_of(self, path: str) -> str:
+    def parse_clip(self, path: str) -> str:
         """The clip's name within the dataset, from what a label file calls it.
 
         Raises:
@@ -123,7 +123,7 @@ class ListedDataset(DFERDataset):
         """
         raise NotImplementedError
 
-    def labels_of(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
+    def convert_labels(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
         """The label of each row; None for a clip that has no single one.
 
         Args:
@@ -209,13 +209,13 @@ class ListedDataset(DFERDataset):
         clips = []
         for row in rows:
             try:
-                clips.append(self.clip_of(row.path.replace('\\', '/').rstrip('/')))
+                clips.append(self.parse_clip(row.path.replace('\\', '/').rstrip('/')))
             except ValueError as error:
                 raise DFERError(
                     f'{path}:{row.line}: {row.path!r} {error}; correct the line, '
                     'or unpack the file again'
                 ) from None
-        labels = self.labels_of(path, rows, key)
+        labels = self.convert_labels(path, rows, key)
         if self.check_counts and key in self.counts:
             counts = count_labels(labels, len(self.metainfo['classes']))
             check_counts(path, counts, self.counts[key], self.metainfo['classes'])
@@ -262,7 +262,7 @@ class ListedDataset(DFERDataset):
         MMLogger.get_current_instance().warning('%s; they are left out; %s', message, remedy)
 
 
-def _one_of(name: str, argument: str, value: Any, allowed: Iterable[Any]) -> None:
+def _check_choice(name: str, argument: str, value: Any, allowed: Iterable[Any]) -> None:
     allowed = tuple(allowed)
     if value not in allowed:
         raise DFERError(f'{name}: {argument}={value!r} is none of {", ".join(map(str, allowed))}')
@@ -273,7 +273,7 @@ def _keys(data_prefix: dict[str, str] | None, media: str) -> tuple[tuple, list[t
     return tuple(data_prefix or {}), [(), ('video' if media == 'videos' else 'img',)]
 
 
-def number_of(path: str) -> str:
+def parse_clip_number(path: str) -> str:
     """The five-digit id that a path ends in.
 
     Raises:
@@ -285,7 +285,7 @@ def number_of(path: str) -> str:
     return f'{int(name):05d}'
 
 
-def lists_by_split(
+def group_lists(
     disk: Disk, official: re.Pattern[str], other: re.Pattern[str]
 ) -> dict[tuple[str, int], list[str]]:
     """Label files by split and fold (0 where a path names none).
@@ -298,8 +298,8 @@ def lists_by_split(
     found: dict[tuple[str, int], list[str]] = {}
     texts = [t for t in disk.lists if official.search(t)]
     for text in texts or [t for t in disk.lists if other.search(t)]:
-        if (split := split_of(text)) is not None:
-            found.setdefault((split, fold_of(text) or 0), []).append(text)
+        if (split := parse_split(text)) is not None:
+            found.setdefault((split, parse_fold(text) or 0), []).append(text)
     for split, fold in [key for key in found if key[0] == 'val']:
         validation = found.pop((split, fold))
         found.setdefault(('test', fold), validation)  # MAE-DFER's val.csv repeats its test.csv

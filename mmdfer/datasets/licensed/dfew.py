@@ -15,13 +15,13 @@ import torch
 
 from mmaction.registry import DATASETS
 
-from mmdfer.datasets.licensed.base import Listed, ListedDataset, lists_by_split, number_of
+from mmdfer.datasets.licensed.base import Listed, ListedDataset, group_lists, parse_clip_number
 from mmdfer.datasets.licensed.discovery import Disk
 from mmdfer.datasets.licensed.label_files import (
     Reading,
     Row,
     choose_reading,
-    numbers_of,
+    parse_numbers,
     read_table,
     word_label,
 )
@@ -82,17 +82,17 @@ class DFEW(ListedDataset):
         self.label_base, self.soft_labels = label_base, soft_labels
         super().__init__(*args, **kwargs)
 
-    def clip_of(self, path: str) -> str:
+    def parse_clip(self, path: str) -> str:
         """``/any/where/00001``, ``1.mp4`` or ``1`` -> ``00001``."""
-        return number_of(path)
+        return parse_clip_number(path)
 
     def find_lists(self, disk: Disk) -> dict[tuple[str, int], list[str]]:
         """The release's where they are; else those of one other author."""
-        return lists_by_split(disk, _OFFICIAL, _OTHER)
+        return group_lists(disk, _OFFICIAL, _OTHER)
 
-    def labels_of(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
+    def convert_labels(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
         """Numbers in DFEW's order, counted from 1 or 0; or words."""
-        numbers = numbers_of(path, rows)
+        numbers = parse_numbers(path, rows)
         if numbers is None:
             self.readings[path] = 'words'
             return [word_label(path, row, CLASSES) for row in rows]

@@ -103,7 +103,7 @@ def _look_into(disk: Disk, path: str, depth: int) -> None:
 # ---------------------------------------------------------------- folders of clips
 
 
-def group_of(path: str) -> str:
+def strip_parts(path: str) -> str:
     """What folders that are parts of one have in common.
 
     ``clip_224x224/clip_224x224_part_3`` and ``clip_224x224`` are both of ``clip_224x224``.
@@ -145,7 +145,7 @@ def choose_folders(
             )
         return found
     found = [f for f in folders if f.media == media]
-    groups = {group_of(f.path).lower(): group_of(f.path) for f in found}
+    groups = {strip_parts(f.path).lower(): strip_parts(f.path) for f in found}
     if not groups:
         raise DFERError(
             f'{disk.root}: holds no {media} of clips; {_listing(folders)}; unpack them '
@@ -174,7 +174,7 @@ _FOLD = re.compile(r'(?:set|split|fold|fd)[_-]?0*(\d)(?!\d)', re.IGNORECASE)
 _SPLIT = re.compile(r'(train|test|validate|val)', re.IGNORECASE)
 
 
-def split_of(path: str) -> str | None:
+def parse_split(path: str) -> str | None:
     """The split that a path names, its last word first: 'train', 'test', 'val' or None."""
     for name in _nearest_first(path):
         if found := _SPLIT.findall(name):
@@ -182,7 +182,7 @@ def split_of(path: str) -> str | None:
     return None
 
 
-def fold_of(path: str) -> int | None:
+def parse_fold(path: str) -> int | None:
     """The fold that a path names, as in set_3, split03 or single_trainset_3."""
     for name in _nearest_first(path):
         if found := _FOLD.findall(name):

@@ -17,8 +17,8 @@ from mmdfer.datasets.licensed.base import (
     Listed,
     ListedDataset,
     check_agreement,
+    group_lists,
     index_clips,
-    lists_by_split,
 )
 from mmdfer.datasets.licensed.discovery import Disk, Folder, choose_folders, choose_list
 from mmdfer.datasets.licensed.label_files import (
@@ -27,7 +27,7 @@ from mmdfer.datasets.licensed.label_files import (
     Row,
     check_counts,
     count_labels,
-    numbers_of,
+    parse_numbers,
     word_label,
 )
 from mmdfer.errors import DFERError
@@ -87,13 +87,13 @@ class FERV39k(ListedDataset):
         self.scenes = tuple(SCENES if scenes is None else scenes)
         super().__init__(*args, **kwargs)
 
-    def clip_of(self, path: str) -> str:
+    def parse_clip(self, path: str) -> str:
         """``/any/where/Action/Sad/0010.mp4`` -> ``Action/Sad/0010``."""
         return clip_name(path)
 
     def find_lists(self, disk: Disk) -> dict[tuple[str, int], list[str]]:
         """The lists of all scenes together."""
-        return lists_by_split(disk, _OFFICIAL, _OTHER)
+        return group_lists(disk, _OFFICIAL, _OTHER)
 
     def read_lists(self, disk: Disk) -> list[Listed]:
         """The clips of the scenes asked for; from the lists of these where there is no other."""
@@ -135,10 +135,10 @@ class FERV39k(ListedDataset):
                 found.setdefault((match[2].lower(), scene), []).append(text)
         return found
 
-    def labels_of(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
+    def convert_labels(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
         """The word in each path, which the label beside it must confirm."""
         labels = [_path_label(path, row) for row in rows]
-        numbers = numbers_of(path, rows)
+        numbers = parse_numbers(path, rows)
         if numbers is None:
             read = 'the label beside it'
             said = [word_label(path, row, CLASSES) for row in rows]

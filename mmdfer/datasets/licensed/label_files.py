@@ -185,7 +185,7 @@ def word_label(path: Path, row: Row, classes: Sequence[str]) -> int:
     return classes.index(word)
 
 
-def numbers_of(path: Path, rows: Sequence[Row]) -> list[int] | None:
+def parse_numbers(path: Path, rows: Sequence[Row]) -> list[int] | None:
     """The labels of a file that gives numbers; None of one that gives words.
 
     Raises:

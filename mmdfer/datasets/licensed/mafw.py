@@ -13,14 +13,14 @@ from typing import Any
 
 from mmaction.registry import DATASETS
 
-from mmdfer.datasets.licensed.base import Listed, ListedDataset, lists_by_split, number_of
+from mmdfer.datasets.licensed.base import Listed, ListedDataset, group_lists, parse_clip_number
 from mmdfer.datasets.licensed.discovery import Disk
 from mmdfer.datasets.licensed.label_files import (
     WORDS,
     Reading,
     Row,
     choose_reading,
-    numbers_of,
+    parse_numbers,
     read_rows,
     word_label,
 )
@@ -122,9 +122,9 @@ class MAFW(ListedDataset):
         self.labels, self.captions, self.class_order = labels, captions, class_order
         super().__init__(*args, **kwargs)
 
-    def clip_of(self, path: str) -> str:
+    def parse_clip(self, path: str) -> str:
         """``/any/where/00025`` or ``00025.mp4`` -> ``00025``."""
-        return number_of(path)
+        return parse_clip_number(path)
 
     def counts_key(self, split: str, fold: int) -> str:
         """As ``single/no_caption/train/1``."""
@@ -139,7 +139,7 @@ class MAFW(ListedDataset):
         kind = re.escape(self._kind)
         official = re.compile(rf'(^|/){kind}(_new)?/set_[1-5]/(train|test)\.txt$', re.IGNORECASE)
         plain = self._kind == 'single/no_caption'
-        return lists_by_split(disk, official, _OTHER if plain else official)
+        return group_lists(disk, official, _OTHER if plain else official)
 
     def read_all(self, disk: Disk) -> dict[tuple[str, int], list[Listed]]:
         """Reads the lists; compound classes are all that occur in any fold, single ones first."""
@@ -151,7 +151,7 @@ class MAFW(ListedDataset):
             self._metainfo['classes'] = (*CLASSES, *names)
         return super().read_all(disk)
 
-    def labels_of(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
+    def convert_labels(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
         """Words where the file has them; else numbers, in the order that fits the known counts."""
         if self.captions and any(len(row.texts) != 2 for row in rows):
             raise DFERError(f'{path}: has no captions; give captions=False or another list')
@@ -159,7 +159,7 @@ class MAFW(ListedDataset):
             self.readings[path] = 'words'
             classes = self.metainfo['classes']
             return [classes.index('_'.join(CLASSES[i] for i in _parts(path, row))) for row in rows]
-        numbers = numbers_of(path, rows)
+        numbers = parse_numbers(path, rows)
         if numbers is None:
             self.readings[path] = 'words'
             return [word_label(path, row, CLASSES) for row in rows]
