@@ -37,7 +37,7 @@ class DFERDataset(BaseActionDataset):
     loading.
 
     - With ``num_views=V``, training cycles through views 0 to V - 1 of each clip, one view in each
-      epoch. The first view differs between clips. A frozen image encoder then has to encode each
+      epoch. The first view differs between clips. A frozen image tower then has to encode each
       view only once.
     - With ``num_views=None``, every training epoch shows a new view of each clip.
     - In test mode, each clip has only view 0.
