@@ -136,8 +136,9 @@ class DFERDataset(BaseActionDataset):
             view: Number of the view.
 
         Returns:
-            The item of the clip: ``inputs``, a uint8 tensor (views, 3, T, H, W) whose first axis is
-            the number of crops or samples that the pipeline makes, and ``data_samples``.
+            The item of the clip: ``inputs``, a uint8 tensor (views, 3, T, H, W), and
+            ``data_samples``. The first axis holds the frame sequences that the pipeline returns:
+            one, or several if the test pipeline samples several sequences or crops.
 
         Raises:
             UnreadableClipError: If the clip cannot be read in test mode, or if no clip of the
@@ -272,9 +273,9 @@ def _get_run_epoch() -> int:
     epoch = MessageHub.get_current_instance().runtime_info.get('epoch')
     if epoch is not None and get_worker_info() is not None:
         raise DFERError(
-            'the sampler of train_dataloader does not tell the epoch to the dataset, whose views '
-            "depend on the epoch; derive the sampler from mmengine's DefaultSampler, make it yield "
-            'mmdfer.datasets.EpochIndex(index, epoch), or set num_workers=0'
+            'the sampler of train_dataloader does not tell the epoch to the dataset, but the views '
+            "of a clip depend on the epoch; derive the sampler from mmengine's DefaultSampler, or "
+            'make it yield mmdfer.datasets.EpochIndex(index, epoch), or set num_workers=0'
         )
     return int(epoch or 0)
 

@@ -11,6 +11,11 @@ A feature bank is a folder:
                            before the shard was encoded
     DIR/shards/00000.lock  a lock file; the process that encodes the shard holds the lock
 
+V is the number of views of each clip, as in ``num_views`` of the dataset; 1 in test mode. The axis
+``views`` holds the frame sequences that the pipeline returns for one view: one, or several if the
+test pipeline samples several sequences or crops. T is the number of frames, and D is the width of a
+frame vector.
+
 A shard is finished when its record exists. The record is written after the vectors are on disk.
 A process that is killed therefore leaves complete shards, and the next process encodes the rest.
 Several ranks, and also independent runs, can fill the same bank: the locks divide the shards among

@@ -58,8 +58,8 @@ class EncodedClips(Dataset):
         misplaced: Any other argument raises an error, since it belongs to the inner dataset.
 
     Attributes:
-        features: Features of all clips, (rows, V, views, T, D). They are available after
-            ``full_init``.
+        features: Features of all clips, (rows, V, views, T, D), with the axes that ``bank.py``
+            describes. They are available after ``full_init``.
         rows: Tensor (clips,), the row of each clip in ``features``.
 
     Raises:
@@ -271,7 +271,7 @@ class EncodedClips(Dataset):
     def _item(
         self, clip: int, features: Tensor, shuffles: Sequence[ShuffleFrames]
     ) -> dict[str, Any]:
-        """Return the item of a clip, after shuffling the order of its frame vectors if asked to.
+        """Return the item of a clip, after the ShuffleFrames transforms reordered its vectors.
 
         Args:
             clip: Index of the clip.

@@ -1,4 +1,4 @@
-"""Define ListedDataset, the base class of the datasets whose label files list their clips.
+"""Define ListedDataset, the base class of DFEW, FERV39k and MAFW.
 
 label files     (label_files.py): clip name, label ─┐
                                                     ├─► filename, label, clip
