@@ -296,7 +296,7 @@ def test_a_bank_on_a_full_disk_is_completed_later(disk: SmallDisk) -> None:
     ballast = disk.fill()
     with pytest.raises(WriteError, match=rf'^{disk.folder}/bank/vectors\.f16: {FULL}'):
         bank.write(shard, vectors, {})
-    with pytest.raises(DFERError, match=r'needs 65\.5 kB more, 0 bytes are free'):
+    with pytest.raises(DFERError, match=r'needs 65\.5 kB more, but only 0 bytes are free'):
         opened()
     ballast.unlink()
     assert opened().missing() == [shard]
