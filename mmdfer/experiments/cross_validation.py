@@ -180,6 +180,6 @@ def train_folds(trainings: Sequence[Training], launcher: Launcher) -> Failures:
         if status == 0:
             reason = f'the training ended without a report of epoch {training.last_epoch}'
         if status != 0 or training.result() is None:
-            # The training has started, so this command may differ by --resume from the one before.
+            # The training has started, so the command may contain --resume now.
             failures[training] = RunError(reason, launcher.command(training))
     return failures

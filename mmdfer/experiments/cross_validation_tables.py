@@ -51,7 +51,7 @@ def check_alike(folds: Sequence[Fold]) -> None:
 
 
 def _get(fold: Fold, what: str) -> Any:
-    """Return an attribute of a fold, or the number of its last epoch."""
+    """Return a value of a fold that all folds of a table must share, such as its dataset."""
     return fold.last.epoch if what == 'last.epoch' else getattr(fold, what)
 
 
@@ -140,7 +140,10 @@ def mean_label(folds: Sequence[Fold]) -> str:
 
 
 def save_tables(folds: Sequence[Fold], name: str, folder: str | Path) -> str:
-    """Write ``cross_validation.txt``, ``.md``, ``.csv``, ``.json`` and ``.png``.
+    """Write the table of a cross-validation as text, Markdown, CSV and JSON, and draw it.
+
+    The files are ``cross_validation.txt``, ``.md``, ``.csv``, ``.json`` and ``.png``. The picture
+    also shows the pooled confusion matrices.
 
     Args:
         folds: The results of at least one fold, in the order of the table.
@@ -167,7 +170,7 @@ def save_tables(folds: Sequence[Fold], name: str, folder: str | Path) -> str:
 
 
 def heading(folds: Sequence[Fold], name: str) -> list[str]:
-    """Return the lines above the table.
+    """Return the lines above the table, which explain its columns.
 
     Args:
         folds: The results of at least one fold.

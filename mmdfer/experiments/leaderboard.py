@@ -88,7 +88,10 @@ class Step:
         return RunError(f'{self.name}: {reason}{last}, see {log}', self.record()['command'])
 
     def record(self) -> dict[str, Any]:
-        """Return the command, its seconds and its exit status, or an empty dict if it never ran."""
+        """Return the recorded command, seconds and exit status of the step.
+
+        The dict is empty if the step never ran.
+        """
         path = self._path('json')
         return json.loads(path.read_text()) if path.is_file() else {}
 
@@ -412,5 +415,5 @@ def shuffled_war(folder: Path) -> float | None:
     """
     if not Step('shuffled', folder).done():
         return None
-    newest = max((folder / 'shuffled').glob('*/confusion_matrix.json'))  # sorted by starting time
+    newest = max((folder / 'shuffled').glob('*/confusion_matrix.json'))  # named by start time
     return json.loads(newest.read_text())['WAR']

@@ -125,7 +125,7 @@ class Row:
 
 
 def _spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Return the mean and the standard deviation of values, or None if a value is missing."""
+    """Return the mean and the standard deviation of values, or Nones if a value is missing."""
     known = collect_all(values)
     return (None, None) if known is None else mean_deviation(known)
 
@@ -180,7 +180,10 @@ def lead(row: Row, other: Row) -> tuple[float, float | None]:
 
 
 def save_leaderboard(rows: Sequence[Row], folder: str | Path) -> str:
-    """Write ``leaderboard.txt``, ``.md``, ``.csv``, ``.json`` and ``.png``.
+    """Write the leaderboard as text, Markdown, CSV and JSON, and draw it.
+
+    The files are ``leaderboard.txt``, ``.md``, ``.csv``, ``.json`` and ``.png``. The picture shows
+    the WAR and UAR of each method.
 
     Args:
         rows: The results of at least one method.
@@ -330,7 +333,7 @@ def _pm(mean: float | None, deviation: float | None) -> str:
 
 
 def _lead(row: Row, other: Row | None) -> str:
-    """Format how much higher the WAR of a row is than that of the next row."""
+    """Format the lead of a row over the next row, with its threshold."""
     if other is None:
         return ''
     difference, limit = lead(row, other)

@@ -202,7 +202,7 @@ class Training:
             )
 
     def result(self) -> Fold | None:
-        """Return the result of the training, or None if it is not finished."""
+        """Return the result of the training, or None if the training is not finished."""
         return finished(self.folder, self.last_epoch, self.fold or 1)
 
     def arguments(self) -> list[str]:

@@ -31,8 +31,8 @@ class AccumulationHook(Hook):
       hook it encodes them for every batch. The gradients are the same in both cases.
     - An epoch can end in the middle of an optimizer step. The hook then saves the gradients that
       were accumulated so far in the checkpoint of the epoch, and a run that resumes from this
-      checkpoint starts with these gradients. mmengine alone would lose them. The hook discards them
-      if the resumed run has another batch size or another number of batches per step.
+      checkpoint starts with these gradients. Without the hook, mmengine loses them. The hook
+      discards them if the resumed run has another batch size or another number of batches per step.
     """
 
     def __init__(self) -> None:

@@ -252,7 +252,7 @@ def _in_words(metrics: dict[str, float]) -> str:
 
 
 def _older_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """Yield the parameters of each module's working layers, except for its newest layer."""
+    """Yield the parameters of all layers that have joined, except each module's newest one."""
     for module in list_staged_modules(model):
         for layer in module.working_layers[:-1]:
             yield from layer.parameters()

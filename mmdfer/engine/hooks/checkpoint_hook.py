@@ -261,7 +261,7 @@ class AtomicCheckpointHook(CheckpointHook):
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint if the validation is part of training.
 
-        ``Runner.val()`` alone saves nothing.
+        A call of ``Runner.val()`` outside training saves nothing.
         """
         if not self._training:
             return

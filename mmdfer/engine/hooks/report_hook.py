@@ -51,7 +51,7 @@ class ReportHook(Hook):
     EncodedClips. Otherwise the report is written without them, and a warning says why.
 
     If the training loop counts iterations (IterBasedTrainLoop), the report lists iterations instead
-    of epochs. ``Runner.val()`` and ``Runner.test()`` alone write nothing.
+    of epochs. Calls of ``Runner.val()`` and ``Runner.test()`` outside training write nothing.
 
     The hook writes two files to the work directory of the run. Values that the history lacks are
     null.
@@ -108,7 +108,7 @@ class ReportHook(Hook):
         self._training = False
 
     def _by_key(self, steps: dict[int, Any]) -> dict[str, Any]:
-        """Convert step numbers to the keys of history.json, ``4`` or ``iter_4``."""
+        """Return the entries under their keys in history.json, such as ``4`` or ``iter_4``."""
         prefix = '' if self._unit == 'epoch' else 'iter_'
         return {f'{prefix}{step}': value for step, value in steps.items()}
 

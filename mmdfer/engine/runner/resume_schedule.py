@@ -140,7 +140,10 @@ def _step(schedulers: Sequence[_ParamScheduler], epochs: int, length: int) -> No
 
 
 def _scheduled(schedulers: Sequence[_ParamScheduler]) -> set[str]:
-    """Return the entries of a parameter group that schedulers set or start from."""
+    """Return the keys of a parameter group that schedulers change or start from.
+
+    These are the learning rate and other scheduled parameters, with prefixes such as ``initial_``.
+    """
     names = {'lr', *(scheduler.param_name for scheduler in schedulers)}
     keys = {f'{prefix}{name}' for name in names for prefix in ('', 'initial_', 'max_', 'min_')}
     # For Adam, mmengine schedules the momentum as the first element of the tuple `betas`.
