@@ -243,7 +243,7 @@ def test_a_stage_cannot_train_a_tower_that_the_backbone_freezes(
     config: Callable[..., Config], counts: Counts
 ) -> None:
     stage = {'custom_hooks.0.stages.2.trains': [r'backbone\.clip\.visual\.']}
-    with pytest.raises(DFERError, match='matches only what is frozen'):
+    with pytest.raises(DFERError, match='matches only parameters that the model froze'):
         build_runner(config(**stage)).train()
     assert counts.steps == counts.frames == 0
 
