@@ -140,7 +140,10 @@ def iterate_grey(results: dict[str, Any]) -> Iterator[np.ndarray]:
 def _overlapping(
     frames: Iterable[np.ndarray], size: int, overlap: int
 ) -> Iterator[list[np.ndarray]]:
-    """Yield chunks of the last ``overlap`` frames before and the next ``size`` frames."""
+    """Split frames into overlapping chunks.
+
+    Each chunk consists of the last ``overlap`` frames of the previous chunk and ``size`` new ones.
+    """
     frames = iter(frames)
     chunk = list(islice(frames, overlap))
     while new := list(islice(frames, size)):
