@@ -156,7 +156,7 @@ def _write_video(path: Path, spec: ClipSpec, face: Identity, size: int) -> None:
 def _write_extra(path: Path, what: str, spec: ClipSpec, face: Identity, size: int) -> None:
     """Write the true action units, the masks or the landmarks of a clip to an npz file.
 
-    The file contains one array, whose name is ``what``: 'aus', 'masks' or 'landmarks'.
+    The file contains one array. The name of the array is ``what``: 'aus', 'masks' or 'landmarks'.
     """
     values = curves(spec)
     if what != 'aus':

@@ -116,9 +116,8 @@ class ClipSpec:
         part: 'fit' or 'heldout' in the training split (the identities of 'heldout' are for tuning),
             and 'test' in the test split.
         label: Class index into ``CLASSES``.
-        kind: 'plain' (one expression), 'sequence' (two expressions, of which the last is the
-            label), 'felt smile', 'polite smile' (a felt smile backwards, labelled neutral) or
-            'rest' (neutral).
+        kind: 'plain' (one expression), 'sequence' (two expressions; the last is the label), 'felt
+            smile', 'polite smile' (a felt smile backwards, labelled neutral) or 'rest' (neutral).
         identity: Name of the face.
         num_frames: Number of frames.
         seed: Seed of the shot and of the camera noise.

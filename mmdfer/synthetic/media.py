@@ -73,7 +73,7 @@ def _is_complete(path: Path, count: int) -> bool:
         while position < end:
             file.seek(position)
             length = int.from_bytes(file.read(4), 'big')
-            if length < 8:  # 0 and 1 announce boxes over 4 GB, which no video here has
+            if length < 8:  # invalid; 0 and 1 announce boxes over 4 GB, which no video here has
                 return False
             position += length
     if position != end:

@@ -63,7 +63,7 @@ def views(aus: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _build_features(view: np.ndarray) -> np.ndarray:
-    """Concatenate the frames (N, T, A) of a clip and their differences to one row of features."""
+    """Build a row of features for each clip from its frames (N, T, A) and their differences."""
     count = len(view)
     return np.concatenate([view.reshape(count, -1), np.diff(view, axis=1).reshape(count, -1)], 1)
 

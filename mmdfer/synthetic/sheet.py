@@ -134,7 +134,9 @@ def contact_sheet(specs: Sequence[ClipSpec], faces: dict[str, Identity]) -> np.n
     smile = _sort_by_clarity(smiles)[0]
     polite = replace(smile, expressions=tuple(reverse(e) for e in smile.expressions))
     rows.append(
-        _draw_heading('One smile: a fast onset and a slow offset are felt, the reverse is polite')
+        _draw_heading(
+            'A felt smile has a fast onset and a slow offset. A polite smile is its reverse'
+        )
     )
     rows.append(_draw_clip_row(smile, 'happiness', 'felt smile', faces[smile.identity]))
     rows.append(_draw_clip_row(polite, 'neutral', 'polite smile', faces[smile.identity]))

@@ -73,10 +73,10 @@ class ClipDecode(BaseTransform):
     """Decode the sampled frames of a clip that ClipInit opened.
 
     In a folder, a picture that cannot be read is replaced by the nearest readable picture. If the
-    dataset has put a list into the results as ``unreadable``, the names of such pictures are
-    appended to the list. Face croppers write frames of different sizes. All frames of a clip are
-    then resized to the size of the largest frame, so that a later crop or flip shows the same part
-    of each frame.
+    dataset has put a list into the results as ``unreadable``, the names of the unreadable pictures
+    are appended to the list. Face croppers may write frames of different sizes. Then all frames of
+    the clip are resized to the size of the largest frame, so that a later crop or flip shows the
+    same part of each frame.
 
     Required keys: the keys that ClipInit adds, and ``frame_inds``. Added keys: ``imgs`` (a list of
     RGB uint8 arrays (H, W, 3)), ``original_shape`` and ``img_shape``, both (H, W).

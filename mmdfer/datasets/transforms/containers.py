@@ -94,9 +94,9 @@ def _read_exactly(file: BinaryIO, count: int) -> bytes:
 
 
 def _find_iso_damage(file: BinaryIO, size: int) -> str | None:
-    """Follow the boxes of an MP4 or MOV file to its end.
+    """Find damage in an MP4 or MOV file by following its boxes to the end of the file.
 
-    Cameras may append other content to the boxes. The check stops there without an error.
+    Cameras may append other content after the boxes. The check stops there without an error.
     """
     seen: set[bytes] = set()
     place = 0
@@ -118,7 +118,7 @@ def _find_iso_damage(file: BinaryIO, size: int) -> str | None:
 
 
 def _find_matroska_damage(file: BinaryIO, size: int) -> str | None:
-    """Follow the elements of a Matroska or WebM file down to the blocks.
+    """Find damage in a Matroska or WebM file by following its elements down to the blocks.
 
     A browser that records a stream does not know the sizes of the Segment and of the Clusters when
     the browser writes their headers, so the sizes are marked as unknown. An element of unknown size
@@ -170,7 +170,7 @@ def _read_element(file: BinaryIO) -> tuple[int, int, bool, int]:
 
 
 def _find_avi_damage(file: BinaryIO, size: int) -> str | None:
-    """Follow the chunks of an AVI file down to the frames.
+    """Find damage in an AVI file by following its chunks down to the frames.
 
     A RIFF chunk of length 0 means that the writer never closed the file. Such a file is accepted.
     """
@@ -192,7 +192,7 @@ def _find_avi_damage(file: BinaryIO, size: int) -> str | None:
 
 
 def _find_gif_damage(file: BinaryIO, size: int) -> str | None:
-    """Follow the blocks of a GIF file to its trailer, which marks the end."""
+    """Find damage in a GIF file by following its blocks to the trailer, which marks the end."""
     screen = _read_exactly(file, 13)
     _skip_colours(file, screen[10])
     while True:
@@ -217,7 +217,7 @@ def _skip_colours(file: BinaryIO, flags: int) -> None:
 
 
 def _find_ts_damage(file: BinaryIO, size: int) -> str | None:
-    """Report an MPEG transport stream that ends inside one of its packets of 188 bytes."""
+    """Find out whether an MPEG transport stream ends inside one of its packets of 188 bytes."""
     file.seek(188)
     if size > 188 and file.read(1) == b'\x47' and size % 188:
         return 'the file is cut short'

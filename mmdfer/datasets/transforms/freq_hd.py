@@ -22,10 +22,10 @@ from mmdfer.datasets.transforms.video_reader import VideoReader
 from mmdfer.errors import DFERError
 
 SIZE = 112  # height and width in pixels of the frames that are analysed
-CUTOFF = 20  # standard deviation of the Gaussian low-pass filter, in cycles per frame
+CUTOFF = 20  # standard deviation of the Gaussian low-pass filter, in cycles per frame width
 SUPPRESSION = 10  # factor in the exponent that lowers the weight of windows far from the line
 CHUNK = 64  # frames that are analysed at a time, so that a long video need not fit into memory
-LINE_POINTS = 1000  # most windows used to fit the line, because the fit compares all pairs of them
+LINE_POINTS = 1000  # limit of the windows to which the line is fitted; the fit compares all pairs
 
 
 @TRANSFORMS.register_module()

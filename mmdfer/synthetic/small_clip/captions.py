@@ -145,6 +145,6 @@ def unit_captions(rng: np.random.Generator, aus: np.ndarray) -> list[str]:
 
 
 def unit_sentences(rng: np.random.Generator) -> list[str]:
-    """Write 16 captions in the same wording, each of which names one action unit."""
+    """Write a caption for each of the 16 action units alone, all in the same wording."""
     template, names = str(rng.choice(FACE_TEMPLATES)), (PLAIN, faces.AU_NAMES)[rng.integers(2)]
     return [template.format(names[unit]) for unit in faces.AUS]

@@ -140,11 +140,12 @@ def contrastive_loss(
 
 
 class Objective(torch.nn.Module):
-    """Compute the training losses of the small CLIP, and hold the parameters only they need.
+    """Compute the training losses of the small CLIP, and hold the parameters of the losses.
 
     A contrastive loss alone learns too little from the few faces that a CPU processes in minutes.
-    So the image tower is first trained alone: a linear layer (`read_out`) predicts the action units
-    from its unit vectors. This loss remains when both towers are trained, with three more losses:
+    So the image tower is first trained without the text tower: a linear layer (`read_out`) predicts
+    the action units from the tower's unit vectors. Later both towers are trained. Then this loss
+    remains, and three losses are added:
 
     - the contrastive loss of CLIP between faces and captions of their action units;
     - the contrastive loss between faces with an expression and captions of the expression, which
