@@ -222,7 +222,7 @@ def test_the_contact_sheet_is_named_where_it_cannot_be_written(
     disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk.fill()
-    for name, said in (('sheet.png', FULL), ('sheet.doc', 'name it')):
+    for name, said in (('sheet.png', FULL), ('sheet.doc', 'give a name')):
         path = disk.folder / name
         monkeypatch.setattr(sys, 'argv', ['make_synthetic.py', '--contact-sheet', str(path)])
         with pytest.raises(SystemExit, match=rf'{name}: .*{said}'):

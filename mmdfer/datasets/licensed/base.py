@@ -29,7 +29,7 @@ from mmdfer.datasets.licensed.discovery import (
     parse_split,
 )
 from mmdfer.datasets.licensed.label_files import Row, check_counts, count_labels, read_rows
-from mmdfer.datasets.transforms.frame_reader import folder_of_frames
+from mmdfer.datasets.transforms.frame_reader import find_frame_folder
 from mmdfer.errors import DFERError
 
 MARKER = 'synthetic.json'
@@ -285,7 +285,7 @@ class ListedDataset(DFERDataset):
         for clip in listed:
             path = paths.get(clip.clip)
             if path is not None and self.media != 'videos':
-                path = folder_of_frames(path)
+                path = find_frame_folder(path)
             elif path is not None and os.path.getsize(path) == 0:
                 path = None
             if path is None:

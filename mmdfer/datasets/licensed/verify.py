@@ -30,7 +30,7 @@ from mmdfer.datasets.licensed.mafw import CLASSES as MAFW_CLASSES
 from mmdfer.datasets.licensed.mafw import MAFW
 from mmdfer.datasets.transforms.frame_reader import (
     NO_PICTURE,
-    folder_of_frames,
+    find_frame_folder,
     list_frames,
     read_picture,
 )
@@ -468,7 +468,7 @@ def _look_at(job: tuple[str | None, bool]) -> Seen:
 
 def _look_at_folder(path: str, decode: bool) -> Seen:
     """Inspect a clip that is a folder of pictures."""
-    folder = folder_of_frames(path)
+    folder = find_frame_folder(path)
     if folder is None:
         empty = len(list_frames(path))
         return Seen(empty, bad=empty)
