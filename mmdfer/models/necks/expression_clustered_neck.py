@@ -11,7 +11,7 @@ from torch import Tensor
 from mmaction.registry import MODELS
 
 from mmdfer.errors import DFERError
-from mmdfer.models.losses.labels import single_labels
+from mmdfer.models.losses.labels import read_single_labels
 
 
 @MODELS.register_module()
@@ -69,7 +69,7 @@ class ExpressionClusteredNeck(BaseModule):
             losses = {
                 **losses,
                 'loss_ec': self.loss(
-                    flat, single_labels(data_samples, flat, 'ExpressionClusteredLoss')
+                    flat, read_single_labels(data_samples, flat, 'ExpressionClusteredLoss')
                 ),
             }
         return vectors, losses
