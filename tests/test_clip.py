@@ -346,7 +346,7 @@ def test_weights_that_do_not_tell_are_reported(
     assert said == []
     _build('CLIPRecognizer', weights)
     (line,) = said
-    assert 'copy their open_clip_config.json beside them' in line
+    assert 'copy the open_clip_config.json of the weights' in line
 
 
 @pytest.mark.parametrize(
