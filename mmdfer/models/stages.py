@@ -11,10 +11,10 @@ from torch import nn
 class StagedModule(abc.ABC):
     """Define the interface of a module whose computation changes with the stage of training.
 
-    Training with BAPHook has several stages (Align-DFER's three-stage BAP strategy is one example).
-    An ``nn.Module`` that also inherits from this class, such as JAS, is switched between the stages
-    by BAPHook. The hook calls :meth:`check_stage` for every stage before training,
-    :meth:`enter_stage` once when a stage begins, and :meth:`set_stage` before each epoch.
+    BAPHook divides a training into stages, such as the three stages of Align-DFER's training. It
+    switches every ``nn.Module`` that also inherits from this class, such as JAS, between the
+    stages. The hook calls :meth:`check_stage` for every stage before training, :meth:`enter_stage`
+    once when a stage begins, and :meth:`set_stage` before each epoch.
 
     BAPHook does nothing outside training. A module therefore keeps its current stage in buffers,
     which are saved in the checkpoint, and restores the stage from the buffers when a checkpoint is

@@ -41,11 +41,13 @@ class TensorCache:
         return len(self._entries)
 
     def set_mode(self, training: bool) -> None:
-        """Set the training or eval mode, and compare the values of the tensors on the next call.
+        """Set whether the model trains, which decides how often values of the tensors are compared.
+
+        In both modes, the next call of :meth:`get` compares values. In training mode, later calls
+        compare only versions.
 
         Args:
-            training: Whether the model is in training mode. In training mode, calls after the next
-                call of :meth:`get` compare only the versions of the tensors.
+            training: Whether the model is in training mode.
         """
         self._training = training
         self._compared.clear()
@@ -72,6 +74,7 @@ class TensorCache:
         return entry.result
 
     def _is_equal(self, key: Hashable, entry: _Entry, tensors: Sequence[Tensor]) -> bool:
+        """Return whether the sampled values are unchanged, or need no comparison on this call."""
         return key in self._compared or torch.equal(entry.values, _sample(tensors))
 
 

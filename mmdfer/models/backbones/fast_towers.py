@@ -1,6 +1,7 @@
 """Run CLIP's frozen transformers faster than open_clip does, on open_clip's own weights.
 
-The result equals that of open_clip's forward pass up to rounding. The following changes save work:
+The result of this fast path equals that of open_clip's forward pass up to rounding. The following
+changes save work:
 
 - The last transformer block is computed only for the position that is read: the class token of an
   image or the end token of a sentence.
@@ -73,10 +74,11 @@ class Weights(NamedTuple):
 
 
 class FrozenTower:
-    """Hold the derived weights of a frozen transformer, and decide whether the fast path is valid.
+    """Run a frozen transformer of open_clip on the fast path that this module describes.
 
-    This is the base class of ImageTower and TextTower. It is not an ``nn.Module``, so the
-    parameters of the tower are not registered a second time in FrozenCLIP.
+    This is the base class of ImageTower and TextTower. It keeps the derived weights and decides
+    whether the fast path is valid. It is not an ``nn.Module``, so the parameters of the tower are
+    not registered a second time in FrozenCLIP.
 
     Args:
         transformer: The transformer of an open_clip tower.
@@ -119,7 +121,8 @@ class FrozenTower:
         """Return whether the fast path is valid for this tower.
 
         It is valid if the tower is frozen, consists of the module types that the fast path
-        reproduces, and has no forward hooks.
+        reproduces, and has no forward hooks. If it is not valid, the caller has to use open_clip's
+        forward pass.
         """
         if any(tensor.requires_grad for tensor in self._tensors()):
             self._derived.clear()
@@ -136,6 +139,7 @@ class FrozenTower:
         """Return the derived weights in a dtype, recomputed if the tower's weights have changed."""
 
         def fold() -> Weights:
+            """Compute the derived weights as normal tensors, even in inference mode."""
             # Weights that are derived during inference are reused in training. Autograd cannot use
             # inference tensors, so inference mode is turned off here.
             with torch.inference_mode(False), torch.no_grad():
@@ -202,11 +206,13 @@ class FrozenTower:
 
 
 class ImageTower(FrozenTower):
-    """Encode images with open_clip's VisionTransformer and return the output of the class token.
+    """Encode images on the fast path with the weights of open_clip's VisionTransformer.
+
+    The result is the projected output of the class token.
 
     Args:
         visual: The image tower. For another type of tower, such as a ResNet, ``applies`` is False
-            and the caller has to use the tower itself.
+            and the caller has to call open_clip's tower instead.
     """
 
     def __init__(self, visual: VisionTransformer) -> None:
@@ -268,9 +274,10 @@ class ImageTower(FrozenTower):
 
 
 class TextTower(FrozenTower):
-    """Encode sentences with open_clip's causal text transformer and return the end token's output.
+    """Encode sentences on the fast path with the weights of open_clip's causal text transformer.
 
-    Gradients flow back to the input embeddings.
+    The result is the projected output of the end token. Gradients flow back to the input
+    embeddings.
 
     Args:
         text: The module that has the attributes ``transformer``, ``ln_final`` and
@@ -398,6 +405,7 @@ class _PlainAttention(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key_value: Tensor, heads: int, mask: Tensor | None
     ) -> Tensor:
+        """Compute attention with the shapes of :func:`_attend`, and save its parts for backward."""
         (query,), (key, value) = _split(query, 1, heads), _split(key_value, 2, heads)
         scores = torch.bmm(query, key.transpose(1, 2))  # (N * H, Q, L)
         if mask is not None:
@@ -409,6 +417,7 @@ class _PlainAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of the queries and of the keys and values."""
         query, key, value, shares = ctx.saved_tensors
         (grad,) = _split(grad, 1, ctx.heads)
         key_value = torch.empty(2, *key.shape, dtype=key.dtype)

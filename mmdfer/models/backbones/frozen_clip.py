@@ -210,7 +210,7 @@ class FrozenCLIP(FrameEncoder):
 
     @property
     def _text(self) -> open_clip.CLIP:
-        # Some open_clip models have a separate text module. Others hold its parts themselves.
+        """Return the module with the text tower's parts, which may be the CLIP model itself."""
         return getattr(self.clip, 'text', self.clip)
 
     # ---------------------------------------------------------------- frozen

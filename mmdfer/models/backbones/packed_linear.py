@@ -74,9 +74,11 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, turned: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the product of x (..., I) with the packed weight (O, I), plus the bias (O,)."""
         ctx.turned = turned
         return _multiply(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient with respect to x, and none for the frozen weight and bias."""
         return _multiply(grad, ctx.turned, None), None, None, None

@@ -59,7 +59,14 @@ class ClassNameHead(TextHead):
             self.check_context(self.clip)
 
     def prompts(self, clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
-        """Return the sentences' token embeddings (C, S, L, W) and their end positions (C, S)."""
+        """Embed the sentences of all classes.
+
+        Args:
+            clip: CLIP whose tokenizer and token embeddings are used.
+
+        Returns:
+            Token embeddings (C, S, L, W), and the positions (C, S) of the end tokens.
+        """
         embeddings, ends = embed_texts(clip, self.texts)
         shape = self.num_classes, self.num_sentences
         return embeddings.unflatten(0, shape), ends.view(shape)

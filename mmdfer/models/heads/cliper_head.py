@@ -72,7 +72,16 @@ class CLIPERHead(TextHead):
         self.tokens = nn.Parameter(torch.randn(shape) / 1000)
 
     def prompts(self, clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
-        """Return the token embeddings (C, K, L, W) of the descriptors and the end position."""
+        """Assemble the prompts of all descriptors.
+
+        Args:
+            clip: CLIP whose tokenizer and token embeddings are used for the prefix and the full
+                stop.
+
+        Returns:
+            Token embeddings (C, K, L, W), and the position of the end token, which is the same in
+            all.
+        """
         fixed, ends = embed_texts(clip, [self.prefix, '.'])
         fixed = fixed.to(self.tokens.dtype).expand(*self.tokens.shape[:2], -1, -1, -1)
         before = fixed[..., 0, : ends[0], :]  # start token and prefix

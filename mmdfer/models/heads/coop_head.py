@@ -69,7 +69,14 @@ class CoOpHead(TextHead):
         nn.init.normal_(self.tokens, std=0.02)
 
     def prompts(self, clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
-        """Return the token embeddings (C, 1, L, W) of the prompts and the end positions (C, 1)."""
+        """Assemble the prompts of all classes.
+
+        Args:
+            clip: CLIP whose tokenizer and token embeddings are used for the texts.
+
+        Returns:
+            Token embeddings (C, 1, L, W), and the positions (C, 1) of the end tokens.
+        """
         prompts, ends = self.put_before_texts(clip, self.tokens)
         return prompts[:, None], ends[:, None]
 

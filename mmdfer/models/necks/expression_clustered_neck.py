@@ -84,7 +84,7 @@ class ExpressionClusteredNeck(BaseModule):
         return sentences.mean(1) if self.neck is None else self.neck.text(sentences)
 
     def text_side(self) -> list[Tensor]:
-        """Return the tensors that the result of :meth:`text` depends on besides its argument."""
+        """Return the tensors, besides its argument, that :meth:`text` reads; see TemporalNeck."""
         return [] if self.neck is None else self.neck.text_side()
 
     def _pool(self, x: Tensor | Sequence[Tensor]) -> Tensor:

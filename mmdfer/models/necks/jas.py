@@ -161,7 +161,10 @@ class JAS(TemporalNeck, StagedModule):
         return self.text_encoder(sentences, len(self.text_encoder.layers))
 
     def text_side(self) -> list[Tensor]:
-        """Return the tensors that the result of :meth:`text` depends on in the current stage."""
+        """Return the tensors, besides its argument, that :meth:`text` reads in the current stage.
+
+        CLIPRecognizer recomputes cached class vectors when one of these tensors changes.
+        """
         encoder = self.joint_encoder if self._stage == 'joint' else self.text_encoder
         return [*encoder.parameters(), self.stage, self.layers]
 

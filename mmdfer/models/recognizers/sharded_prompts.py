@@ -47,7 +47,7 @@ def encode_sharded(
 
 
 class _Gather(torch.autograd.Function):
-    """Concatenate the rows of all ranks.
+    """Gather the vectors of all ranks on each rank, with gradients.
 
     torch has such a function in ``torch.distributed.nn``, but that module is deprecated.
     """
