@@ -14,6 +14,7 @@ from mmaction.registry import DATASETS
 
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.errors import DFERError
+from mmdfer.features import FeatureEncoder
 
 CLASSES = ('joy', 'pain', 'rest')
 
@@ -117,6 +118,25 @@ def test_a_file_of_another_encoding(root: Path) -> None:
 
 
 def test_the_shipped_config_trains_on_it(root: Path, tmp_path: Path) -> None:
+    config = small_config(root, tmp_path)
+    runner = build_runner(config)
+    runner.train()
+    assert runner.iter == 6
+    assert runner.model.cls_head.classes == CLASSES
+
+
+def test_another_number_of_classes_is_refused_before_clips_are_encoded(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(root, tmp_path)
+    config.model.cls_head.num_classes = 7
+    monkeypatch.setattr(FeatureEncoder, 'forward', None)  # encoding would end in a TypeError
+    with pytest.raises(DFERError, match=r'3 classes \(joy, pain, rest\), but .* num_classes=7'):
+        build_runner(config).train()
+
+
+def small_config(root: Path, tmp_path: Path) -> Config:
+    """Return the shipped config over the small CLIP, with one epoch for each stage."""
     config = Config.fromfile(ROOT / 'configs' / 'align_dfer_custom.py')
     config.merge_from_dict(
         {
@@ -140,7 +160,4 @@ def test_the_shipped_config_trains_on_it(root: Path, tmp_path: Path) -> None:
     text.epochs = 1
     video.update(epochs=1, grows_at=[0, 0, 0, 0])
     joint.update(epochs=1, grows_at=[0, 0])
-    runner = build_runner(config)
-    runner.train()
-    assert runner.iter == 6
-    assert runner.model.cls_head.classes == CLASSES
+    return config

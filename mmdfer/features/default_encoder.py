@@ -1,4 +1,4 @@
-"""Patch mmengine's Runner to give EncodedClips the encoder of the model."""
+"""Patch mmengine's Runner to give EncodedClips the encoder and class count of the model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def hand_model_to_datasets() -> None:
 
     mmengine builds datasets independently of the model. With this patch, an EncodedClips in the
     config of a loader, at any depth, that has no `encoder` gets the configs of the model's backbone
-    and data preprocessor. If the model cannot read features, the Runner raises a DFERError before
-    any data are read.
+    and data preprocessor. It also gets the number of classes of the model's head, to compare with
+    its own before it encodes clips. If the model cannot read features, the Runner raises a
+    DFERError before any data are read.
     """
     upstream = Runner.__init__
     if is_patched(upstream):
@@ -37,8 +38,11 @@ def hand_model_to_datasets() -> None:
             given = getattr(self, f'_{loader}')
             if not serves_features(given):
                 continue
-            check_reads_features(self.model, loader)
-            setattr(self, f'_{loader}', _with_encoder(given, encoder))
+            inner = self.model.module if is_model_wrapper(self.model) else self.model
+            check_reads_features(inner, loader)
+            num_classes = getattr(getattr(inner, 'cls_head', None), 'num_classes', None)
+            defaults = dict(encoder=encoder, num_classes=num_classes)
+            setattr(self, f'_{loader}', _with_defaults(given, defaults))
 
     Runner.__init__ = build
 
@@ -47,28 +51,27 @@ def check_reads_features(model: torch.nn.Module, loader: str) -> None:
     """Raise DFERError unless the model has a true attribute `reads_features`.
 
     Args:
-        model: The model, or the wrapper of a distributed model.
+        model: The model, without the wrapper of a distributed model.
         loader: Name in the config of the loader that serves the features, for the error message.
     """
-    inner: Any = model.module if is_model_wrapper(model) else model
-    if not getattr(inner, 'reads_features', False):
-        preprocessor = type(getattr(inner, 'data_preprocessor', None)).__name__
+    if not getattr(model, 'reads_features', False):
+        preprocessor = type(getattr(model, 'data_preprocessor', None)).__name__
         raise DFERError(
-            f'{loader}: EncodedClips (--bank) serves features, but {type(inner).__name__} with '
+            f'{loader}: EncodedClips (--bank) serves features, but {type(model).__name__} with '
             f'{preprocessor} reads frames; give the loader the dataset inside EncodedClips, or '
             'train CLIPRecognizer with CLIPDataPreprocessor'
         )
 
 
-def _with_encoder(part: Any, encoder: dict | None) -> Any:
-    """Return the config of a loader, with an encoder for each EncodedClips that has none."""
+def _with_defaults(part: Any, defaults: dict[str, Any]) -> Any:
+    """Return the config of a loader in which each EncodedClips has the arguments it lacks."""
     if isinstance(part, (list, tuple)):
-        return type(part)(_with_encoder(item, encoder) for item in part)
+        return type(part)(_with_defaults(item, defaults) for item in part)
     if not isinstance(part, dict):
         return part
     if is_encoded(part):
-        return dict(part, encoder=part.get('encoder') or encoder)
+        return dict(part, **{key: part.get(key) or value for key, value in defaults.items()})
     copy = part.copy()
     for key, value in part.items():
-        copy[key] = _with_encoder(value, encoder)
+        copy[key] = _with_defaults(value, defaults)
     return copy

@@ -22,6 +22,7 @@ from mmdfer.features.bank import map_vectors
 from mmdfer.features.encoder import FeatureEncoder, shared_encoder
 from mmdfer.features.extraction import Extractor, Views, encode_to_memory, fill_bank, list_clips
 from mmdfer.models.data_preprocessors.clip_preprocessor import check_blending
+from mmdfer.models.heads.text_head import check_class_count
 
 
 @DATASETS.register_module()
@@ -55,6 +56,8 @@ class EncodedClips(Dataset):
             vectors depend. None keeps the features in memory.
         batch_size: Number of views in one pass through the encoder.
         num_workers: Number of processes that decode clips.
+        num_classes: Number of classes of the model's head, which the Runner fills in. A dataset
+            with another number is then refused before its clips are encoded.
         misplaced: Any other argument raises an error, since it belongs to the inner dataset.
 
     Attributes:
@@ -63,7 +66,8 @@ class EncodedClips(Dataset):
         rows: Tensor (clips,), the row of each clip in ``features``.
 
     Raises:
-        DFERError: If the inner dataset is not a DFERDataset, if it shows a new view in each
+        DFERError: If the inner dataset is not a DFERDataset or has another number of classes than
+            ``num_classes``, if it shows a new view in each
             training epoch, if an argument belongs to the inner dataset, or if the data preprocessor
             is to mix training batches (MixUp, CutMix).
     """
@@ -75,6 +79,7 @@ class EncodedClips(Dataset):
         bank: str | Literal[True] | None = None,
         batch_size: int = 16,
         num_workers: int = 2,
+        num_classes: int | None = None,
         **misplaced: Any,
     ) -> None:
         if misplaced:
@@ -95,6 +100,8 @@ class EncodedClips(Dataset):
                 'EncodedClips: the training dataset shows a new view in each epoch; set its '
                 'num_views'
             )
+        if num_classes is not None and built.metainfo.get('classes'):
+            check_class_count(built.metainfo['classes'], num_classes)
         self.dataset, self.encoder, self.bank = built, encoder, bank
         self.batch_size, self.num_workers = batch_size, num_workers
         self._features: Tensor | None = None

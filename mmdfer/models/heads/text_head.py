@@ -189,12 +189,7 @@ class TextHead(BaseHead):
                 already set.
         """
         classes = tuple(classes)
-        if len(classes) != self.num_classes:
-            raise DFERError(
-                f'the dataset has {len(classes)} classes ({", ".join(classes)}), but the head has '
-                f'num_classes={self.num_classes}: make num_classes (or classes) of model.cls_head '
-                'match the dataset'
-            )
+        check_class_count(classes, self.num_classes)
         if self.classes is not None and classes != self.classes:
             raise DFERError(describe_class_mismatch(self.classes, classes))
         self.classes = classes
@@ -282,3 +277,13 @@ def pool_features(x: Tensor, num_segs: int | None) -> Tensor:
         x = x.mean((2, 3))  # (N * T, C)
         return x.view(-1, num_segs or 1, x.shape[1]).mean(1)
     return x
+
+
+def check_class_count(classes: Sequence[str], num_classes: int) -> None:
+    """Raise DFERError unless a dataset has as many classes as the head of the model."""
+    if len(classes) != num_classes:
+        raise DFERError(
+            f'the dataset has {len(classes)} classes ({", ".join(classes)}), but the head has '
+            f'num_classes={num_classes}: make num_classes (or classes) of model.cls_head match '
+            'the dataset'
+        )
