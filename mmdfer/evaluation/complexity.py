@@ -53,14 +53,15 @@ class Complexity:
 
 
 def measure(cfg: Config, dataset: dict) -> Complexity:
-    """Build the model of a config without trained weights, and measure its cost on one clip.
+    """Build the model of a config without trained weights, and measure its cost on one test clip.
 
     Args:
         cfg: The config of a run.
-        dataset: The config of a test set that yields frames, not features. Its first clip is used.
+        dataset: The config of a test dataset that yields frames, not features. Its first item, with
+            all views of the test pipeline, is used.
 
     Returns:
-        The cost of the model.
+        The numbers of parameters, the FLOPs and the speed of the model.
     """
     init_default_scope(cfg.get('default_scope', 'mmaction'))
     model = MODELS.build(cfg.model).to(get_device()).eval()

@@ -197,7 +197,10 @@ def _cells(row: Row) -> list[str]:
 
 
 def as_text(folds: Sequence[Fold], head: Sequence[str]) -> str:
-    """Format the table for a terminal.
+    """Return the table of a cross-validation as text for a terminal.
+
+    The table has one row for each fold and rows for the mean, the standard deviation and the pooled
+    confusion matrix; :func:`table` describes them.
 
     Args:
         folds: The results of at least one fold.
@@ -207,7 +210,7 @@ def as_text(folds: Sequence[Fold], head: Sequence[str]) -> str:
 
 
 def as_markdown(folds: Sequence[Fold], head: Sequence[str]) -> str:
-    """Format the table in Markdown, with the mean in bold.
+    """Return the table of a cross-validation in Markdown, with the mean in bold.
 
     Args:
         folds: The results of at least one fold.
@@ -220,7 +223,7 @@ def as_markdown(folds: Sequence[Fold], head: Sequence[str]) -> str:
 
 
 def as_csv(folds: Sequence[Fold]) -> str:
-    """Format the table as CSV.
+    """Return the table of a cross-validation as the text of a CSV file.
 
     If the dataset is synthetic, each row has a note that says so.
 

@@ -148,8 +148,8 @@ class EncodedClips(Dataset):
         """
         if self._features is None:
             raise DFERError(
-                'EncodedClips: the clips are not encoded yet; call full_init() first, as mmengine '
-                'does when it builds a loader'
+                'EncodedClips: features were requested before the clips were encoded; call '
+                'full_init() first, as mmengine does when it builds a loader'
             )
         return self._features
 
@@ -303,6 +303,7 @@ class EncodedClips(Dataset):
     def pipeline(self) -> Compose:
         """Return the pipeline of the inner dataset.
 
-        When items are read, only its ShuffleFrames transforms are run.
+        The clips passed through all of it when they were encoded. When an item is read, only its
+        ShuffleFrames transforms are run, which permute the frame vectors of the clip.
         """
         return self.dataset.pipeline

@@ -1,4 +1,7 @@
-"""Cache values that are computed from tensors until one of the tensors changes."""
+"""Cache results that are computed from tensors, and compute them again when a tensor has changed.
+
+A change is a change of the values in place, or another tensor in the place of the old one.
+"""
 
 from __future__ import annotations
 

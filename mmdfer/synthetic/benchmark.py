@@ -322,8 +322,8 @@ def _read_record(root: Path, arguments: dict[str, int], digest: str) -> dict[str
         made, made_digest = record['arguments'], record['digest']
     except (ValueError, KeyError, TypeError):
         raise DFERError(
-            f'{path} is not a record of a synthetic benchmark; delete it, and the next run checks '
-            'all videos'
+            f'{path} is not the record of finished files that a synthetic benchmark keeps; delete '
+            'it, and the next run makes the missing and changed files again'
         ) from None
     remedy = 'give another folder, or delete this one'
     if made != arguments:

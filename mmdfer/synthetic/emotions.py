@@ -150,7 +150,7 @@ class ClipSpec:
         return sample_shot(np.random.Generator(np.random.PCG64([self.seed, 0])))
 
     def camera(self) -> np.random.Generator:
-        """Return the generator of the clip's camera noise, which depends only on ``seed``."""
+        """Return a new random generator for the pixel noise of the clip, seeded by ``seed``."""
         return np.random.Generator(np.random.PCG64([self.seed, 1]))
 
     def to_json(self) -> dict[str, Any]:

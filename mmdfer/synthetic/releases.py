@@ -374,7 +374,13 @@ def _scale_with_remainders(
 def _format_mafw_list(
     listed: dict[str, tuple[int, ...]], captions: dict[str, tuple] | None
 ) -> bytes:
-    """Format a label file of MAFW, with captions if they are given."""
+    """Return the content of a label file of MAFW: a line "NAME.mp4 anger_disgust" for each clip.
+
+    Args:
+        listed: The expressions of each clip, as class indices.
+        captions: The Chinese and the English caption of each clip, which become two further columns
+            separated by tabs. None writes the file without captions.
+    """
     rows = []
     for name, label in listed.items():
         word = '_'.join(_MAFW_CLASSES[i] for i in label)

@@ -144,7 +144,7 @@ class FERV39k(ListedDataset):
         return found
 
     def convert_labels(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
-        """Convert the emotion in each path to a class index, and compare it with the label.
+        """Return the class index of the emotion in each path, after comparing it with the label.
 
         Raises:
             DFERError: If the label of a row is another class than the emotion in its path.

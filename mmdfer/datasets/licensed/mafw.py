@@ -210,7 +210,7 @@ def _parts(path: Path, row: Row) -> tuple[int, ...]:
     words = [WORDS.get(word.lower()) for word in row.label.split('_')]
     if not set(words) <= set(CLASSES) or len(set(words)) != len(words):
         raise DFERError(
-            f'{path}:{row.line}: label {row.label!r} is not a combination of different '
-            f'expressions out of {", ".join(CLASSES)}; correct the line'
+            f'{path}:{row.line}: label {row.label!r} must be one or more of '
+            f'{", ".join(CLASSES)}, joined by "_", each at most once; correct the line'
         )
     return tuple(sorted(CLASSES.index(word) for word in words))

@@ -43,9 +43,10 @@ NO_PICTURE = (
 def list_frames(folder: str | os.PathLike) -> list[str]:
     """Return the names of a folder's pictures, one for each frame, sorted by frame number.
 
-    The number at the end of a name is the frame number: 2.jpg comes before 10.jpg, and
-    00001_00007.jpg is frame 7. Face croppers add a number for the face, which is 0 in 0012_0.jpg,
-    frame12_face0.jpg and face0_frame12.jpg. If a frame has several faces, only the face with the
+    Without a face number, the number at the end of a name is the frame number: 2.jpg comes before
+    10.jpg, and 00001_00007.jpg is frame 7. Face croppers add a number for the face, which is 0 in
+    0012_0.jpg, frame12_face0.jpg and face0_frame12.jpg. Of two numbers, the one that takes more
+    values in the folder is the frame number. If a frame has several faces, only the face with the
     lowest number is returned (0001.jpg rather than 0001_2.jpg). Otherwise the clip would jump
     between persons.
 

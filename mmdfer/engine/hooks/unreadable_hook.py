@@ -70,5 +70,5 @@ class UnreadableHook(Hook):
 
 
 def _shown(names: list[str]) -> str:
-    """Join the first 20 names for a warning."""
+    """Join the names of at most 20 clips by commas, with "..." if there are more."""
     return ', '.join(names[:_SHOWN]) + (', ...' if len(names) > _SHOWN else '')

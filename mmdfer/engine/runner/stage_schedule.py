@@ -152,7 +152,11 @@ def _fill_range(config: dict[str, Any], stages: Sequence[Stage], key: str) -> No
 
 
 def _lengths(config: dict[str, Any], stages: Sequence[Stage], key: str) -> list[int]:
-    """Return the number of epochs of each stage between a scheduler's begin and end."""
+    """Return the number of epochs of each training stage between a scheduler's begin and end.
+
+    Stages before the begin or after the end are left out. The first of the others counts from the
+    begin.
+    """
     ends = list(accumulate(stage.epochs for stage in stages))
     begin, end = config.get('begin', 0), config.get('end', sum(stage.epochs for stage in stages))
     if end not in ends:

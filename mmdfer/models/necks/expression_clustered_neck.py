@@ -1,4 +1,4 @@
-"""Provide the neck of EC-STFL, which computes the expression-clustered loss on its output."""
+"""Provide the neck of EC-STFL, which adds a loss that clusters the clips of each expression."""
 
 from __future__ import annotations
 

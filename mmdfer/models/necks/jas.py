@@ -232,7 +232,10 @@ class JAS(TemporalNeck, StagedModule):
             self.layers.fill_(layers)
 
     def _read_buffers(self, *_: Any) -> None:
-        """Restore the stage from the buffers after a checkpoint was loaded."""
+        """Take the stage of training and its number of layers from a checkpoint just loaded.
+
+        The buffers ``stage`` and ``layers`` of the checkpoint hold them.
+        """
         self._stage, self._layers = self.STAGES[int(self.stage)], int(self.layers)
 
     def _encoder(self, stage: str) -> DynamicEncoder:

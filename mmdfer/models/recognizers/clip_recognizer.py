@@ -274,7 +274,8 @@ class CLIPRecognizer(BaseRecognizer):
     def _pool_sentences(self, sentences: Tensor) -> Tensor:
         """Turn sentence vectors (C, S, D) into class vectors (C, D).
 
-        The sentence vectors are returned unchanged if the head compares clips with each sentence.
+        The text side of the neck does this; without a neck it is the mean over the sentences. The
+        sentence vectors are returned unchanged if the head compares clips with each sentence.
         """
         if self.cls_head.reads_sentences:
             return sentences

@@ -294,8 +294,9 @@ class State:
         saved = torch.load(self.path, weights_only=True)
         if saved['recipe'] != self.recipe:
             raise DFERError(
-                f'{self.path}: the training was started with other settings or another version of '
-                'the generator; run without --resume, or give the original settings'
+                f'{self.path}: this training was saved with other settings, or with another version '
+                'of the code that draws the faces; give the arguments of the first run, or train '
+                'from the start without --resume'
             )
         for part, state in zip(self.parts, saved['parts'], strict=True):
             part.load_state_dict(state)
