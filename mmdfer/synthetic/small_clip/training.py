@@ -294,7 +294,7 @@ class State:
         saved = torch.load(self.path, weights_only=True)
         if saved['recipe'] != self.recipe:
             raise DFERError(
-                f'{self.path}: this training was saved with other settings, or with another version '
+                f'{self.path}: the training was saved with other settings, or another version '
                 'of the code that draws the faces; give the arguments of the first run, or train '
                 'from the start without --resume'
             )
