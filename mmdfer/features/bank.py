@@ -1,5 +1,7 @@
 """A feature bank: the frame vectors of a dataset's views on disk, encoded once.
 
+::
+
     DIR/manifest.json      what the vectors depend on, their shape, and the clips of each shard
     DIR/vectors.f16        (clips, V, views, T, D) in half precision, little-endian, shard by shard
     DIR/shards/00000.json  the shard's SHA-256, which of its clips could not be read, and which are

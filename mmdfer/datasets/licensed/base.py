@@ -1,8 +1,10 @@
 """What the licensed datasets share: clips that label files list, and that lie as pictures or video.
 
-label files (lists.py) ─ id, label ─┐
-                                    ├─► filename, label, clip
-folders on disk (disk.py) ─ id, path┘
+::
+
+    label files (label_files.py) ─ id, label ─┐
+                                              ├─► filename, label, clip
+    folders on disk (discovery.py) ─ id, path ┘
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def split_bands(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def temporal_power(pixels: np.ndarray, window: int) -> np.ndarray:
     """The mean power of the frequencies from ``window // 2`` on, in each sliding window.
 
-    With X_k the discrete Fourier transform of a pixel in a window, the sum of |X_k|^2 over k and
+    With X_k the discrete Fourier transform of a pixel in a window, the sum of ``|X_k|^2`` over k and
     over all pixels is a sum of the frames' inner products, each times the sum of
     cos(2 pi k (n - m) / window): so the inner products are formed once for all windows.
 
