@@ -27,7 +27,7 @@ exclude_patterns = ['_build']
 
 # Markdown. Headings have the anchors that GitHub gives them, so that links work in both places.
 myst_heading_anchors = 4
-myst_enable_extensions = ['colon_fence']
+myst_enable_extensions = ['html_image']
 
 # Pages of the API, from the docstrings.
 napoleon_google_docstring = True
@@ -37,11 +37,14 @@ autodoc_member_order = 'bysource'
 autodoc_typehints = 'signature'
 autodoc_inherit_docstrings = False  # the docstrings of torch and MMEngine are on their own sites
 add_module_names = False
+toc_object_entries_show_parents = 'hide'
 default_role = 'code'
 
 html_theme = 'pydata_sphinx_theme'
 html_title = f'mmdfer {release}'
 templates_path = ['_templates']
+html_static_path = ['_static']
+html_css_files = ['custom.css']
 html_sidebars = {'**': ['all_pages.html']}
 html_theme_options = {
     'navbar_center': [],
