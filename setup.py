@@ -1,4 +1,7 @@
-"""What the package is and what it needs; the settings of the tools stand in pyproject.toml."""
+"""Define the metadata, the requirements and the build of the package.
+
+The settings of the development tools are in pyproject.toml.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,25 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 
 INSTALL_REQUIRES = [
-    # The oldest on which loading a checkpoint executes nothing. torchvision comes with open_clip;
-    # take both from the same index, or torchvision's operators are not found.
+    # 2.6 is the oldest release that loads a checkpoint without executing code from it. open_clip
+    # requires torchvision. Install both from the same index, or torchvision's operators are not
+    # found.
     'torch>=2.6',
     'numpy',
-    # mmcv and mmengine are not here: mmcv, mmcv-lite and forks under other names such as onedl-mmcv
-    # each bring their mmengine. Named here, pip would write over the one that a user has.
-    'mmaction2==1.2.0',  # the newest; compat.py mends what its wheel lacks
-    'importlib_metadata',  # which mmaction2 imports and does not declare
+    # mmcv and mmengine are not listed. mmcv, mmcv-lite and forks with other names, such as
+    # onedl-mmcv, each install their own mmengine. If mmcv or mmengine were listed, pip would
+    # overwrite the installed one.
+    'mmaction2==1.2.0',  # the newest release; mmdfer/compat.py replaces what its wheel lacks
+    'importlib_metadata',  # mmaction2 imports this package without requiring it
     'open_clip_torch>=3.0',
-    # Decodes videos. Before 16 FFmpeg 7 shows broken pictures of HEVC streams cut at any place.
+    # Decodes videos. Releases before 16 contain FFmpeg 7, which returns broken pictures for HEVC
+    # streams that were cut at an arbitrary place.
     'av>=16',
-    # For the DecordInit of users' own pipelines; there is no wheel for ARM.
+    # Needed by pipelines of users that contain DecordInit. There is no wheel for ARM.
     'decord>=0.6; platform_machine == "x86_64" or platform_machine == "AMD64"',
-    'filelock',  # a bank's shards are claimed by locks; torch needs it too
-    # OpenCV 5 has no Haar cascades. mmaction2 asks for the one, mmcv for the other, without limit.
+    'filelock',  # locks the shards of a feature bank; torch requires filelock too
+    # OpenCV 5 has no Haar cascades. mmaction2 requires opencv-contrib-python and mmcv requires
+    # opencv-python, both without an upper limit.
     'opencv-python<5',
     'opencv-contrib-python<5',
     'safetensors',
@@ -38,15 +45,16 @@ INSTALL_REQUIRES = [
     'tqdm',
 ]
 EXTRAS_REQUIRE = {
-    # For who has no mmcv. MMAction2 refuses 2.2; before 0.10.7 mmengine is untested.
+    # For environments without mmcv. MMAction2 refuses mmcv 2.2. Releases of mmengine before 0.10.7
+    # are not tested.
     'lite': ['mmcv-lite>=2.1,<2.2', 'mmengine>=0.10.7'],
-    # ruff as in .pre-commit-config.yaml: another release formats otherwise.
-    # imageio-ffmpeg brings the ffmpeg program that makes the videos to be read.
+    # The release of ruff is that of .pre-commit-config.yaml, because other releases format
+    # differently. imageio-ffmpeg contains the program ffmpeg, which makes videos for the tests.
     'tests': [
         'pytest>=7',
         'pytest-xdist>=3',
         'ruff==0.17.5',
-        'mypy==2.4.1',  # another release finds other errors
+        'mypy==2.4.1',  # other releases report other errors
         'types-PyYAML',
         'types-openpyxl',
         'types-tqdm',
@@ -60,19 +68,20 @@ EXTRAS_REQUIRE = {
 
 
 class BuildWithConfigs(build_py):
-    """Puts configs/, tools/ and model-index.yml into the wheel, in OpenMMLab's mmdfer/.mim/.
+    """Copy configs/, tools/ and model-index.yml into the wheel, as mmdfer/.mim/.
 
-    An editable install finds them where they are.
+    OpenMMLab's packages use the same folder. An editable install reads these files from the
+    repository instead.
     """
 
     def run(self) -> None:
-        """Builds the package, then copies."""
+        """Build the package, then copy the files."""
         super().run()
         if self.editable_mode:
             return
         for name in ('configs', 'tools'):
             target = Path(self.build_lib, 'mmdfer', '.mim', name)
-            shutil.rmtree(target, ignore_errors=True)  # what an earlier build left
+            shutil.rmtree(target, ignore_errors=True)  # remove the files of an earlier build
             shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns('__pycache__'))
         shutil.copy(ROOT / 'model-index.yml', Path(self.build_lib, 'mmdfer', '.mim'))
 

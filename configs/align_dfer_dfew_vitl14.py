@@ -1,4 +1,4 @@
-"""Align-DFER on DFEW, over CLIP ViT-L/14."""
+"""Train Align-DFER on DFEW, with CLIP ViT-L/14."""
 
 _base_ = ['align_dfer_dfew.py']
 

@@ -1,4 +1,4 @@
-"""Align-DFER on FERV39k, over CLIP ViT-L/14."""
+"""Train Align-DFER on FERV39k, with CLIP ViT-L/14."""
 
 _base_ = ['align_dfer_ferv39k.py']
 

@@ -1,4 +1,4 @@
-"""Align-DFER on MAFW, over CLIP ViT-B/32."""
+"""Train Align-DFER on MAFW, with CLIP ViT-B/32."""
 
 _base_ = [
     '_base_/models/align_dfer.py',

@@ -1,4 +1,4 @@
-"""Align-DFER on MAFW, over CLIP ViT-L/14."""
+"""Train Align-DFER on MAFW, with CLIP ViT-L/14."""
 
 _base_ = ['align_dfer_mafw.py']
 

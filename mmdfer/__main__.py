@@ -1,4 +1,4 @@
-"""`python -m mmdfer` is `mmdfer`."""
+"""Run the console script `mmdfer` as `python -m mmdfer`."""
 
 from mmdfer.cli.main import main
 

@@ -1,25 +1,28 @@
-"""What upstream releases broke: one function each, which does nothing where upstream is whole.
+"""Patch defects of the installed releases of MMAction2 and mmengine.
 
-`apply()` calls them in order and may be called again. It has to run before anything imports
-`mmaction.models`, so `mmdfer/__init__.py` calls it first; a config's
-`custom_imports=dict(imports=['mmdfer'])` is early enough for MMAction2's own tools.
+Each function of the list below patches one defect, and does nothing if the installed release does
+not have this defect. `apply()` calls the functions in order and may be called again. The patches
+must be applied before `mmaction.models` is imported, so `mmdfer/__init__.py` calls `apply()` first.
+In MMAction2's own tools, `custom_imports=dict(imports=['mmdfer'])` in the config is early enough.
 
-- `require_mmcv`: without mmcv, MMAction2 ends in a bare ModuleNotFoundError.
-- `hush_missing_operator`: mmcv-lite warns at each import of an operator that it does not have.
+- `require_mmcv`: without mmcv, MMAction2 fails with a ModuleNotFoundError that names no remedy.
+- `hush_missing_operator`: mmcv-lite warns at each import about an operator that it does not have.
 - `stub_missing_drn`: the wheel of mmaction2 1.2.0 lacks `mmaction.models.localizers.drn`.
-- `load_files_safely`: mmengine 0.10.7 cannot load its own checkpoints, onedl-mmengine 0.10.12
-  executes what they hold.
-- `load_urls_safely`: `load_from='https://...'` executes what the file holds, up to torch 2.15.
-- `disarm_config_text`: resume executes the config that the checkpoint holds, in both mmengines.
-- `write_test_metrics_once`: every rank writes the metrics of a test to the same file at once.
-- `score_bfloat16`: MMAction2's heads hand their scores to numpy, which knows no bfloat16.
+- `load_files_safely`: mmengine 0.10.7 cannot load its own checkpoints. onedl-mmengine 0.10.12
+  executes code from a checkpoint.
+- `load_urls_safely`: `load_from='https://...'` executes code from the file, up to torch 2.15.
+- `disarm_config_text`: resuming executes the config text of the checkpoint, in both releases of
+  mmengine.
+- `write_test_metrics_once`: all ranks write the metrics of a test to the same file at once.
+- `score_bfloat16`: MMAction2's heads convert their scores to numpy, which has no bfloat16.
 - `compare_our_metrics`: mmengine's hooks do not know that a greater WAR, UAR or recall is better.
-- `resume_early_stopping`: EarlyStoppingHook forgets on resume what it has counted, and builds the
-  training loop for a test.
-- `hand_backbone_to_preprocessor`: a preprocessor cannot know what its recognizer's weights expect.
-- `join_cpu_ranks`: ranks want CUDA, in both mmengines.
-- `pass_on_data_root`: a `data_root` on the command line reaches no loader.
-- `find_own_configs`: mmengine reads `package::config` of OpenMMLab's own packages alone.
+- `resume_early_stopping`: EarlyStoppingHook loses its count on resume, and builds the training loop
+  for a test.
+- `hand_backbone_to_preprocessor`: a data preprocessor cannot read which mean and std the weights of
+  its recognizer require.
+- `join_cpu_ranks`: several ranks require CUDA, in both releases of mmengine.
+- `pass_on_data_root`: a `data_root` on the command line does not reach the loaders.
+- `find_own_configs`: mmengine reads `package::config` only for OpenMMLab's own packages.
 """
 
 from __future__ import annotations
@@ -67,18 +70,18 @@ Function = TypeVar('Function', bound=Callable)
 
 
 class CheckpointNotFoundError(DFERError, FileNotFoundError):
-    """There is no checkpoint at that path."""
+    """Report that there is no checkpoint at the given path."""
 
 
 class MissingMMCVError(DFERError, ImportError):
-    """Neither mmcv nor mmcv-lite is installed."""
+    """Report that neither mmcv nor mmcv-lite is installed."""
 
 
 def apply() -> None:
-    """Mends what is broken in the installed releases, and nothing else.
+    """Apply all patches that the installed releases need.
 
     Raises:
-        MissingMMCVError: if neither mmcv nor mmcv-lite is installed.
+        MissingMMCVError: If neither mmcv nor mmcv-lite is installed.
     """
     require_mmcv()
     hush_missing_operator()
@@ -102,11 +105,18 @@ _MARK = '_patched_by_mmdfer'
 
 
 def replaces(upstream: Callable) -> Callable[[Function], Function]:
-    """Decorate a replacement of `upstream`, as `functools.wraps` does, so that it is recognised.
+    """Decorate the replacement of an upstream function, so that `is_patched` recognises it.
 
-    A wrapper that another package makes around the replacement with `functools.wraps` copies the
-    mark, and one that it makes around `upstream` has none. So `is_patched` tells whether our
-    replacement is called, whoever else patches the same function.
+    The decorator works as `functools.wraps` does and adds a mark to the replacement. If another
+    package wraps the replacement with `functools.wraps`, the mark is copied to the wrapper. If
+    another package wraps the upstream function, the wrapper has no mark. So `is_patched` tells
+    whether this package's replacement is called, also if other packages patch the same function.
+
+    Args:
+        upstream: The function of MMAction2 or mmengine that is replaced.
+
+    Returns:
+        A decorator, which returns the replacement itself.
     """
 
     def mark(replacement: Function) -> Function:
@@ -118,11 +128,12 @@ def replaces(upstream: Callable) -> Callable[[Function], Function]:
 
 
 def is_patched(function: Callable) -> bool:
+    """Return whether a function is a replacement that `replaces` has marked."""
     return getattr(function, _MARK, False)
 
 
 def _names_in(function: Callable) -> set[str]:
-    """Return the globals and attributes that a function uses, also where others wrapped it."""
+    """Return the names of globals and attributes that a function uses, looking through wrappers."""
     return set(inspect.unwrap(function).__code__.co_names)
 
 
@@ -130,24 +141,28 @@ def _names_in(function: Callable) -> set[str]:
 
 
 def require_mmcv() -> None:
-    """Names the remedy where mmcv is missing; its version MMAction2 checks itself."""
+    """Check that mmcv is installed; MMAction2 checks the version of mmcv itself.
+
+    Raises:
+        MissingMMCVError: If neither mmcv nor mmcv-lite is installed.
+    """
     if find_spec('mmcv') is None:
         raise MissingMMCVError(
-            'mmcv is not installed: pip install "mmcv-lite>=2.1,<2.2" '
+            'mmcv is not installed; install it with: pip install "mmcv-lite>=2.1,<2.2" '
             '(or build mmcv 2.1 yourself if you need its CUDA operators)'
         )
 
 
 def hush_missing_operator() -> None:
-    """Leaves out mmcv-lite's warning about deformable attention, which no recognizer here has."""
+    """Suppress mmcv-lite's warning about deformable attention, which no recognizer here uses."""
     warnings.filterwarnings('ignore', message=r'Fail to import ``MultiScaleDeformableAttention``')
 
 
 class DRN:
-    """Stands where MMAction2's temporal localizer of that name should be.
+    """Replace MMAction2's temporal localizer DRN, which the wheel of mmaction2 1.2.0 lacks.
 
     Raises:
-        ImportError: when built, since the installed wheel does not have the real one.
+        ImportError: If the class is instantiated.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -158,14 +173,14 @@ class DRN:
 
 
 def stub_missing_drn() -> None:
-    """Lets `import mmaction.models` pass where the wheel lacks `localizers/drn/drn.py`.
+    """Make `import mmaction.models` work with a wheel that lacks `localizers/drn/drn.py`.
 
-    `mmaction/models/localizers/__init__.py` imports the class `DRN` from there, and a failure
-    breaks the whole package. The folder is looked up without importing it.
+    `mmaction/models/localizers/__init__.py` imports the class `DRN` from this file, so that
+    `import mmaction.models` fails without the file. The folder is searched without importing it.
     """
     package = find_spec('mmaction')
     if package is None or package.submodule_search_locations is None:
-        return  # no MMAction2: its own import error says so better than we can
+        return  # MMAction2 is not installed, which the next import of it reports
     folders = [f'{root}/models/localizers' for root in package.submodule_search_locations]
     if PathFinder.find_spec('drn', folders) is not None:
         return
@@ -177,18 +192,19 @@ def stub_missing_drn() -> None:
     sys.modules.setdefault(leaf.__name__, leaf)
 
 
-# ---------------------------------------------------------------- checkpoints, unexecuted
+# ---------------------------------------------------------------- safe loading of checkpoints
 
 
 def _refuse(name: str) -> NoReturn:
+    """Refuse to unpickle an object that loading could execute code from."""
     raise UnpicklingError(f'{_REFUSED}{name}')
 
 
 class _History(HistoryBuffer):
-    """Restores a HistoryBuffer from numbers only, then is one.
+    """Restore a HistoryBuffer of mmengine from numbers only, then become a plain HistoryBuffer.
 
-    The real `__setstate__` puts functions named by the file into a table shared by every
-    buffer; this one takes the two histories and the length.
+    The `__setstate__` of HistoryBuffer stores functions that the file names in a table that all
+    buffers share. The method of this class reads only the two histories and the length.
     """
 
     def __setstate__(self, state: dict) -> None:
@@ -202,14 +218,14 @@ class _History(HistoryBuffer):
 
 
 def _statistic(owner: type, name: str) -> Callable:
-    """Stands for `builtins.getattr`, with which the file names HistoryBuffer's statistics."""
+    """Replace `builtins.getattr`, with which a checkpoint names HistoryBuffer's statistics."""
     if owner is not _History or name not in ('mean', 'max', 'min', 'current'):
         _refuse(f'builtins.getattr({owner!r}, {name!r})')
     return getattr(HistoryBuffer, name)
 
 
 def _numeric_dtype(code: str, align: bool = False, copy: bool = True) -> np.dtype:
-    """Stands for `numpy.dtype`: numbers and text only, no objects and no records."""
+    """Replace `numpy.dtype` by a function that accepts only the types of numbers and text."""
     dtype = np.dtype(code, align=align, copy=copy)
     if dtype.kind not in 'biufcSU':
         _refuse(f'numpy.dtype({code!r})')
@@ -217,14 +233,19 @@ def _numeric_dtype(code: str, align: bool = False, copy: bool = True) -> np.dtyp
 
 
 def _rebuild_function(value: np.ndarray | np.generic) -> Callable:
-    """Return the private function of numpy with which a pickle makes such a value."""
+    """Return the private function of numpy with which a pickle rebuilds a value of this type."""
     reduced = value.__reduce__()
     assert isinstance(reduced, tuple)
     return reduced[0]
 
 
 def _checkpoint_globals() -> list[Callable | tuple[Callable, str]]:
-    """List what a checkpoint of mmengine may name besides torch's own, as (stand-in, name)."""
+    """List the globals that a checkpoint of mmengine may name besides those that torch allows.
+
+    Returns:
+        Pairs of the object that the unpickler uses and the full name under which a file refers to
+        it. For a class that is used unchanged, this object is the class itself.
+    """
     rebuild_array, rebuild_scalar = _rebuild_function(np.empty(0)), _rebuild_function(np.float64(0))
     allowed: list[Callable | tuple[Callable, str]] = [
         (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
@@ -232,17 +253,19 @@ def _checkpoint_globals() -> list[Callable | tuple[Callable, str]]:
         (np.ndarray, 'numpy.ndarray'),
         (_numeric_dtype, 'numpy.dtype'),
     ]
-    for core in ('core', '_core'):  # numpy 1 and 2; each reads files of the other
+    for core in ('core', '_core'):  # numpy 1 and numpy 2, each of which reads files of the other
         allowed.append((rebuild_array, f'numpy.{core}.multiarray._reconstruct'))
         allowed.append((rebuild_scalar, f'numpy.{core}.multiarray.scalar'))
-    # Not named by a file, but the unpickler asks for the class of what it sets a state on.
+    # A file does not name these classes. The unpickler checks the class of each object on which it
+    # sets a state.
     classes = {type(np.dtype(code)) for code in '?bhilqBHILQefdgFDGSU'}
     return allowed + [(dtype, f'numpy.dtypes.{dtype.__name__}') for dtype in classes]
 
 
 _CHECKPOINT_GLOBALS = _checkpoint_globals()
 
-# What torch's reader raises on bytes that are no checkpoint; it has no error class of its own.
+# The errors that torch.load raises on a file that is not a checkpoint. It has no error class of its
+# own.
 _UNREADABLE = (
     RuntimeError,
     EOFError,
@@ -252,27 +275,28 @@ _UNREADABLE = (
     AttributeError,
     AssertionError,
     OverflowError,
-    OSError,  # a file cut inside the zip's table: torch seeks to before its beginning
+    OSError,  # a file that is cut inside the table of the zip, where torch seeks to before byte 0
     struct.error,
 )
 
 
 def load_from_local(filename: str | os.PathLike, map_location: MapLocation = None) -> dict:
-    """Loads a local checkpoint and executes nothing that stands in it.
+    """Load a local checkpoint without executing code from the file.
 
     Args:
-        filename: a file that `torch.save` or mmengine wrote, or `*.safetensors`.
-        map_location: as in `torch.load`; for safetensors a device or None.
+        filename: The path of a file that `torch.save` or mmengine wrote, or of a `*.safetensors`
+            file.
+        map_location: The device of the tensors, as in `torch.load`. For a safetensors file it must
+            be a device or None.
 
     Returns:
-        The checkpoint; its config texts are moved to `['meta']['config_text']`, see
-        `move_config_text`. Of a safetensors file: the state dict.
+        The checkpoint, in which the config texts are moved to `['meta']['config_text']` (see
+        `move_config_text`). For a safetensors file, the state dict.
 
     Raises:
-        CheckpointNotFoundError: if there is no such file.
-        DFERError: if the file is empty, truncated or no checkpoint, or if it names anything
-            but tensors, numbers, text and mmengine's log histories: one line with the file,
-            the name and the remedy.
+        CheckpointNotFoundError: If there is no such file.
+        DFERError: If the file is empty, truncated or not a checkpoint, or if it contains anything
+            other than tensors, numbers, text and mmengine's log histories.
     """
     path = Path(filename).expanduser()
     if not path.is_file():
@@ -284,12 +308,14 @@ def load_from_local(filename: str | os.PathLike, map_location: MapLocation = Non
     checkpoint = _load_weights_only(path, map_location)
     if not isinstance(checkpoint, dict):
         kind = type(checkpoint).__name__
-        raise DFERError(f'{path}: holds a {kind}, not a checkpoint; give a dict of tensors')
+        raise DFERError(
+            f'{path}: the file holds a {kind}, not a checkpoint; give a file with a dict of tensors'
+        )
     return move_config_text(checkpoint)
 
 
 def _load_weights_only(file: Any, map_location: MapLocation = None, **_: Any) -> Any:
-    """`torch.load` that builds only what `_CHECKPOINT_GLOBALS` and torch itself allow."""
+    """Call `torch.load` and build only objects that torch or `_CHECKPOINT_GLOBALS` allows."""
     try:
         with torch.serialization.safe_globals(_CHECKPOINT_GLOBALS):
             return torch.load(file, map_location=map_location, weights_only=True)
@@ -302,38 +328,40 @@ def _load_weights_only(file: Any, map_location: MapLocation = None, **_: Any) ->
             ) from None
         reason = str(error).split('\n')[0]
         raise DFERError(
-            f'{file}: cannot be read as a checkpoint ({type(error).__name__}: {reason}); '
+            f'{file}: the file cannot be read as a checkpoint ({type(error).__name__}: {reason}); '
             'give a file that torch.save, mmengine or safetensors wrote'
         ) from None
 
 
 def _refusal(message: str) -> str:
-    """One line for what torch says over many."""
+    """Shorten torch's message about a refused file, which has many lines, to one line."""
     named = re.search(rf'{_REFUSED}(.+)|GLOBAL (\S+)|unrecognized function (.+)', message)
     if named is None:
         reason = message.split('WeightsUnpickler error:')[-1].strip().split('\n')[0]
         return (
-            f'cannot be read without executing it ({reason}); '
+            f'the file cannot be read without executing code from it ({reason}); '
             'give a file that torch.save, mmengine or safetensors wrote'
         )
     name = next(filter(None, named.groups()))
     return (
-        f'refused, since it names {name} and loading that could execute code; '
-        'nothing was executed; ask its author for a file of tensors only, such as safetensors'
+        f'refused to load the file, because it names {name}, which could execute code (nothing '
+        'was executed); ask its author for a file with only tensors, such as safetensors'
     )
 
 
 def _starts_as_zip(path: Path) -> bool:
+    """Return whether a file begins with the first four bytes of a zip file."""
     with path.open('rb') as file:
         return file.read(4) == b'PK\x03\x04'
 
 
 def _load_safetensors(path: Path, map_location: MapLocation) -> dict[str, torch.Tensor]:
+    """Load the state dict in a safetensors file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not isinstance(map_location, str | torch.device | None):
-        raise DFERError(f'{path}: map_location must be a device, not {map_location!r}')
+        raise DFERError(f'{path}: map_location must be a device or None, got {map_location!r}')
     try:
         return load_file(path, device=str(map_location or 'cpu'))
     except SafetensorError as error:
@@ -343,25 +371,28 @@ def _load_safetensors(path: Path, map_location: MapLocation) -> dict[str, torch.
 
 
 def load_files_safely() -> None:
-    """Has mmengine, and so every stock tool, load local checkpoints with `load_from_local`.
+    """Patch mmengine so that every stock tool loads local checkpoints with `load_from_local`.
 
-    mmengine 0.10.7 fails on what it wrote itself under torch >= 2.6. onedl-mmengine 0.10.12
-    allows plain `getattr`, through which a file reaches `eval`, and on a refusal loads again,
-    executing. A loader that somebody else registered for local paths is left in place.
+    Under torch >= 2.6, mmengine 0.10.7 cannot load the checkpoints that it wrote itself.
+    onedl-mmengine 0.10.12 allows plain `getattr`, through which a file can call `eval`. If torch
+    refuses a file, onedl-mmengine loads the file again and executes its code. A loader that another
+    package has registered for local paths is kept.
     """
     upstream = mmengine_checkpoint.load_from_local
     if 'safe_globals' in _names_in(upstream):
         return
     if CheckpointLoader._schemes[''] is upstream:
         CheckpointLoader.register_scheme('', load_from_local, force=True)
-    if hasattr(mmengine_checkpoint, '_safe_torch_load'):  # onedl: ceph, pavi, its home folder
+    # onedl-mmengine loads from ceph, from pavi and from its home folder with this function.
+    if hasattr(mmengine_checkpoint, '_safe_torch_load'):
         mmengine_checkpoint._safe_torch_load = _load_weights_only
 
 
 def load_urls_safely() -> None:
-    """Has mmengine load downloaded checkpoints as weights only.
+    """Patch mmengine so that it loads downloaded checkpoints without executing code from them.
 
-    `torch.hub` still executes them unless told otherwise, and mmengine does not tell it.
+    The default of `torch.hub` is still to execute code from a checkpoint, and mmengine does not
+    pass `weights_only=True` to it.
     """
     upstream = mmengine_checkpoint.load_url
     if inspect.signature(upstream).parameters['weights_only'].default or is_patched(upstream):
@@ -380,16 +411,17 @@ def load_urls_safely() -> None:
 
 
 def move_config_text(checkpoint: dict) -> dict:
-    """Moves the config texts of a checkpoint to where nothing executes them.
+    """Move the config texts of a checkpoint to a key that nothing executes.
 
-    `Runner.resume` and mmengine's inferencers hand `meta['config']`, `meta['cfg']` and
+    `Runner.resume` and mmengine's inferencers pass `meta['config']`, `meta['cfg']` and
     `message_hub['runtime_info']['cfg']` to `Config.fromstring`, which runs them as Python.
 
     Args:
-        checkpoint: changed in place.
+        checkpoint: The loaded checkpoint, which is changed in place.
 
     Returns:
-        The checkpoint. `['meta']['config_text']` holds the first text found.
+        The same checkpoint. `['meta']['config_text']` holds the first text that was found, and the
+        other texts are removed.
     """
     meta, hub = checkpoint.get('meta'), checkpoint.get('message_hub')
     info = hub.get('runtime_info') if isinstance(hub, dict) else None
@@ -406,7 +438,10 @@ def move_config_text(checkpoint: dict) -> dict:
 
 
 def disarm_config_text() -> None:
-    """Applies `move_config_text` to whatever mmengine loads, from files and elsewhere."""
+    """Patch mmengine to apply `move_config_text` to each checkpoint from a file or another source.
+
+    Without the patch, resuming and mmengine's inferencers execute the config text.
+    """
     upstream = CheckpointLoader.load_checkpoint.__func__
     users = (Runner.resume, BaseInferencer._init_model)
     executes = any('fromstring' in _names_in(user) for user in users)
@@ -425,7 +460,7 @@ def disarm_config_text() -> None:
 
 
 def score_bfloat16() -> None:
-    """Has MMAction2's heads compute loss and accuracy of bfloat16 scores in float32."""
+    """Patch MMAction2's heads to convert bfloat16 scores to float32 for the loss and accuracy."""
     from mmaction.models import BaseHead
 
     upstream = BaseHead.loss_by_feat
@@ -442,16 +477,17 @@ def score_bfloat16() -> None:
 
 # ---------------------------------------------------------------- hooks
 
-# DFERMetric's names, with a prefix or without.
+# The names of DFERMetric's metrics, with or without a prefix.
 _GREATER_IS_BETTER = re.compile(r'(.+/)?(WAR|UAR|recall/.+)')
 
 
 def compare_our_metrics() -> None:
-    """Have CheckpointHook and EarlyStoppingHook infer the rule of DFERMetric's metrics.
+    """Patch CheckpointHook and EarlyStoppingHook to infer the rule for DFERMetric's metrics.
 
-    `save_best='auto'` and a `monitor` without `rule` otherwise end in a ValueError, the former
-    after the first epoch. The hooks' own lists match parts of names, where `uar` would also match
-    a squared error; so these names are matched whole.
+    A greater value of WAR, UAR or a recall is better. Without the patch, `save_best='auto'` ends in
+    a ValueError after the first epoch, and a `monitor` without `rule` ends in a ValueError at the
+    start. The hooks' own lists match parts of names, so that `uar` would also match the name of a
+    squared error. The patch therefore compares the whole name.
     """
     upstream, monitor_upstream = CheckpointHook._init_rule, EarlyStoppingHook._init_rule
     known = {key.lower() for key in CheckpointHook._default_greater_keys}
@@ -476,11 +512,12 @@ def compare_our_metrics() -> None:
 
 
 def resume_early_stopping() -> None:
-    """Have EarlyStoppingHook count on where a resumed run stopped counting.
+    """Patch EarlyStoppingHook so that a resumed run continues its count.
 
-    It counts the validations without improvement, and keeps the count in no checkpoint. The
-    metrics of all validations are in each, and are counted again. `before_run` is left out where
-    no training loop was built: to look at it would build one, and read the training set.
+    The hook counts the validations without improvement, but does not save the count in the
+    checkpoint. The checkpoint contains the metrics of all earlier validations, from which the patch
+    counts again. The patch also skips `before_run` if no training loop was built, because the hook
+    would build the training loop, and so read the training set, for a test.
     """
     if 'before_train' in vars(EarlyStoppingHook):
         return
@@ -492,7 +529,7 @@ def resume_early_stopping() -> None:
             upstream(self, runner)
 
     def before_train(self: EarlyStoppingHook, runner: Runner) -> None:
-        """Count the validations that came before a resumed run."""
+        """Count the validations without improvement of the run that is resumed."""
         scores = runner.message_hub.log_scalars.get(f'val/{self.monitor}')
         if runner.iter == 0 or scores is None:
             return
@@ -502,7 +539,7 @@ def resume_early_stopping() -> None:
             stop, reason = self._check_stop_condition(score)
             if stop:
                 runner.train_loop.stop_training = True
-                runner.logger.info(f'Training had stopped: {reason}')
+                runner.logger.info(f'Training had already been stopped early: {reason}')
                 return
 
     EarlyStoppingHook.before_run, EarlyStoppingHook.before_train = before_run, before_train
@@ -512,12 +549,14 @@ def resume_early_stopping() -> None:
 
 
 def pass_on_data_root() -> None:
-    """Patch mmengine so that a `data_root` which replaces a config's own reaches its loaders.
+    """Patch mmengine so that replacing the `data_root` of a config changes its datasets too.
 
-    `--cfg-options data_root=DIR`, and `data_root = DIR` in a config with a `_base_`, change a
-    variable that the loaders were built from already. Each dataset, however deep in wrappers, whose
-    `data_root` is the old value takes the new one, unless it is given one of its own in the same
-    place. Only configs whose `custom_imports` name mmdfer are changed.
+    A config may be given another folder by `--cfg-options data_root=DIR`, or by `data_root = DIR`
+    in a config that is based on it. Without the patch this changes only the variable, because the
+    loaders were already built from the old value. With the patch, each dataset that has the old
+    value as its `data_root` gets the new value, also inside of dataset wrappers. A `data_root` that
+    is set on a dataset directly at the same time takes precedence. The patch applies only to
+    configs that list mmdfer in `custom_imports`.
     """
     upstream = Config._merge_a_into_b
     if is_patched(upstream):
@@ -537,12 +576,13 @@ def pass_on_data_root() -> None:
 
 
 def _imports_us(config: dict) -> bool:
+    """Return whether a config lists mmdfer in `custom_imports`."""
     imports = (config.get('custom_imports') or {}).get('imports') or ()
     return 'mmdfer' in ([imports] if isinstance(imports, str) else imports)
 
 
 def _replace_root(part: Any, old: str, new: str) -> Any:
-    """Return a loader's config with `data_root=new` wherever it was `old`."""
+    """Return a copy of a loader's config in which each `data_root` of value `old` is `new`."""
     if isinstance(part, (list, tuple)):
         return type(part)(_replace_root(item, old, new) for item in part)
     if not isinstance(part, dict):
@@ -557,9 +597,10 @@ def _replace_root(part: Any, old: str, new: str) -> Any:
 def find_own_configs() -> None:
     """Patch mmengine so that `mmdfer::align_dfer_dfew.py` names a config of this package.
 
-    It works as a `_base_` and in `mmengine.hub`, for a wheel and for an editable install. mmengine
-    accepts only the packages of a fixed list, looks for them with `pkg_resources`, which setuptools
-    no longer has, and finds no config beside the top folder.
+    Such a name works as a `_base_` and in `mmengine.hub`, for a wheel and for an editable install.
+    Without the patch, mmengine accepts only the packages of a fixed list. It also searches them
+    with `pkg_resources`, which setuptools no longer contains, and does not find a config that lies
+    directly in the folder `configs`.
     """
     upstream = Config._get_cfg_path
     if is_patched(upstream):
@@ -594,7 +635,7 @@ def find_own_configs() -> None:
 
 
 def _own_config(name: str) -> str | None:
-    """Return the path of the config that `mmdfer::NAME` names; None for every other name."""
+    """Return the path of the config that `mmdfer::NAME` names, or None for any other name."""
     package, _, below = name.partition('::')
     return str(find_installed_config(name)) if package == 'mmdfer' and below else None
 
@@ -603,10 +644,11 @@ def _own_config(name: str) -> str | None:
 
 
 def hand_backbone_to_preprocessor() -> None:
-    """Patch MMAction2's recognizers to hand their backbone to a preprocessor that has `adopt`.
+    """Patch MMAction2's recognizers to pass their backbone to the data preprocessor.
 
-    BaseRecognizer builds the preprocessor before the backbone, whose weights decide with which mean
-    and std frames are normalised.
+    A data preprocessor with a method `adopt` receives the backbone through this method, because the
+    weights of the backbone determine the mean and std that frames are normalised with.
+    BaseRecognizer builds the data preprocessor before the backbone.
     """
     from mmaction.models import BaseRecognizer
 
@@ -627,9 +669,10 @@ def hand_backbone_to_preprocessor() -> None:
 
 
 def write_test_metrics_once() -> None:
-    """Has the main rank alone write the metrics of a test.
+    """Patch mmengine so that only the main rank writes the metrics of a test.
 
-    mmengine's LoggerHook has each rank write them to one file, which two at once leave torn.
+    Without the patch, LoggerHook writes the metrics on each rank to the same file. Two ranks that
+    write at the same time leave a damaged file.
     """
     upstream = mmengine_logger_hook.dump
     names = _names_in(LoggerHook.after_test_epoch)
@@ -638,7 +681,8 @@ def write_test_metrics_once() -> None:
     mmengine_logger_hook.dump = replaces(upstream)(master_only(upstream))
 
 
-# launcher -> its own names for rank and world size, as mmengine.dist.init_dist reads them
+# For each launcher, the environment variables of the rank and the world size, which
+# mmengine.dist.init_dist reads.
 _RANK_VARIABLES = {
     'pytorch': ('RANK', 'WORLD_SIZE'),
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS'),
@@ -647,7 +691,7 @@ _RANK_VARIABLES = {
 
 
 def join_cpu_ranks() -> None:
-    """Patch mmengine's Runner to join the ranks by `init_cpu_ranks`, in stock tools too."""
+    """Patch mmengine's Runner to call `init_cpu_ranks`, so that stock tools run on CPUs too."""
     upstream = Runner.setup_env
     if is_patched(upstream):
         return
@@ -661,28 +705,31 @@ def join_cpu_ranks() -> None:
 
 
 def init_cpu_ranks(launcher: str) -> None:
-    """Joins the ranks over gloo where there is no accelerator; call before the Runner is built.
+    """Initialise the process group with gloo on a machine without an accelerator.
 
-    mmengine's `init_dist` sets a CUDA device first; the Runner skips it once ranks are joined.
-    Does nothing with an accelerator, with launcher 'none', or when ranks are joined already.
+    mmengine's `init_dist` fails on such a machine, because it selects a CUDA device first. The
+    Runner skips `init_dist` if the process group is initialised already, so call this function
+    before the Runner is built. The function does nothing on a machine with an accelerator, with the
+    launcher 'none', or if the process group is initialised already.
 
     Args:
         launcher: 'none', 'pytorch', 'slurm' or 'mpi', as in MMAction2's tools.
 
     Raises:
-        DFERError: if the launcher is unknown or did not set its environment variables.
+        DFERError: If the launcher is unknown, if it did not set its environment variables, or if
+            another program uses the port.
     """
     if launcher == 'none' or get_device() not in ('cpu', 'mps') or is_distributed():
         return
     if launcher not in _RANK_VARIABLES:
-        raise DFERError(f'launcher {launcher!r} is unknown; use none, pytorch, slurm or mpi')
+        raise DFERError(f'launcher {launcher!r} is unknown; give none, pytorch, slurm or mpi')
     rank, world_size = _RANK_VARIABLES[launcher]
     try:
         os.environ['RANK'], os.environ['WORLD_SIZE'] = os.environ[rank], os.environ[world_size]
         if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
             os.environ['MASTER_ADDR'] = _first_slurm_host(os.environ['SLURM_NODELIST'])
         os.environ.setdefault('MASTER_PORT', '29500')
-        os.environ['MASTER_ADDR'] = os.environ['MASTER_ADDR']  # nobody set it: the error below
+        os.environ['MASTER_ADDR'] = os.environ['MASTER_ADDR']  # if it is not set: the error below
     except KeyError as error:
         raise DFERError(
             f'launcher {launcher!r}: the environment variable {error.args[0]} is not set; '
@@ -690,41 +737,46 @@ def init_cpu_ranks(launcher: str) -> None:
         ) from None
     with explain_taken_port():
         torch.distributed.init_process_group('gloo')
-    # A gloo thread that outlives the interpreter aborts the process now and then.
+    # A gloo thread that is still running when the interpreter exits sometimes aborts the process.
     atexit.register(_leave_ranks)
 
 
 @contextmanager
 def explain_taken_port() -> Iterator[None]:
-    """Turn torch's error about a port that another program uses into one line.
+    """Turn torch's error about a used or unreachable port into one line.
 
     Raises:
-        DFERError: The ranks cannot meet at MASTER_PORT.
+        DFERError: If the ranks cannot connect at MASTER_PORT.
     """
     try:
         yield
     except torch.distributed.DistNetworkError as error:
         port = os.environ.get('MASTER_PORT')
-        reason = 'another program uses it' if 'EADDRINUSE' in str(error) else 'no rank answers'
+        used = 'EADDRINUSE' in str(error)
+        reason = 'another program uses this port' if used else 'no rank answers at this port'
         raise DFERError(
-            f'MASTER_PORT={port} on {os.environ.get("MASTER_ADDR")}: the ranks cannot meet there, '
-            f'{reason}; set MASTER_PORT to another port (tools/dist_*.sh: PORT)'
+            f'MASTER_PORT={port} on {os.environ.get("MASTER_ADDR")}: the ranks cannot connect, '
+            f'because {reason}; set MASTER_PORT to another port (PORT for tools/dist_*.sh)'
         ) from error
 
 
 def _leave_ranks() -> None:
+    """Destroy the process group before the interpreter exits."""
     if torch.distributed.is_initialized():
-        gc.collect()  # a DistributedDataParallel in a cycle would keep the group, and its threads
+        # A DistributedDataParallel in a reference cycle would keep the group and its threads.
+        gc.collect()
         torch.distributed.destroy_process_group()
 
 
 def _first_slurm_host(nodelist: str) -> str:
+    """Return the first host of a Slurm node list, such as `node[3-5]`."""
     try:
         hosts = subprocess.run(
             ['scontrol', 'show', 'hostname', nodelist], capture_output=True, text=True, check=True
         )
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         raise DFERError(
-            f'SLURM_NODELIST={nodelist!r}: scontrol does not resolve it ({error}); set MASTER_ADDR'
+            f'SLURM_NODELIST={nodelist!r}: scontrol cannot resolve the list ({error}); set '
+            'MASTER_ADDR to the name of the first node'
         ) from None
     return hosts.stdout.split()[0]

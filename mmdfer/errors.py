@@ -1,4 +1,4 @@
-"""The one error class that means: the user can mend this; and how a command ends on it."""
+"""Define the error that the user can correct, and how a command reports this error."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from contextlib import contextmanager
 
 
 class DFERError(ValueError):
-    """An error of the user's making: one line with the file, the value and the remedy.
+    """Report a problem that the user can correct, such as a wrong path or a damaged file.
 
-    The tools print it without a traceback and exit with status 1.
+    The message is one line that names the file, the value and the remedy. The commands print the
+    message without a traceback and exit with status 1.
     """
 
 
 class UnreadableClipError(DFERError):
-    """Nothing of a clip can be read: its video is damaged, or each of its pictures is."""
+    """Report a clip without a single readable frame: its video or all its pictures are damaged."""
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Ends the process with status 1 and one line on stderr where a DFERError is raised.
+    """Turn a DFERError into one line on stderr, and exit the process with status 1.
 
-    Every other error is a programmer's and keeps its traceback. Each rank prints its own line,
-    since the clip that cannot be read may be any rank's.
+    Every other error is a programming error and keeps its traceback. Each rank prints its own
+    line, because an error such as an unreadable clip may occur on any rank.
     """
     try:
         yield
@@ -35,9 +36,10 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _one_line(error: DFERError) -> str:
-    """The message; of one that a DataLoader worker passed on as a whole traceback, its last line.
+    """Return the message of an error as one line.
 
-    That line reads ``mmdfer.errors.DFERError: message``.
+    A DataLoader worker passes on an error as a whole traceback. The last line of this traceback is
+    ``mmdfer.errors.DFERError: message``, from which the message is taken.
     """
     message = str(error).strip()
     if 'Original Traceback' in message:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whenever the process dies or the disk is full."""
+"""Read and write files safely: a file is complete or absent, even after a crash or a full disk."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from mmdfer.errors import DFERError
 
 T = TypeVar('T')
 
-# Faults that pass: of a network file system, of a server under load, of too many open files.
+# Errors that may disappear after a moment: a network file system fails, a server is overloaded, or
+# too many files are open.
 _NAMES = (
     'EAGAIN EBUSY EINTR EIO EMFILE ENFILE ENOBUFS ENOMEM ESTALE '
     'ECONNRESET ENETDOWN ENETUNREACH EHOSTDOWN EREMOTEIO ETIMEDOUT'
 )
-# A system may lack some of them.
+# Not every operating system defines all of these names.
 PASSING = frozenset(vars(errno)[name] for name in _NAMES.split() if name in vars(errno))
-# Seconds to wait before reading again.
+# The seconds to wait before the second, third and fourth attempt to read.
 WAITS = (0.1, 0.5, 2.0)
 
-# What the user can do about an error on writing.
+# What the user can do about an error in writing.
 _AGAIN = 'then run the same command again'
 _REMEDIES: dict[int | None, str] = {  # by OSError.errno, which may be None
     errno.ENOSPC: f'free space on that disk or give a folder on another one, {_AGAIN}',
@@ -37,29 +38,30 @@ _REMEDIES: dict[int | None, str] = {  # by OSError.errno, which may be None
     errno.EPERM: f'change the permissions or give another folder, {_AGAIN}',
     errno.EIO: f'check that the disk works and has space, {_AGAIN}',
 }
-_ONLY_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no read fails with these
+_ONLY_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # only writing fails with these errors
 _ASIDE = re.compile(r'\..+\.(\d{1,9})\.aside(\.[^.]*)?')
-_PROBE = 1 << 16  # bytes; the logs of the start of a run take less
-_LONGEST_WRITE = 3600  # seconds; no process takes longer for one file
+_PROBE = 1 << 16  # bytes, which is more than the logs of the start of a run take
+_LONGEST_WRITE = 3600  # seconds, within which every process has written a single file
 
 
 class FileSystemError(DFERError):
-    """A file system fails, or refuses a file. The file itself may be whole."""
+    """Report a file system that fails or denies access. The file itself may be undamaged."""
 
 
 def read_patiently(read: Callable[[], T], path: str | os.PathLike) -> T:
-    """Call ``read``, again after a pause where the file system fails for a moment.
+    """Call a function that reads, and repeat the call while the file system fails for a moment.
 
     Args:
-        read: Reads the file or folder. It may raise an OSError.
-        path: What it reads, for the error.
+        read: A function that reads a file or folder. It may raise an OSError.
+        path: The path of this file or folder, for the error message.
 
     Returns:
-        What ``read`` returns.
+        The value that ``read`` returns.
 
     Raises:
-        FileSystemError: The fault does not pass within three seconds, or the file may not be read.
-        OSError: Any other, for example that there is no such file.
+        FileSystemError: If the file system still fails after three seconds, or if the permissions
+            do not allow reading.
+        OSError: If ``read`` fails in another way, for example because there is no such file.
     """
     for wait in (*WAITS, None):
         try:
@@ -72,30 +74,33 @@ def read_patiently(read: Callable[[], T], path: str | os.PathLike) -> T:
             time.sleep(wait)
     if fault.errno in PASSING:
         raise FileSystemError(
-            f'{path}: the file system fails ({fault.strerror}), {len(WAITS) + 1} times in '
-            f'{sum(WAITS):.1f} s; check it, then go on with --resume'
+            f'{path}: the file system failed {len(WAITS) + 1} times in {sum(WAITS):.1f} s '
+            f'({fault.strerror}); check it, then continue with --resume'
         ) from fault
     if fault.errno in (errno.EACCES, errno.EPERM):
         raise FileSystemError(
-            f'{path}: may not be read ({fault.strerror}); correct its permissions'
+            f'{path}: access is denied ({fault.strerror}); correct the permissions'
         ) from fault
     raise fault
 
 
 class WriteError(DFERError, OSError):
-    """A file cannot be written, for a reason that the user can mend."""
+    """Report a file that cannot be written, for a reason that the user can correct."""
 
 
 @contextmanager
 def explain_write_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turn the system's errors on writing into one line that names the file and the remedy.
+    """Turn an OSError from writing into one line that names the file and the remedy.
+
+    Use it around a block that only writes: an error from reading would be reported as an error
+    from writing.
 
     Args:
-        path: The file or folder that is written in the block, in which nothing is read.
+        path: The file or folder that the block writes.
 
     Raises:
-        WriteError: The disk is full, broken or read-only, the quota is used up, or the user may
-            not write there.
+        WriteError: If the disk is full, broken or read-only, if the quota is used up, or if the
+            user has no permission to write.
     """
     try:
         yield
@@ -107,15 +112,17 @@ def explain_write_errors(path: str | os.PathLike) -> Iterator[None]:
 
 @contextmanager
 def explain_full_disk(*places: str | os.PathLike) -> Iterator[None]:
-    """Turn a full disk into one line, in a block that also reads and lets other packages write.
+    """Turn the error of a full disk into one line, around a block that reads and writes files.
 
-    Where the system does not say which file could not be written, the line names the places.
+    Other packages may write in the block too. If the error does not name the file that could not
+    be written, the line names all places.
 
     Args:
-        places: The folders and files that are written.
+        places: The folders and files that the block writes.
 
     Raises:
-        WriteError: The disk is full or read-only, or the user may not write in these places.
+        WriteError: If the disk is full or read-only, if the quota is used up, or if writing in one
+            of these places fails for another reason that the user can correct.
     """
     try:
         yield
@@ -131,14 +138,20 @@ def explain_full_disk(*places: str | os.PathLike) -> Iterator[None]:
 
 
 def _line(path: str | os.PathLike, error: OSError) -> str:
+    """Return the message of a write error, with the path, the reason and the remedy."""
     return f'{path}: cannot be written ({error.strerror}); {_REMEDIES[error.errno]}'
 
 
 def check_writable(folder: str | os.PathLike) -> None:
-    """Make a folder and write a small file in it for a moment, before a long run finds out.
+    """Check that files can be written in a folder, before a long run fails on it.
+
+    The folder is created if it is missing. A file of 64 KiB is written and deleted again.
+
+    Args:
+        folder: The folder in which the run will write.
 
     Raises:
-        WriteError: The file cannot be written.
+        WriteError: If the folder cannot be created or the file cannot be written.
     """
     folder = Path(folder)
     probe = folder / f'.probe.{os.getpid()}.aside'
@@ -151,19 +164,25 @@ def check_writable(folder: str | os.PathLike) -> None:
 
 
 def warn_of_lost_logs(logger: logging.Logger) -> None:
-    """Print one line where a log file cannot be written, instead of a traceback for each record.
+    """Make a logger print one warning, not a traceback per record, if its disk is full.
+
+    Training continues without the log file.
 
     Args:
-        logger: The logger whose files are watched. Training continues without them.
+        logger: The logger. Each of its handlers that writes to a file is changed.
     """
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
-            # A method of this one handler is replaced.
+            # Only the method of this instance is replaced, not the method of the class.
             handler.handleError = _Warning(handler)  # type: ignore[method-assign]
 
 
 class _Warning:
-    """Report once that the disk of a log file is full; leave other errors to the handler."""
+    """Print one warning when a log file cannot be written, and pass other errors to the handler.
+
+    Args:
+        handler: The handler that writes the log file.
+    """
 
     def __init__(self, handler: logging.FileHandler) -> None:
         self.path, self.upstream, self.said = handler.baseFilename, handler.handleError, False
@@ -179,20 +198,21 @@ class _Warning:
 
 @contextmanager
 def write_aside(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a path to write to, which takes the place of `path` once it is whole on disk.
+    """Write a file under a temporary name, and rename it to `path` once it is complete on disk.
 
-    Whoever reads `path` sees the old file or the new one, never a part; a kill leaves at most
-    a file `.<stem>.<pid>.aside<suffix>` beside it. An error inside the block leaves `path` as
-    it was.
+    A process that reads `path` sees the old file or the complete new file. A process that is killed
+    while it writes leaves at most a temporary file `.<stem>.<pid>.aside<suffix>` in the same
+    folder. If the block raises an error, `path` is unchanged.
 
     Args:
-        path: the file to be written; its folder is made where missing.
+        path: The file to be written. Its folder is created if it is missing.
 
     Yields:
-        A path in the same folder with the same suffix.
+        The temporary path, in the same folder and with the same suffix. The block must write the
+        file there.
 
     Raises:
-        WriteError: as :func:`explain_write_errors` does.
+        WriteError: If the file cannot be written, as in :func:`explain_write_errors`.
 
     Example:
         >>> with write_aside('scores.json') as aside:
@@ -213,11 +233,14 @@ def write_aside(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Delete the files that killed processes left half-written in a folder.
+    """Delete the incomplete temporary files that killed processes left in a folder.
 
-    Only names that :func:`write_aside` gives are deleted, and none that a living process of this
-    machine may still be writing. A process on another machine cannot be seen: call this only
-    where no other machine writes at the same time.
+    Only files with a temporary name of :func:`write_aside` are deleted. A file that a running
+    process of this machine may still be writing is kept. Processes on other machines cannot be
+    detected, so call this function only if no other machine writes in the folder at the same time.
+
+    Args:
+        folder: The folder. Its subfolders are not searched.
     """
     for path in folder.glob('.*.aside*'):
         match = _ASIDE.fullmatch(path.name)
@@ -226,21 +249,23 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def _is_being_written(path: Path, pid: int) -> bool:
-    if pid == os.getpid():  # this process is not inside of write_aside now
+    """Return whether the process with this number may still be writing a temporary file."""
+    if pid == os.getpid():  # this process is not in a write_aside block now
         return False
-    if os.name != 'nt':  # Windows has no signal 0: there, only the age tells
+    if os.name != 'nt':  # Windows has no signal 0, so only the age of the file is used there
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
             return False
-        except PermissionError:  # it lives and belongs to another user
+        except PermissionError:  # the process is running and belongs to another user
             pass
-    # Numbers of processes are used again, so that one of an old file may live by chance.
+    # The system reuses process numbers, so a running process may have the number of an old file.
     return time.time() - path.stat().st_mtime < _LONGEST_WRITE
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == 'nt':  # Windows opens no folders
+    """Flush a folder to disk, so that a renamed file in the folder survives a power failure."""
+    if os.name == 'nt':  # Windows cannot open a folder
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

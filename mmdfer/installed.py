@@ -1,7 +1,7 @@
-"""Find what is installed beside the package: configs, scripts and the index of the methods.
+"""Find the configs, the scripts and the index of methods that are installed with the package.
 
-A wheel has them in `mmdfer/.mim`, where OpenMMLab's packages have theirs. An editable install
-reads them from the repository.
+A wheel contains these files in `mmdfer/.mim`, as OpenMMLab's packages do. An editable install reads
+them from the repository.
 """
 
 from __future__ import annotations
@@ -16,19 +16,24 @@ PREFIX = 'mmdfer::'  # as mmengine writes `package::config`
 
 
 def installed(name: str) -> Path:
-    """Return the path of `configs`, `tools` or `model-index.yml`."""
+    """Return the path of an installed file or folder.
+
+    Args:
+        name: `'configs'`, `'tools'` or `'model-index.yml'`.
+    """
     in_wheel = PACKAGE / '.mim'
     return (in_wheel if in_wheel.is_dir() else PACKAGE.parent) / name
 
 
 def find_config(name: str | Path) -> Path:
-    """Return the path of a config, which is a file or is installed with the package.
+    """Return the path of a config, which is a file of the user or is installed with the package.
 
     Args:
-        name: The path of a file. Where there is none, what `find_installed_config` takes.
+        name: The path of a config file. If no such file exists, `name` is the name of an installed
+            config, as `find_installed_config` takes it.
 
     Raises:
-        DFERError: There is no such config, or several installed ones have this name.
+        DFERError: If there is no such config, or if several installed configs have this name.
     """
     return Path(name) if Path(name).is_file() else find_installed_config(str(name))
 
@@ -38,10 +43,10 @@ def find_installed_config(name: str) -> Path:
 
     Args:
         name: The path below `configs/`, such as `coop/coop_synth.py`, or the end of that path, such
-            as `coop_synth.py`. The suffix `.py` may be left out, and `mmdfer::` may come first.
+            as `coop_synth.py`. The suffix `.py` and the prefix `mmdfer::` are optional.
 
     Raises:
-        DFERError: There is no such config, or several have this name.
+        DFERError: If there is no such config, or if several configs have this name.
     """
     configs = installed('configs')
     below = name.removeprefix(PREFIX)
@@ -50,13 +55,16 @@ def find_installed_config(name: str) -> Path:
         return configs / wanted
     known = [p.relative_to(configs) for p in sorted(configs.rglob('*.py'))]
     known = [path for path in known if path.parts[0] != '_base_']
-    ending = wanted.parts[wanted.parts[:1] == ('configs',) :]  # as in `configs/align_dfer_synth.py`
+    # A leading `configs`, as in `configs/align_dfer_synth.py`, is not part of the path to compare.
+    ending = wanted.parts[wanted.parts[:1] == ('configs',) :]
     found = [path for path in known if path.parts[-len(ending) :] == ending]
     if len(found) == 1:
         return configs / found[0]
     if found:
         several = ', '.join(map(str, found))
-        raise DFERError(f'{name}: several configs below {configs} have this name: {several}')
+        raise DFERError(
+            f'{name}: several configs below {configs} have this name; give one of: {several}'
+        )
     near = get_close_matches(wanted.stem, sorted({path.stem for path in known}))
     names = f'; similar names: {", ".join(near)}' if near else ''
     raise DFERError(f'{name}: no such config; check the path, or look below {configs}{names}')

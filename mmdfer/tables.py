@@ -1,4 +1,4 @@
-"""Write tables of text, for a terminal and in Markdown."""
+"""Format tables of text for a terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ Rows = Sequence[Sequence[str]]
 
 
 def plain_table(rows: Rows, align: str = 'right', widest: int | None = None) -> str:
-    """Write a table for a terminal.
+    """Format a table for a terminal.
 
     Args:
-        rows: The cells of each row; the first row is the head.
-        align: `'right'` or `'left'`, for all columns but the first, which is aligned to the left.
-        widest: Longer cells are broken into several lines of this many characters; None breaks
-            none.
+        rows: The cells of each row. The first row is the header.
+        align: `'right'` or `'left'`, for all columns except the first, which is aligned to the
+            left.
+        widest: The largest width of a column in characters. Longer cells are broken into several
+            lines. None breaks no cell.
 
     Returns:
-        The lines, without spaces at their ends.
+        The lines of the table, without trailing spaces, joined by newlines.
     """
     text = tabulate(
         rows,
@@ -33,11 +34,15 @@ def plain_table(rows: Rows, align: str = 'right', widest: int | None = None) -> 
 
 
 def markdown_table(rows: Rows, align: str = 'right') -> str:
-    """Write a table in Markdown.
+    """Format a table in Markdown.
 
     Args:
-        rows: The cells of each row; the first row is the head.
-        align: `'right'` or `'left'`, for all columns but the first, which is aligned to the left.
+        rows: The cells of each row. The first row is the header.
+        align: `'right'` or `'left'`, for all columns except the first, which is aligned to the
+            left.
+
+    Returns:
+        The lines of the table, joined by newlines.
     """
     alignments = _alignments(rows, align)
     return tabulate(

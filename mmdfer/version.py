@@ -1,3 +1,3 @@
-"""The package's version, which setup.py reads without importing the package."""
+"""Define the version of the package, which setup.py reads without importing the package."""
 
-__version__ = '0.2.0.dev0'
+__version__ = '0.2.0'

@@ -1,4 +1,4 @@
-"""A small synthetic benchmark, made once per run of the tests, and the shipped config over it."""
+"""Provide a small synthetic benchmark, made once per test run, and the shipped config for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-# Tests write and delete a hundred thousand small files, which a disk takes minutes for.
+# The tests write and delete about 100,000 small files, which takes minutes on a disk.
 if os.path.isdir('/dev/shm') and shutil.disk_usage('/dev/shm').free > 8 * 2**30:
     os.environ.setdefault('PYTEST_DEBUG_TEMPROOT', '/dev/shm')
 
@@ -22,10 +22,10 @@ from mmengine.registry import init_default_scope
 import mmdfer  # noqa: F401  registers everything
 from mmdfer.synthetic.benchmark import make_benchmark
 
-# Each dataset that mmengine builds collects garbage, which takes half a second with all that was
-# imported above; nothing of it will ever be garbage.
+# mmengine runs the garbage collector for each dataset that it builds. With all the modules that are
+# imported above, that takes half a second. They are never freed, so the collector can skip them.
 gc.freeze()
-# A loader whose workers an error has ended waits for them as long as this, five seconds.
+# After an error, a data loader waits this long for its workers to end; the default is 5 seconds.
 torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +33,7 @@ NUM_TRAIN, NUM_TEST = 32, 14
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints what tests measured, whichever process ran them."""
+    """Print the values that tests recorded with `record_property`, from all processes."""
     for report in terminalreporter.getreports('passed'):
         for name, value in report.user_properties if report.when == 'call' else ():
             terminalreporter.write_line(f'{name}: {value}')
@@ -43,13 +43,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _scope_and_seed() -> None:
     init_default_scope('mmaction')
     torch.manual_seed(0)
-    # A run of an earlier test, in this process, leaves its epoch, which datasets read.
+    # Datasets read the epoch from the message hub, where an earlier test of this process left it.
     MessageHub.get_current_instance().runtime_info.pop('epoch', None)
 
 
 @pytest.fixture(scope='session')
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small benchmark, in ``<data_root>/synth`` as ``MMDFER_DATA`` expects it."""
+    """Make a small benchmark in ``<data_root>/synth``, the layout that ``MMDFER_DATA`` expects."""
     root = tmp_path_factory.mktemp('data')
     make_benchmark(root / 'synth', num_train=NUM_TRAIN, num_test=NUM_TEST)
     return root
@@ -57,7 +57,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_config(data_root: Path, tmp_path: Path) -> Callable[..., Config]:
-    """The shipped synthetic config over the small benchmark: six epochs, few sentences."""
+    """Return a function that reads the shipped config for six epochs on the small benchmark."""
 
     def build(work_dir: Path = tmp_path / 'run', **options: object) -> Config:
         config = Config.fromfile(ROOT / 'configs' / 'align_dfer_synth.py')
@@ -68,7 +68,7 @@ def small_config(data_root: Path, tmp_path: Path) -> Callable[..., Config]:
 
 
 def small_options(data_root: Path) -> dict[str, object]:
-    """What makes the shipped config small; as ``--cfg-options`` too."""
+    """Return the options that make the shipped config small, also usable as ``--cfg-options``."""
     sizes = dict(data_root=str(data_root / 'synth'), num_train=NUM_TRAIN, num_test=NUM_TEST)
     dataset = dict({f'dataset.{key}': value for key, value in sizes.items()}, num_workers=0)
     return {

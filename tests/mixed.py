@@ -1,4 +1,4 @@
-"""Toy clips in memory, and MMAction2's own model configs and Runner around them."""
+"""Provide toy clips in memory, and a Runner that trains MMAction2's own models on them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ SHIPPED_MODELS = Path(mmaction.__file__).parent / '.mim' / 'configs' / '_base_' 
 
 @DATASETS.register_module()
 class PictureClips(BaseActionDataset):
-    """Sixteen clips, the same each time, as MMAction2's own transforms format them.
+    """Provide the same 16 clips each time, formatted by MMAction2's own transforms.
 
     Args:
-        kind: ``'look'``: four classes, each with a picture of its own. ``'order'``: eight pairs of
-            a clip that fades from one picture to another (class 0) and the very same frames
-            backwards (class 1): nothing but the order of the frames tells them apart.
-        frames: T.
-        size: H, W, multiples of 4.
-        layout: ``'NCHW'``, each frame a segment, as Recognizer2D has it; or ``'NCTHW'``.
-        views: Cuts each clip into so many views of T / views frames.
+        kind: ``'look'`` for four classes, where all clips of a class show the same picture.
+            ``'order'`` for eight pairs of clips: one clip fades from one picture to another
+            (class 0), the other has the same frames in reverse order (class 1), so only the order
+            of the frames tells the classes apart.
+        frames: The number of frames T of each clip.
+        size: The height and the width of the frames in pixels, both multiples of 4.
+        layout: ``'NCHW'`` to make each frame a segment, as Recognizer2D expects, or ``'NCTHW'``.
+        views: The number of views of each clip; a view has T / views frames.
     """
 
     def __init__(
@@ -51,15 +52,15 @@ class PictureClips(BaseActionDataset):
         super().__init__(ann_file='', pipeline=pipeline)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Draws the clips, uint8 (T, H, W, 3)."""
+        """Draw the clips, each as uint8 pixels (T, H, W, 3)."""
         rng = np.random.default_rng(0)
-        pictures = rng.integers(0, 256, (4, 4, 4, 3)).astype(float)  # of 4 x 4 flat cells
+        pictures = rng.integers(0, 256, (4, 4, 4, 3)).astype(float)  # 4 x 4 plain cells
         pictures = pictures.repeat(self.size[0] // 4, axis=1).repeat(self.size[1] // 4, axis=2)
         draw = self._look if self.kind == 'look' else self._pair
         clips = []
         for number in range(16):
             label, frames = draw(number, pictures, clips)
-            if frames.dtype != np.uint8:  # a new clip: camera noise
+            if frames.dtype != np.uint8:  # not a reversed copy, so add camera noise
                 frames = np.clip(frames + rng.normal(0, 12, frames.shape), 0, 255).astype(np.uint8)
             clips.append(dict(imgs=frames, label=label, **self.sampled))
         return clips
@@ -76,12 +77,13 @@ class PictureClips(BaseActionDataset):
 
 
 class Observer(Hook):
-    """Notes, around each epoch, what the weights are and what the optimizer remembers.
+    """Record the weights and the optimizer's state before and after each epoch.
 
     Attributes:
-        digests: Of every tensor, before each epoch and after the last.
-        momenta: Before and after each epoch, the names of the parameters with a momentum.
-        in_train: After each epoch, the names of the modules in training mode.
+        digests: The digest of each tensor by name, before each epoch and after the last one.
+        momenta: For each epoch, the names of the parameters that have a momentum before the epoch
+            and after the epoch.
+        in_train: For each epoch, the names of the modules that are in training mode at its end.
     """
 
     priority = 'LOW'  # after BAPHook
@@ -103,7 +105,7 @@ class Observer(Hook):
         self.digests.append(digests(runner.model))
 
     def changed(self, first: int, last: int) -> set[str]:
-        """The names of the tensors that differ before epochs ``first`` and ``last``."""
+        """Return the names of the tensors that change from epoch ``first`` to epoch ``last``."""
         before, after = self.digests[first], self.digests[last]
         return {name for name in after if before[name] != after[name]}
 
@@ -114,7 +116,7 @@ def _remembered(runner: Runner) -> set[str]:
 
 
 def digests(module: nn.Module) -> dict[str, str]:
-    """SHA-256 of every parameter and buffer by name, of the frozen too."""
+    """Return the SHA-256 of each parameter and buffer by name, frozen ones included."""
     tensors = [*module.named_parameters(), *module.named_buffers()]
     return {
         name: hashlib.sha256(tensor.detach().numpy().tobytes()).hexdigest()
@@ -123,11 +125,11 @@ def digests(module: nn.Module) -> dict[str, str]:
 
 
 def shipped(name: str, **options: Any) -> ConfigDict:
-    """A model config of MMAction2's own, for four classes, without the weights it would download.
+    """Read one of MMAction2's model configs, for four classes and without pretrained weights.
 
     Args:
-        name: Of the file.
-        options: What to change, by dotted key; ``_delete_=True`` replaces a part whole.
+        name: The name of the config file, without ``.py``.
+        options: The values to change, by dotted key; ``_delete_=True`` replaces a whole part.
     """
     config = Config.fromfile(SHIPPED_MODELS / f'{name}.py')
     config.model.backbone.pretrained = None
@@ -137,21 +139,21 @@ def shipped(name: str, **options: Any) -> ConfigDict:
 
 
 def batch(dataset: PictureClips, count: int = 16) -> dict[str, Any]:
-    """The first clips of a dataset, as a loader collates them."""
+    """Collate the first clips of a dataset as a data loader does."""
     return pseudo_collate([dataset[index] for index in range(count)])
 
 
 def settle(model: nn.Module, dataset: PictureClips) -> nn.Module:
-    """Draws the weights and gives BatchNorm the statistics of the clips.
+    """Initialise the weights and set the BatchNorm statistics to those of the clips.
 
-    A frozen backbone comes pretrained; in one that is merely drawn, normalising with mean 0 and
-    variance 1, all clips look alike.
+    This replaces pretrained weights. With random weights and BatchNorm's initial statistics (mean
+    0, variance 1), a frozen backbone gives almost the same features for all clips.
     """
     model.init_weights()
     model.eval()
     norms = [m for m in model.backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
-        norm.train().momentum = None  # the plain mean over what is seen
+        norm.train().momentum = None  # use the mean over all batches seen
     with torch.no_grad():
         model(**model.data_preprocessor(batch(dataset)), mode='tensor')
     for norm in norms:
@@ -168,7 +170,7 @@ def make_runner(
     batch_size: int = 16,
     **train_cfg: Any,
 ) -> Runner:
-    """A Runner that trains on the clips and validates on the same, 5 at a time, at the end."""
+    """Build a Runner that trains on the clips and, at the end, validates on them 5 at a time."""
     dataset = dict(dataset, type='PictureClips')
     loader = dict(dataset=dataset, num_workers=0)
     endless = 'max_iters' in train_cfg
@@ -195,5 +197,5 @@ def make_runner(
 
 
 def accuracy(runner: Runner) -> float:
-    """The share of the clips that the model gets right, as MMAction2's AccMetric has it."""
+    """Return the share of clips that are classified correctly, by MMAction2's AccMetric."""
     return runner.val_loop.run()['acc/top1']

@@ -1,4 +1,4 @@
-"""A hook for runs on several ranks; their config imports this file."""
+"""Provide a hook that compares the ranks of a distributed run, for the config to import."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mmaction.registry import HOOKS
 
 @HOOKS.register_module()
 class SameOnAllRanks(Hook):
-    """Fails where the ranks' parameters differ by a bit after an epoch."""
+    """Fail if the parameters of the ranks are not bit-identical after an epoch."""
 
     priority = 'VERY_LOW'
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Gathers a digest of all parameters and buffers."""
+        """Compare the digests of all parameters and buffers between the ranks."""
         digest = hashlib.sha256()
         for tensor in (*runner.model.parameters(), *runner.model.buffers()):
             digest.update(tensor.detach().contiguous().numpy().tobytes())

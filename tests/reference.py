@@ -1,9 +1,11 @@
-"""Align-DFER's forward a second time: from the written method alone, in plain tensor algebra.
+"""Compute Align-DFER's forward pass in plain tensor algebra, as a reference for the tests.
 
-It shares no line with the package and calls no torch.nn module, so a test that compares the two
-compares two readings of the same text. Weights come as dicts. B clips, T frames or tokens,
-C classes, S sentences per class, P prompts, L positions, W text width, V image width, D CLIP's
-joint width.
+The reference is written from the paper's description alone. It shares no code with the package and
+uses no torch.nn module, so a test compares two independent implementations of the same text.
+Weights are passed as dicts.
+
+Shapes: B clips, T frames or tokens, C classes, S sentences per class, P prompts, L positions,
+W width of the text encoder, V width of the image encoder, D width of CLIP's joint space.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,41 +17,41 @@ State = Mapping[str, Tensor]
 
 
 def under(state: State, prefix: str) -> dict[str, Tensor]:
-    """The entries whose key starts with `prefix`, with the prefix cut off."""
+    """Return the entries whose key starts with `prefix`, without the prefix."""
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
 
 def depth(state: State, prefix: str) -> int:
-    """How many numbered blocks `prefix0., prefix1., ...` the state holds."""
+    """Return the number of blocks (`prefix0.`, `prefix1.`, ...) in a state."""
     return len({key.split('.', 1)[0] for key in under(state, prefix)})
 
 
 def unit(x: Tensor) -> Tensor:
-    """(..., D) -> (..., D), each vector divided by its Euclidean length."""
+    """Divide each vector by its Euclidean length, (..., D) -> (..., D)."""
     return x / x.square().sum(-1, keepdim=True).sqrt()
 
 
 def affine(x: Tensor, state: State, name: str) -> Tensor:
-    """(..., I) -> (..., O) by `name`.weight (O, I) and `name`.bias (O,)."""
+    """Apply `name`.weight (O, I) and `name`.bias (O,), (..., I) -> (..., O)."""
     return torch.einsum('...i,oi->...o', x, state[name + '.weight']) + state[name + '.bias']
 
 
 def layer_norm(x: Tensor, state: State, name: str, eps: float = 1e-5) -> Tensor:
-    """(..., D) -> (..., D): standardised over D, then times `name`.weight plus .bias."""
+    """Standardise over D, then apply `name`.weight and `name`.bias, (..., D) -> (..., D)."""
     centred = x - x.mean(-1, keepdim=True)
     scaled = centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
     return scaled * state[name + '.weight'] + state[name + '.bias']
 
 
 def gelu(x: Tensor, quick: bool) -> Tensor:
-    """(...) -> (...): x times the normal distribution function, or OpenAI's sigmoid for it."""
+    """Multiply x by the normal distribution function, or by OpenAI's sigmoid approximation."""
     if quick:
         return x / (1 + (-1.702 * x).exp())
     return x * 0.5 * (1 + torch.erf(x / 2**0.5))
 
 
 def attention(x: Tensor, state: State, heads: int, causal: bool) -> Tensor:
-    """(N, L, D) -> (N, L, D): softmax(QK'/sqrt(d))V in each head, then the output projection."""
+    """Compute softmax(QK'/sqrt(d))V in each head and project it, (N, L, D) -> (N, L, D)."""
     count, length, width = x.shape
     packed = torch.einsum('nli,oi->nlo', x, state['in_proj_weight']) + state['in_proj_bias']
     # (N, L, 3D) -> three of (N, L, heads, d)
@@ -65,7 +67,10 @@ def attention(x: Tensor, state: State, heads: int, causal: bool) -> Tensor:
 
 
 def unbiased_layer(x: Tensor, state: State, heads: int) -> Tensor:
-    """(N, L, D) -> (N, L, D): DFER-CLIP's pre-norm layer, q, k and v without biases, tanh GELU."""
+    """Compute DFER-CLIP's pre-norm encoder layer, (N, L, D) -> (N, L, D).
+
+    The query, key and value projections have no biases, and GELU is the tanh approximation.
+    """
     qkv = state['qkv.weight']
     parts = {'in_proj_weight': qkv, 'in_proj_bias': torch.zeros(len(qkv))}
     parts |= {f'out_proj.{end}': state[f'out.{end}'] for end in ('weight', 'bias')}
@@ -76,7 +81,7 @@ def unbiased_layer(x: Tensor, state: State, heads: int) -> Tensor:
 
 
 def clip_blocks(x: Tensor, state: State, heads: int, causal: bool, quick_gelu: bool) -> Tensor:
-    """(N, L, W) -> (N, L, W): CLIP's pre-norm residual blocks; keys `0.ln_1.weight`, ..."""
+    """Compute CLIP's pre-norm residual blocks (keys `0.ln_1.weight`, ...), (N, L, W) -> same."""
     for index in range(depth(state, '')):
         block = under(state, f'{index}.')
         x = x + attention(layer_norm(x, block, 'ln_1'), under(block, 'attn.'), heads, causal)
@@ -88,14 +93,20 @@ def clip_blocks(x: Tensor, state: State, heads: int, causal: bool, quick_gelu: b
 def encode_prompts(
     clip_state: State, embeddings: Tensor, end: int, heads: int, quick_gelu: bool
 ) -> Tensor:
-    """Token embeddings (P, L, W) -> (P, D), not normalised, read at position `end`."""
+    """Encode token embeddings (P, L, W) as vectors (P, D), read at position `end`.
+
+    The vectors are not normalised.
+    """
     x = embeddings + clip_state['positional_embedding'][: embeddings.shape[1]]
     x = clip_blocks(x, under(clip_state, 'transformer.resblocks.'), heads, True, quick_gelu)
     return layer_norm(x, clip_state, 'ln_final')[:, end] @ clip_state['text_projection']
 
 
 def encode_image(clip_state: State, images: Tensor, heads: int, quick_gelu: bool) -> Tensor:
-    """Preprocessed images (N, 3, H, W) -> (N, D), not normalised, read at the class token."""
+    """Encode preprocessed images (N, 3, H, W) as vectors (N, D), read at the class token.
+
+    The vectors are not normalised.
+    """
     visual = under(clip_state, 'visual.')
     kernel = visual['conv1.weight']  # (V, 3, p, p)
     size = kernel.shape[-1]
@@ -111,7 +122,7 @@ def encode_image(clip_state: State, images: Tensor, heads: int, quick_gelu: bool
 
 
 def stretch(position: Tensor, length: int) -> Tensor:
-    """(learned, D) -> (length, D), linear between neighbours, both end points kept."""
+    """Interpolate positions linearly, (learned, D) -> (length, D), with both end points kept."""
     learned = len(position)
     if length == learned:
         return position
@@ -125,7 +136,7 @@ def stretch(position: Tensor, length: int) -> Tensor:
 
 
 def dynamic_encoder(state: State, x: Tensor, layers: int) -> Tensor:
-    """(N, T, D) -> (N, D): the first `layers` layers over T, then the mean; 0 layers: the mean."""
+    """Apply the first `layers` layers over T, if any, then average over T: (N, T, D) -> (N, D)."""
     heads = max(1, x.shape[-1] // 64)
     position = stretch(state['position'], x.shape[1])
     x = x + position
@@ -149,11 +160,20 @@ def align_dfer(
     quick_gelu: bool,
     logit_scale: float | Tensor,
 ) -> Tensor:
-    """Tokens (C, S, T, W), fixed (3, W) = start, stop, end, frames (B, T, D) -> logits (B, C).
+    """Compute Align-DFER's logits (B, C) in one stage of training.
 
-    `stage` is 'text', 'video' or 'joint'. `layers` counts those of the image encoder ('video') or
-    of the joint one ('joint'); the text encoder always runs whole. `logit_scale` multiplies the
-    cosine: 100 for CLIP, the exponential already taken.
+    Args:
+        clip_state: The weights of CLIP.
+        neck_state: The weights of JAS.
+        tokens: The learned tokens (C, S, T, W).
+        fixed: The embeddings (3, W) of the start token, the full stop and the end token.
+        frames: The frame vectors (B, T, D).
+        stage: 'text', 'video' or 'joint'.
+        layers: The number of layers of the image encoder ('video') or of the joint encoder
+            ('joint') that are used. All layers of the text encoder are used in any case.
+        heads_text: The number of attention heads of CLIP's text encoder.
+        quick_gelu: Whether CLIP uses OpenAI's approximation of GELU.
+        logit_scale: The factor of the cosine, 100 for CLIP (the exponential is already taken).
     """
     classes, sentences, length, width = tokens.shape
     flat = tokens.reshape(classes * sentences, length, width)
@@ -174,12 +194,12 @@ def align_dfer(
         elif stage == 'video':
             video = dynamic_encoder(under(neck_state, 'image_encoder.'), frames, layers)
         else:
-            raise ValueError(f"stage {stage!r}: give 'text', 'video' or 'joint'")
+            raise ValueError(f"stage must be 'text', 'video' or 'joint', got {stage!r}")
     return logit_scale * torch.einsum('bd,cd->bc', unit(video), unit(named))
 
 
 def war_uar(predicted: Sequence[int], labels: Sequence[int], classes: int) -> tuple[float, float]:
-    """Accuracy, and recall averaged over the classes that occur in `labels`; both in [0, 1]."""
+    """Compute the accuracy and the mean recall of the classes in `labels`, both in [0, 1]."""
     pairs = [(int(guess), int(label)) for guess, label in zip(predicted, labels, strict=True)]
     recalls = []
     for index in range(classes):

@@ -1,4 +1,4 @@
-"""JAS, MATHead and CLIPRecognizer against a reference written apart from them."""
+"""Test JAS, MATHead and CLIPRecognizer against an independently written reference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmdfer.synthetic import small_clip
 
 
 def _stirred(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Every parameter that is not CLIP's drawn anew: zeros would hide a wrong wiring."""
+    """Draw all parameters except CLIP's at random, since initial zeros would hide wrong wiring."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
         if 'clip.' not in name:
@@ -78,7 +78,7 @@ def test_encoder_equals_the_reference_at_any_length(length: int) -> None:
     with torch.no_grad():
         state = {k: v.detach() for k, v in neck.joint_encoder.state_dict().items()}
         assert torch.allclose(neck(x)[0], dynamic_encoder(state, x, 4), atol=1e-5)
-        assert torch.allclose(neck.text(x), neck(x)[0], atol=1e-6)  # one encoder serves both
+        assert torch.allclose(neck.text(x), neck(x)[0], atol=1e-6)  # frames and texts share it
 
 
 @pytest.mark.parametrize('stage', ['video', 'joint'])
@@ -92,7 +92,7 @@ def test_a_layer_joins_as_the_identity(stage: str) -> None:
         for joined in range(1, 5 - start):
             neck.set_stage(stage, joined)
             assert torch.equal(neck(x)[0], before) or torch.allclose(neck(x)[0], before, atol=1e-6)
-        if stage == 'video':  # the first stage's plain mean goes on
+        if stage == 'video':  # the video stage starts as the plain mean
             assert torch.allclose(before, x.mean(1), atol=1e-6)
 
 
@@ -134,12 +134,12 @@ def test_prompts_are_start_tokens_stop_end() -> None:
     for position, i in zip((0, 7, 8), ids):
         assert torch.equal(prompts[2, 3, position], table[i])
     assert torch.equal(prompts[:, :, 1:7], model.cls_head.tokens)
-    assert model.cls_head.tokens.unique(dim=1).shape[1] == 5  # every sentence is another
+    assert model.cls_head.tokens.unique(dim=1).shape[1] == 5  # all sentences differ
 
 
 def test_views_are_averaged_as_probabilities() -> None:
     model = _recognizer()
-    views = _vectors(n=4).view(2, 2, 16, 128)  # 2 clips of 2 views
+    views = _vectors(n=4).view(2, 2, 16, 128)  # 2 clips with 2 views each
     samples = model.predict(FrameFeatures(views), [ActionDataSample(), ActionDataSample()])
     logits = model(FrameFeatures(views), stage='head')  # (4, 7)
     expected = logits.softmax(-1).view(2, 2, 7).mean(1)
@@ -164,7 +164,7 @@ def test_class_vectors_are_encoded_once_until_something_changes() -> None:
             assert not torch.equal(model(frames, stage='head'), before), change
         assert len(calls) > count
     model.train().requires_grad_(False)
-    model.neck.image_encoder.requires_grad_(True)  # stage video: the text side is frozen
+    model.neck.image_encoder.requires_grad_(True)  # video stage: the text side is frozen
     model.neck.set_stage('video')
     model(frames, stage='head')
     count = len(calls)
@@ -173,7 +173,7 @@ def test_class_vectors_are_encoded_once_until_something_changes() -> None:
 
 
 def _step_fused(model: CLIPRecognizer) -> None:
-    _step(model, fused=True)  # which leaves the tokens' version as it was
+    _step(model, fused=True)  # a fused step does not change the version of the tokens
 
 
 def _step(model: CLIPRecognizer, **kind: bool) -> None:
@@ -242,8 +242,8 @@ def test_stages_that_do_not_fit_are_refused() -> None:
         JAS(dims=128, joint_layers=2, shared_layers=3)
 
 
-def test_the_stage_is_no_value_that_a_device_must_be_asked_for() -> None:
-    """On the meta device a tensor has no value: reading one there is an error."""
+def test_reading_the_stage_needs_no_value_from_the_device() -> None:
+    """Run on the meta device, where tensors have no values and reading a value is an error."""
     neck = JAS(64, image_layers=2, text_layers=1, joint_layers=2, shared_layers=1).to('meta')
     frames = torch.empty(2, 16, 64, device='meta')
     for stage, parts in dict(text=None, video=1, joint=1).items():

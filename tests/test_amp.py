@@ -1,4 +1,4 @@
-"""Mixed precision on the CPU: 3D convolutions stay in float32, everything else does not."""
+"""Test mixed precision on the CPU, where only 3D convolutions stay in float32."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mmdfer.engine.optimizers.autocast_optim_wrapper import AutocastOptimWrapper
 
 
 class Net(nn.Module):
-    """A 2D layer, which autocast lowers, before the 3D layer under test."""
+    """Apply a linear layer, which runs in bfloat16, before the 3D layer under test."""
 
     def __init__(self, layer: nn.Module, call: Callable[..., Tensor]) -> None:
         super().__init__()
         self.before, self.layer, self.call = nn.Linear(2, 2), layer, call
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, T, 2, 2) -> (N, C, T, h, w)."""
+        """Apply both layers, (N, C, T, 2, 2) -> (N, C, T, h, w)."""
         self.hidden = self.before(x)
         return self.call(self.layer, self.hidden)
 
@@ -52,7 +52,7 @@ def test_a_3d_convolution_is_computed_in_float32(name: str) -> None:
     wrapper.backward(out.pow(2).sum())
     gradient = net.layer.weight.grad.clone()
 
-    net.zero_grad()  # the reference: the same layer alone, in float32, without the wrapper
+    net.zero_grad()  # the reference: the same layer in float32, without the wrapper
     expected = CASES[name][1](net.layer, net.hidden.detach().float())
     expected.pow(2).sum().backward()
     assert torch.equal(out, expected)
@@ -67,5 +67,5 @@ def test_the_functions_are_put_back_and_untouched_without_autocast() -> None:
         assert layer.double()(x.double()).dtype == torch.float64
         raise KeyError
     assert (torch.conv3d, F.conv3d, F.conv_transpose3d) == originals
-    with torch.autocast('cpu', dtype=torch.bfloat16):  # not of this wrapper
+    with torch.autocast('cpu', dtype=torch.bfloat16):  # not the wrapper's context
         assert layer.float()(x).dtype == torch.bfloat16

@@ -1,4 +1,4 @@
-"""The feature bank: the right vectors, whoever encodes them, whatever happens meanwhile."""
+"""Test that the feature bank has the right vectors, also after interruptions and damage."""
 
 from __future__ import annotations
 
@@ -49,7 +49,13 @@ SYNTH = ROOT / 'configs' / 'align_dfer_synth.py'
 
 
 class Tower(FrameEncoder):
-    """Encodes a frame in no time: the mean colour of its four quarters. Notes each pass."""
+    """Encode a frame quickly, as the mean colours of its four quarters, and count the passes.
+
+    Args:
+        sha256: The digest that stands for the weights.
+        log: A file to which each pass writes a line, with the process and the number of views.
+        dies_at: The number of the pass before which the process kills itself; 0 for none.
+    """
 
     embed_dims = 12
 
@@ -60,21 +66,21 @@ class Tower(FrameEncoder):
 
     @property
     def identity(self) -> dict[str, str]:
-        """Of no weights."""
+        """Return an identity, as an encoder with weights does."""
         return dict(arch='tower', sha256=self.sha256)
 
     @property
     def trains_frames(self) -> bool:
-        """As the test says."""
+        """Return the value that the test has set."""
         return self.trained
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, T, H, W) -> (N, T, 12)."""
+        """Encode frames, (N, 3, T, H, W) -> (N, T, 12)."""
         self.calls += 1
         if self.calls == self.dies_at:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.log is not None:
-            time.sleep(0.05)  # or one process may be done before the other begins
+            time.sleep(0.05)  # give the other process time to begin
             with self.log.open('a') as file:
                 file.write(f'{os.getpid()} {len(x)}\n')
         return nn.functional.adaptive_avg_pool3d(x, (x.shape[2], 2, 2)).transpose(1, 2).flatten(2)
@@ -90,7 +96,7 @@ def _dataset(data_root: Path, split: str = 'train', **options: object) -> Encode
 def _encode(
     folder: Path | None, *datasets: EncodedClips, workers: int = 0, **tower: object
 ) -> Tower:
-    """Has a bank made of some datasets, which then read it, and returns the tower that did it."""
+    """Encode datasets into a bank, have them read the bank, and return the tower that was used."""
     encoder = FeatureEncoder(Tower(**tower))
     for dataset in datasets:
         dataset.encoder, dataset.bank = encoder, folder and str(folder)
@@ -104,7 +110,7 @@ def _read(dataset: EncodedClips, index: int, view: int) -> Tensor:
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    """What a bank says: all but its locks."""
+    """Return the content of each file of a bank, without the locks."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob('*'))
@@ -114,20 +120,20 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def _log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have pytest see what is logged, which mmengine's logger keeps to itself."""
+    """Log to a standard logger, since pytest does not see the messages of mmengine's logger."""
     logger = SimpleNamespace(get_current_instance=lambda: logging.getLogger('test'))
     monkeypatch.setattr('mmdfer.features.extraction.MMLogger', logger)
 
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four clips, eight views, two passes; the training clips make eight shards."""
+    """Make shards of four clips: eight views in two passes, and eight shards for training."""
     monkeypatch.setattr(bank, 'CLIPS_PER_SHARD', 4)
 
 
 @pytest.fixture(scope='module')
 def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bank that one process made without interruption."""
+    """Make a bank in one process without interruption."""
     init_default_scope('mmaction')
     folder = tmp_path_factory.mktemp('bank')
     with pytest.MonkeyPatch.context() as patch:
@@ -144,7 +150,7 @@ def test_each_vector_is_that_of_its_view(whole: Path, data_root: Path) -> None:
     served = _dataset(data_root)
     frames = served.dataset
     assert _encode(whole, served).calls == 0
-    raw = np.fromfile(whole / 'train' / 'vectors.f16', '<f2')  # as the docstring says they lie
+    raw = np.fromfile(whole / 'train' / 'vectors.f16', '<f2')  # the documented layout
     raw = raw.reshape(NUM_TRAIN, VIEWS, 1, 16, Tower.embed_dims)
     for index, view in ((0, 0), (5, 1), (31, 0)):
         item = frames.read_view(index, view)
@@ -175,7 +181,7 @@ def test_vectors_are_shuffled_as_frames_are(whole: Path, data_root: Path) -> Non
     dataset = _dataset(data_root, 'test', pipeline=pipeline)
     frames = dataset.dataset
     ordered = _dataset(data_root, 'test')
-    assert _encode(whole, dataset).calls == 0  # the bank of the ordered frames serves
+    assert _encode(whole, dataset).calls == 0  # the bank of the ordered frames is used
     _encode(whole, ordered)
     for index in (0, 9):
         batch = dict(inputs=[frames[index]['inputs']], data_samples=[None])
@@ -185,15 +191,13 @@ def test_vectors_are_shuffled_as_frames_are(whole: Path, data_root: Path) -> Non
 
 
 @pytest.mark.parametrize('to_disk', [True, False])
-def test_the_next_clip_stands_in_for_one_that_is_lost(
-    data_root: Path, tmp_path: Path, to_disk: bool
-) -> None:
+def test_the_next_clip_replaces_a_lost_clip(data_root: Path, tmp_path: Path, to_disk: bool) -> None:
     shutil.copytree(data_root / 'synth', tmp_path / 'synth')
     dataset, later = _dataset(tmp_path), _dataset(tmp_path)
     Path(dataset.get_data_info(5)['filename']).write_bytes(b'')
     if to_disk:
         _encode(tmp_path / 'bank', dataset)
-        dataset = later  # and a later run knows it too
+        dataset = later  # a later run knows about the lost clip
     _encode(tmp_path / 'bank' if to_disk else None, dataset)
     clips = dataset.dataset
     assert clips.unreadable[5] == clips.LOST and clips.unreadable.count_nonzero() == 1
@@ -234,7 +238,7 @@ def test_two_at_once_share_the_work_and_make_the_same_bytes(
     both = multiprocessing.get_context('fork').Barrier(2)
 
     def work(rank: int) -> None:
-        both.wait()  # or on a busy machine one may be done before the other begins
+        both.wait()  # on a busy machine one could finish before the other begins
         if as_ranks:
             torch.distributed.init_process_group(
                 'gloo', init_method=f'file://{tmp_path}/meet', rank=rank, world_size=2
@@ -247,7 +251,9 @@ def test_two_at_once_share_the_work_and_make_the_same_bytes(
         child.join()
     assert [child.exitcode for child in children] == [0, 0]
     passes = [line.split() for line in log.read_text().splitlines()]
-    assert sum(int(views) for _, views in passes) == NUM_TRAIN * VIEWS + NUM_TEST  # none twice
+    assert (
+        sum(int(views) for _, views in passes) == NUM_TRAIN * VIEWS + NUM_TEST
+    )  # no view is encoded twice
     assert len({process for process, _ in passes}) == 2
     assert _files(tmp_path / 'bank') == _files(whole)
 
@@ -273,7 +279,7 @@ def test_all_folds_read_one_bank(tmp_path: Path) -> None:
         if name in names:
             view = _read(first[0], names.index(name), 0)
             assert torch.equal(_read(second[0], index, 0), view)
-    frames = fold(2)[1].dataset[3]  # tested on in fold 2, and trained on in fold 1
+    frames = fold(2)[1].dataset[3]  # tested in fold 2, trained on in fold 1
     batch = dict(inputs=[frames['inputs']], data_samples=[None])
     expected = Tower()(CLIPDataPreprocessor()(batch)['inputs'][0]).half()
     assert torch.equal(second[1][3]['features'], expected)
@@ -304,7 +310,7 @@ def _truncate(path: Path) -> None:
 
 
 @pytest.mark.parametrize('damage', [_flip, _truncate])
-def test_a_damaged_shard_is_found_and_encoded_anew(
+def test_a_damaged_shard_is_found_and_encoded_again(
     whole: Path, data_root: Path, tmp_path: Path, damage: Callable[[Path], None], caplog
 ) -> None:
     folder = tmp_path / 'bank'
@@ -361,7 +367,7 @@ def test_what_cannot_be_a_bank_is_refused(
         FeatureEncoder(tower)
     with pytest.raises(DFERError, match='unfreezes the image tower'):
         FeatureEncoder(dict(type='FrozenCLIP', arch='synth-clip', trains=[r'visual\.']))
-    # A text tower that trains leaves the frame vectors as they are.
+    # Training the text tower does not change the frame vectors.
     FeatureEncoder(dict(type='FrozenCLIP', arch='synth-clip', trains=[r'transformer\.']))
     with pytest.raises(DFERError, match='C3D does not encode each frame on its own'):
         FeatureEncoder(dict(type='C3D'))
@@ -400,7 +406,7 @@ def test_a_lock_that_another_process_holds_is_waited_for(tmp_path: Path) -> None
 
 def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     opened = bank.open_bank(tmp_path, {}, ['x'], lambda: (1, 1, 2, 2))
-    # Linux gives no process a number as high as this.
+    # No process on Linux has an id as high as this one.
     left = [
         tmp_path / 'shards/.00000.4194305.aside.json',
         tmp_path / '.manifest.4194305.aside.json',
@@ -417,19 +423,19 @@ def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
 
 
 class Many(DFERDataset):
-    """2,000 clips that are names alone."""
+    """Provide 2,000 clips without files."""
 
     METAINFO = dict(classes=('a', 'b'))
 
     def load_data_list(self) -> list[dict]:
-        """No files."""
         return [dict(filename=f'{i}.mp4', label=i % 2, clip=str(i)) for i in range(2000)]
 
 
 def test_a_batch_is_one_gather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 clips of 16 x 512 from a file of 260 MB, sampler and collation included.
+    """Read batches of 64 clips (16 x 512 each) from a file of 260 MB, with sampler and collation.
 
-    Counted, not timed: one gather and one collation for a batch, and each sample is packed once.
+    The calls are counted, since times vary: a batch takes one gather and one collation, and each
+    sample is packed once.
     """
     counts: Counter[str] = Counter()
 
@@ -469,7 +475,7 @@ def test_a_batch_is_one_gather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 class Losses(Hook):
-    """Keeps the loss of each step."""
+    """Record the loss of each step."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -477,7 +483,6 @@ class Losses(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict
     ) -> None:
-        """Keeps it."""
         self.losses.append(float(outputs['loss'].detach()))
 
 
@@ -489,14 +494,14 @@ def _config(data_root: Path, work_dir: Path, **options: object) -> Config:
 
 
 def _train(config: Config, monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], int]:
-    """Trains, and returns the losses and how often the image tower was called."""
+    """Train, and return the losses and the number of calls of the image tower."""
     runner, losses = build_runner(config), Losses()
     runner.register_hook(losses)
     return losses.losses, _count_passes(monkeypatch, runner.train)
 
 
 def _count_passes(monkeypatch: pytest.MonkeyPatch, run: Callable[[], object]) -> int:
-    """How often the image tower is called meanwhile."""
+    """Return how often a function calls the image tower."""
     calls, encode = [], FrozenCLIP.encode_images
     with monkeypatch.context() as patch:
         patch.setattr(FrozenCLIP, 'encode_images', lambda *args: calls.append(1) or encode(*args))
@@ -511,7 +516,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
 def test_bank_and_memory_agree_and_a_bank_resumes_to_the_same_bits(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One fixed view, 56 steps through all three stages, on three batches of clips or fewer."""
+    """Train for 56 steps through all three stages, with one fixed view of each clip."""
     options = {
         'train_dataloader.dataset.dataset.num_views': 1,
         'train_dataloader.batch_size': 2,
@@ -539,13 +544,13 @@ def test_bank_and_memory_agree_and_a_bank_resumes_to_the_same_bits(
     resumed = _config(data_root, tmp_path / 'again', **banked)
     resumed.resume, resumed.load_from = True, str(tmp_path / 'on' / 'epoch_3.pth')
     losses, calls = _train(resumed, monkeypatch)
-    assert calls == 0  # the bank is there
+    assert calls == 0  # all vectors are in the bank
     assert losses == on[24:]
     again, whole = (_weights(tmp_path / run / 'epoch_7.pth') for run in ('again', 'on'))
     assert again.keys() == whole.keys()
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
-    # Testing reads the bank too, and shuffles its vectors as it shuffles frames.
+    # Testing reads the bank too, and shuffles the vectors in the way it shuffles frames.
     checkpoint = str(tmp_path / 'on' / 'epoch_7.pth')
     scores = {}
     for flags in ([], ['--bank', str(tmp_path / 'bank')]):

@@ -1,4 +1,4 @@
-"""BAPHook in a real Runner over the shipped config: what trains when, at what rate."""
+"""Test BAPHook with the shipped config: which parameters train when, at which learning rate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mmdfer.engine.runner.build import build_runner
 from mmdfer.engine.runner.loops import last_epoch
 
 STAGES = ('text', 'video', 'joint')
-# What the paper lets train in each stage (BAP, Sec. 3.4), and the buffers that say which it is.
+# The parameters that the paper trains in each stage (BAP, Sec. 3.4), as patterns of their names.
 TRAINS = dict(
     text=r'cls_head\.tokens|neck\.text_encoder\.',
     video=r'neck\.image_encoder\.',
@@ -33,7 +33,12 @@ TRAINS = dict(
 
 
 class Recorder(Hook):
-    """Digests of all tensors, CLIP's too, around each epoch; rates and memory at each step."""
+    """Record what changes in training.
+
+    For each epoch it records the digests of all tensors (CLIP's included) before and after the
+    epoch, the learning rate of each step, the number of parameters with optimizer state at the
+    start, and the modules in training mode.
+    """
 
     priority = 'VERY_LOW'
 
@@ -66,7 +71,7 @@ def digests(model: torch.nn.Module) -> dict[str, str]:
 
 @pytest.fixture(scope='module')
 def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Runner, Recorder]:
-    """One training of six epochs, two in each stage."""
+    """Train for six epochs, two in each stage, and return the Runner and its Recorder."""
     from mmengine.registry import init_default_scope
 
     init_default_scope('mmaction')
@@ -119,13 +124,13 @@ def test_rates_at_the_first_and_last_step_of_each_stage(run: tuple) -> None:
     for index, weight in enumerate(weights):
         rates = recorder.rates[2 * index] + recorder.rates[2 * index + 1]
         assert rates[0] == pytest.approx(base * weight)
-        # Half a cosine over the stage's 2 * steps steps, of which the last begins at 2 * steps - 1.
+        # The rate is half a cosine over 2 * steps steps, and 2 * steps - 1 is the last of them.
         last = torch.tensor((2 * steps - 1) / (2 * steps) * torch.pi).cos()
         assert rates[-1] == pytest.approx(base * weight * float(1 + last) / 2, rel=1e-5)
         assert rates == sorted(rates, reverse=True)
 
 
-def test_momentum_is_anew_in_each_stage_and_kept_inside_it(run: tuple) -> None:
+def test_momentum_is_reset_at_each_stage_and_kept_within_it(run: tuple) -> None:
     _, recorder = run
     assert [n > 0 for n in recorder.momentum_at_start] == [False, True] * 3
 
@@ -170,7 +175,7 @@ print(model.neck.stage_name, 100 * hits / len(dataset))
 def test_a_checkpoint_of_any_stage_gives_validation_figures(
     run: tuple, epoch: int, tmp_path: Path
 ) -> None:
-    """In new processes: by tools/test.py, and by MMAction2's init_recognizer clip by clip."""
+    """Test in new processes, by tools/test.py and by MMAction2's init_recognizer on each clip."""
     runner, _ = run
     expected = json.loads((Path(runner.work_dir) / 'history.json').read_text())[str(epoch)]
     checkpoint, config = Path(runner.work_dir) / f'epoch_{epoch}.pth', tmp_path / 'config.py'
@@ -226,6 +231,6 @@ def test_what_trains_when_a_layer_joins(
     runner, recorder = build_runner(config), Recorder()
     runner.register_hook(recorder)
     runner.train()
-    before, after = recorder.before[3], recorder.after[3]  # the stage's second epoch
+    before, after = recorder.before[3], recorder.after[3]  # the second epoch of the video stage
     names = [f'neck.image_encoder.layers.{i}.linear2.weight' for i in range(4)]
     assert [before[n] != after[n] for n in names] == [not newest_only] * 3 + [True]

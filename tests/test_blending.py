@@ -1,4 +1,4 @@
-"""MixUp and CutMix: mixed frames train the text heads, encoded vectors are refused."""
+"""Test MixUp and CutMix: text heads train on mixed frames, and encoded vectors are refused."""
 
 from __future__ import annotations
 
@@ -41,12 +41,11 @@ HEADS = {
 
 
 class OneClip(DFERDataset):
-    """The name of a clip."""
+    """Provide one clip without a file."""
 
     METAINFO = dict(classes=SEVEN)
 
     def load_data_list(self) -> list[dict]:
-        """List it."""
         return [dict(filename='a.mp4', label=0, clip='a')]
 
 
@@ -85,7 +84,7 @@ def test_text_heads_train_on_mixed_frames(blending: str, head: str, size: int) -
     assert torch.allclose(targets.sum(1), torch.ones(size))
     with torch.no_grad():
         logits = model(mixed['inputs'], mode='tensor', stage='head')
-    expected = -(targets * logits.log_softmax(1)).sum(1).mean()  # cross-entropy, by hand
+    expected = -(targets * logits.log_softmax(1)).sum(1).mean()  # the cross-entropy by hand
 
     _seed()
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
@@ -97,13 +96,13 @@ def test_text_heads_train_on_mixed_frames(blending: str, head: str, size: int) -
 
 def test_frames_and_labels_are_mixed_by_the_same_share() -> None:
     part = _recognizer('CoOpHead', MIXUP).data_preprocessor
-    plain = part(_batch(2))  # in testing nothing is mixed
+    plain = part(_batch(2))  # nothing is mixed in testing
     assert [int(s.gt_label) for s in plain['data_samples']] == [0, 1]
     for seed in range(20):
         torch.manual_seed(seed)
         mixed = part(_batch(2), training=True)
         share = mixed['data_samples'][0].gt_label[0]
-        if share < 1:  # the second clip was drawn as the partner of the first
+        if share < 1:  # the first clip is mixed with the second
             break
     frames: Tensor = share * plain['inputs'][0] + (1 - share) * plain['inputs'][1]
     assert torch.allclose(mixed['inputs'][0], frames, atol=1e-5)

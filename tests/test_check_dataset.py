@@ -1,4 +1,4 @@
-"""tools/check_dataset.py: the table, the json, and the exit status."""
+"""Test tools/check_dataset.py: its table, its JSON report and its exit status."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEPTHS = dict(dfew='Clip/clip_224x224/*', ferv39k='2_ClipsforFaceCrop/*/*/*', ma
 def run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, root: Path, *flags: str
 ) -> tuple[int, dict]:
-    """The tool's exit status and json."""
+    """Run the tool, and return its exit status and its JSON report."""
     out = tmp_path / 'report.json'
     words = ['check_dataset.py', name, str(root), '--out', str(out), '--workers', '1', *flags]
     monkeypatch.setattr(sys, 'argv', words)
@@ -146,7 +146,7 @@ def test_nothing_there_is_one_line(content, monkeypatch, tmp_path: Path, capsys)
         assert status == 1 and 'no label file' in report['problems'][0]
 
 
-# The releases' numbers, typed here once more: per fold from the split lists, and as the papers sum.
+# The numbers of the published datasets: for each fold from the split lists, and the papers' totals.
 def test_published_numbers() -> None:
     totals = (2445, 1894, 2669, 2173, 1469, 145, 902)
     sizes = [(9356, 2341), (9356, 2341), (9357, 2340), (9358, 2339), (9361, 2336)]

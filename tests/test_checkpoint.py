@@ -1,6 +1,6 @@
-"""AtomicCheckpointHook in a real Runner: killed at every file operation, then resumed.
+"""Test AtomicCheckpointHook in a real Runner that is killed at file operations and resumed.
 
-Run as a script, this file is the process that gets killed: `python test_checkpoint.py JOB DIR`.
+As a script (`python test_checkpoint.py JOB DIR`), this file is the process that is killed.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from mmdfer.engine.runner.resume_checkpoint import newest_checkpoint, why_unread
 from mmdfer.errors import DFERError
 
 EPOCHS = 4
-RUNS = itertools.count()  # mmengine tells runs apart by name and second
-SCORES = {1: 0.2, 2: 0.5, 3: 0.7, 4: 0.6}  # by epoch: the best changes twice, the last is not it
+RUNS = itertools.count()  # mmengine distinguishes runs by their name and their start in seconds
+SCORES = {1: 0.2, 2: 0.5, 3: 0.7, 4: 0.6}  # by epoch; the best changes twice and is not the last
 AT_THE_END = {'epoch_3.pth', 'epoch_4.pth', 'best_score_epoch_3.pth', 'last_checkpoint'}
 
 
 class Points(Dataset):
-    """16 fixed points and a linear target."""
+    """Provide 16 fixed points with a linear target."""
 
     metainfo = {'classes': ('a', 'b')}
 
@@ -49,7 +49,7 @@ class Points(Dataset):
 
 
 class Line(BaseModel):
-    """A linear fit that counts its own training steps."""
+    """Fit a line, and count the training steps in a buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Line(BaseModel):
 
 
 class Score(BaseMetric):
-    """SCORES of the epoch that the weights, not the loop, say they are of."""
+    """Return the entry of SCORES for the epoch that the model's step counter gives."""
 
     def process(self, data_batch, data_samples) -> None:
         self.results.extend(int(epoch) for epoch in data_samples)
@@ -80,7 +80,7 @@ def make_runner(folder: str | Path, resume: bool = False, launcher: str = 'none'
         return dict(dataset=Points(), sampler=sampler, collate_fn=collate, batch_size=4)
 
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None)
-    # It asks compilers for their versions, which takes seconds.
+    # _log_env runs compilers to find their versions, which takes seconds.
     with mock.patch.object(Runner, '_log_env'):
         return Runner(
             model=Line(),
@@ -121,7 +121,7 @@ def same(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
 
 
 def names(folder: str | Path) -> set[str]:
-    """The files in the folder, but for the configs that mmengine dumps at each start."""
+    """Return the files of a folder, without the configs that mmengine writes at each start."""
     return {path.name for path in Path(folder).iterdir() if path.is_file() and path.suffix != '.py'}
 
 
@@ -130,11 +130,17 @@ def trained(folder: Path, **kwargs) -> Path:
     return folder
 
 
-# ---------------------------------------------------------------- the process that gets killed
+# ---------------------------------------------------------------- the process that is killed
 
 
 def die_at(instant: int) -> list[int]:
-    """SIGKILLs this process before its n-th file operation; a write is killed half-way."""
+    """Kill this process by SIGKILL at its file operation number `instant`.
+
+    A write is killed when half of it is done, any other operation before it begins.
+
+    Returns:
+        A list with one number, the count of file operations so far.
+    """
     count = [0]
 
     def counted(module, name: str) -> None:
@@ -158,20 +164,28 @@ def die_at(instant: int) -> list[int]:
 
 
 def in_child(job) -> int:
-    """Runs `job` in a fork and returns its wait status."""
+    """Run `job` in a forked process and return its wait status."""
     child = os.fork()
     if child == 0:
         try:
             job()
             os._exit(0)
-        finally:  # never back into the parent's code
+        finally:  # never return into the code of the parent process
             traceback.print_exc()
             os._exit(1)
     return os.waitpid(child, 0)[1]
 
 
 def sweep(root: Path, instants: list[int]) -> dict:
-    """Kills a run before the given file operations (before all: []), resumes, and compares."""
+    """Kill runs at file operations, resume them, and compare them with an uninterrupted run.
+
+    Args:
+        root: An empty folder for the runs.
+        instants: The numbers of the file operations, one killed run for each; [] for all.
+
+    Returns:
+        The number of file operations of a run, the number of killed runs, and the wrong results.
+    """
 
     def whole() -> None:
         count = die_at(-1)
@@ -199,7 +213,7 @@ def sweep(root: Path, instants: list[int]) -> dict:
 
 
 def two_ranks(root: Path) -> None:
-    """Trains, or resumes where there is something, on gloo ranks."""
+    """Train on ranks that communicate by gloo, resuming from a checkpoint if there is one."""
     compat.init_cpu_ranks('pytorch')
     make_runner(root, resume=(root / 'last_checkpoint').exists(), launcher='pytorch').train()
 
@@ -215,7 +229,7 @@ def start(*command: str, **env: str) -> subprocess.CompletedProcess:
 # ---------------------------------------------------------------- tests
 
 
-# File operations of the run above, in its third epoch (`sweep DIR` without numbers tries all 72):
+# Some file operations of the third epoch of that run; `sweep DIR` without numbers tries all 72.
 INSTANTS = {
     42: 'half of epoch_3.pth is written',
     44: 'epoch_3.pth is whole, not yet renamed',
@@ -272,7 +286,7 @@ def test_an_empty_last_checkpoint_falls_back_to_the_newest_that_reads(tmp_path):
     assert same(weights(tmp_path), expected)
 
 
-def test_none_that_reads_is_an_error_that_names_the_file(tmp_path):
+def test_no_readable_checkpoint_is_an_error_that_names_the_file(tmp_path):
     trained(tmp_path)
     for path in tmp_path.glob('epoch_*.pth'):
         truncate(path)
@@ -298,7 +312,7 @@ def test_resuming_elsewhere_leaves_the_first_runs_best_alone(tmp_path):
     runner = make_runner(tmp_path / 'second', resume=True)
     runner._load_from = str(first / 'epoch_3.pth')
     info = compat.load_from_local(first / 'epoch_3.pth')
-    info['message_hub']['runtime_info']['best_score'] = 0.1  # so that epoch 4 beats it
+    info['message_hub']['runtime_info']['best_score'] = 0.1  # so that epoch 4 is better
     torch.save(info, first / 'epoch_3.pth')
     runner.train()
     assert (tmp_path / 'second' / 'best_score_epoch_4.pth').is_file()
@@ -322,14 +336,14 @@ def test_a_resumed_file_cannot_have_other_files_removed(tmp_path):
 def test_two_ranks_save_once_and_fall_back_together(tmp_path):
     torchrun = ('-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29637')
     found = []
-    for _ in range(2):  # the second run finds a torn epoch_4.pth and repeats that epoch
+    for _ in range(2):  # the second run finds an incomplete epoch_4.pth and repeats the epoch
         done = start(*torchrun, __file__, 'two_ranks', str(tmp_path))
         assert done.returncode == 0, done.stderr
         assert names(tmp_path) == AT_THE_END
         found.append(weights(tmp_path))
         truncate(tmp_path / 'epoch_4.pth')
     assert same(*found)
-    assert done.stdout.count('falling back') == 1  # said once, by rank 0
+    assert done.stdout.count('falling back') == 1  # rank 0 alone reports it
 
 
 # ---------------------------------------------------------------- a work dir that was moved
@@ -341,7 +355,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 @pytest.fixture
 def half(tmp_path, monkeypatch) -> Path:
-    """A run of two epochs of the four, which then has four."""
+    """Train two of the four epochs."""
     with monkeypatch.context() as patch:
         patch.setattr(sys.modules[__name__], 'EPOCHS', 2)
         torch.manual_seed(0)
@@ -350,12 +364,12 @@ def half(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def whole(tmp_path) -> Path:
-    """The same run, of four epochs from the start."""
+    """Train the four epochs without interruption."""
     torch.manual_seed(0)
     return trained(tmp_path / 'whole')
 
 
-def test_a_moved_work_dir_goes_on_from_its_newest(half, whole, tmp_path):
+def test_a_moved_work_dir_continues_from_its_newest_checkpoint(half, whole, tmp_path):
     moved = half.rename(tmp_path / 'moved')
     trained(moved, resume=True)
     assert same(weights(moved), weights(whole))
@@ -369,7 +383,7 @@ def test_a_copy_leaves_its_original_alone(half, tmp_path):
     before = snapshot(half)
     trained(copied, resume=True)
     assert snapshot(half) == before
-    assert names(copied) == AT_THE_END  # its own best of epoch 2 has gone
+    assert names(copied) == AT_THE_END  # the copy has removed its own best checkpoint of epoch 2
 
 
 def test_a_copy_without_checkpoints_does_not_resume_its_original(half, tmp_path):
@@ -408,7 +422,7 @@ def test_validation_alone_saves_nothing(tmp_path):
 
 def test_files_elsewhere_are_left_to_mmengine(tmp_path, monkeypatch):
     def backend(uri, backend_args):
-        return object()  # a petrel or http backend
+        return object()  # stands for a petrel or http backend
 
     monkeypatch.setattr('mmdfer.engine.hooks.checkpoint_hook.get_file_backend', backend)
     trained(tmp_path, max_keep_ckpts=-1)
@@ -421,7 +435,7 @@ def test_files_elsewhere_are_left_to_mmengine(tmp_path, monkeypatch):
 def test_resuming_clears_what_a_killed_run_left_and_no_other_file(tmp_path):
     trained(tmp_path)
     run, fold = tmp_path / '20260101_120000', tmp_path / 'fold_2'
-    gone = 4194305  # Linux gives no process a number as high as this
+    gone = 4194305  # no process on Linux has an id as high as this
     left = [
         run / f'.confusion_matrix.{gone}.aside.png',
         run / f'.confusion_matrix.{gone}.aside.csv',
@@ -430,9 +444,9 @@ def test_resuming_clears_what_a_killed_run_left_and_no_other_file(tmp_path):
         tmp_path / f'.last_checkpoint.{gone}.aside',
     ]
     kept = [
-        run / f'.confusion_matrix.{os.getppid()}.aside.png',  # a test in the same folder, running
+        run / f'.confusion_matrix.{os.getppid()}.aside.png',  # a running test in the same folder
         run / 'confusion_matrix.png',
-        fold / f'.history.{gone}.aside.json',  # another run's
+        fold / f'.history.{gone}.aside.json',  # belongs to another run
         tmp_path / '.aside.json',
     ]
     for path in (*left, *kept):

@@ -1,4 +1,4 @@
-"""The console script: its commands, names that it does not know, and configs by name."""
+"""Test the console script: its commands, unknown commands, and configs given by name."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_each_command_has_a_module_a_help_and_a_script(
     text = capsys.readouterr().out
     assert text.startswith(f'usage: mmdfer {name} ')
     assert f'{COMMANDS[name]}.' in ' '.join(text.split())
-    # The script of this name calls the same function, with the arguments of the command line.
+    # The script in tools/ calls the same function, with the arguments of the command line.
     called = []
     monkeypatch.setattr(import_module(f'mmdfer.cli.{name}'), 'main', lambda: called.append(name))
     runpy.run_path(str(ROOT / 'tools' / f'{name}.py'), run_name='__main__')
@@ -128,7 +128,7 @@ def test_a_file_in_the_folder_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_p
         ('align_dfer_sinth', r'align_dfer_sinth: no such config; .*configs.*align_dfer_synth'),
         ('nowhere/align_dfer_synth.py', r'nowhere/align_dfer_synth\.py: no such config'),
         ('/nowhere/align_dfer_synth.py', 'no such config; check the path'),
-        ('default_runtime', 'no such config'),  # a part of configs, and none itself
+        ('default_runtime', 'no such config'),  # a base file, which is not a complete config
         ('xyz', r'xyz: no such config; check the path, or look below \S+configs$'),
     ],
 )
@@ -149,7 +149,9 @@ def test_an_ambiguous_name_lists_the_configs(
         path.parent.mkdir(parents=True)
         path.write_text('x = 1\n')
     monkeypatch.setattr(installed, 'PACKAGE', tmp_path / 'mmdfer')
-    with pytest.raises(DFERError, match=r'^twice: several .* this name: a/twice\.py, b/twice\.py$'):
+    with pytest.raises(
+        DFERError, match=r'^twice: several .* this name; give one of: a/twice\.py, b/twice\.py$'
+    ):
         find_config('twice')
     assert find_config('b/twice') == path
 

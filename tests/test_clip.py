@@ -1,4 +1,4 @@
-"""FrozenCLIP against open_clip's own forward, and everything it refuses."""
+"""Test FrozenCLIP against open_clip's own forward pass, and the errors for bad input."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_prompts_of_real_tokens_equal_encode_text(arch: str) -> None:
                 for i, e in enumerate(ends)
             ]
         )
-        # At full length: a prompt that fills the context, its end token at the last position.
+        # A prompt that fills the context, with the end token at the last position.
         long = torch.full((1, last + 1), clip.stop_id)
         long[0, 0], long[0, last] = clip.start_id, clip.end_id
         filled = clip.encode_prompts(clip.embed(long), last)
@@ -152,7 +152,7 @@ def test_only_towers_that_take_tokens_are_accepted() -> None:
 def _weights(tmp_path: Path, name: str = 'weights.safetensors') -> Path:
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    open_clip.add_model_config(small_clip.CONFIG)  # whichever test runs first
+    open_clip.add_model_config(small_clip.CONFIG)  # in case no earlier test has done so
     save_file(open_clip.create_model('synth-clip').state_dict(), str(path))
     return path
 
@@ -234,7 +234,7 @@ def test_activation_of_a_file_is_checked(tmp_path: Path) -> None:
     with pytest.raises(DFERError, match='QuickGELU'):
         FrozenCLIP('synth-clip', weights=str(path))
     (path.parent / 'open_clip_config.json').write_text(json.dumps({'model_cfg': {}}))
-    FrozenCLIP('synth-clip', weights=str(path))  # the config beside the file knows better
+    FrozenCLIP('synth-clip', weights=str(path))  # the config next to the file decides
 
 
 def test_offline_without_the_file_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,7 +363,7 @@ def test_a_config_without_sense_is_refused(config: dict, said: str, tmp_path: Pa
 
 
 def test_patterns_are_matched_from_the_start_of_a_name() -> None:
-    """As in BAPHook's stages: the text tower's layers, and not the image tower's."""
+    """Match as BAPHook's stages do: `transformer` is in the text tower, not in the image tower."""
     clip = FrozenCLIP('ViT-B-32-quickgelu', weights='random', trains=[r'transformer\.'])
     trained = {n for n, p in clip.clip.named_parameters() if p.requires_grad}
     assert trained and all(n.startswith('transformer.') for n in trained)

@@ -1,4 +1,4 @@
-"""Every shipped config of the CLIP methods and the ablations: two steps, and a test pass."""
+"""Test every shipped config of the CLIP methods and ablations in two steps and a test pass."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DATASET = dict(synth='SynthDFER', dfew='DFEW', ferv39k='FERV39k', mafw='MAFW')
 CONFIGS = [f'{method}/{method}_{dataset}' for method in METHODS for dataset in DATASET]
 ABLATIONS = sorted(f'ablations/{p.stem}' for p in (ROOT / 'configs' / 'ablations').glob('*.py'))
 
-# What a method learns, and nothing else.
+# The tensors that a method trains, by the start of their names. All others must not change.
 LEARNED = {
     'clip_zero_shot': [],
     'coop': ['cls_head.tokens'],
@@ -49,17 +49,17 @@ def data(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _leave_out_what_other_tests_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The confusion matrix's picture, and the config's text: most of the time of runs so short."""
+def _skip_slow_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip the picture of the confusion matrix and the text of the config, which take longest."""
     monkeypatch.setattr(dfer_metric, 'save_confusion', lambda *_: None)
     monkeypatch.setattr(Config, 'pretty_text', property(lambda _: ''))
 
 
 def small(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """The shipped file over the small CLIP and a few clips; one epoch a stage, two steps each."""
+    """Shrink a shipped config: the small CLIP, 8 clips, and one epoch of two steps per stage."""
     monkeypatch.setenv('MMDFER_DATA', str(data))
     config = Config.fromfile(ROOT / 'configs' / f'{name}.py')
-    # MMAction2's inference takes the former.
+    # MMAction2's inference reads test_pipeline.
     assert config.test_pipeline == without_features(config.test_dataloader.dataset).pipeline
     config.model.backbone.update(arch='synth-clip', weights=None)
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
@@ -137,7 +137,7 @@ def test_a_config_trains_what_it_says_and_tests(
     assert runner.model.cls_head.classes == tuple(names)
     assert tuple(config.classes) == tuple(names) and config.num_classes == len(names)
     if method == 'clip_zero_shot':
-        (checkpoint,) = tmp_path.glob('*.pth')  # which tools/test.py takes
+        (checkpoint,) = tmp_path.glob('*.pth')  # the file that tools/test.py reads
         assert checkpoint.name == 'best_WAR_epoch_0.pth'
 
 

@@ -1,4 +1,4 @@
-"""CLIPER's head against a reference that was written from the authors' code alone."""
+"""Test CLIPER's head against a reference that was written from the authors' code only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BASE = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'models' / '
 
 
 def build(classes: int = 7, **head: object) -> CLIPRecognizer:
-    """The shipped model over the small CLIP."""
+    """Build the shipped model with the small CLIP as its backbone."""
     config = Config.fromfile(BASE).model
     config.backbone.update(arch='synth-clip', weights=None)
     config.cls_head.update(num_classes=classes, **head)
@@ -80,7 +80,7 @@ def test_a_prompt_is_the_prefix_the_tokens_and_a_full_stop() -> None:
 
 
 def test_a_prompt_with_x_in_place_of_tokens_is_openclips() -> None:
-    """The positions are those of the literal sentence, which the authors' code overwrites."""
+    """Compare with the literal sentence, whose X positions the authors' code overwrites."""
     model = build()
     clip, head = model.backbone, model.cls_head
     x = clip.embed(torch.tensor(clip.tokenizer.encode('X X X X')))

@@ -1,4 +1,7 @@
-"""Each upstream breakage, shown off (upstream whole: nothing changes) and on (broken: it works)."""
+"""Test each fix of an upstream fault.
+
+Where upstream has the fault, the fix works; where upstream is correct, the fix changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ from mmdfer.features import default_encoder
 
 
 class Reaches:
-    """Pickles as a call of `function`, the way a hostile file does."""
+    """Pickle as a call of `function`, as a malicious file does."""
 
     def __init__(self, function, *args) -> None:
         self.call = (function, args)
@@ -78,7 +81,7 @@ def test_mmcv_lites_warning_is_left_out_and_no_other():
 
 @pytest.fixture
 def mmaction_wheel(tmp_path, monkeypatch):
-    """A package folder like MMAction2's, without drn, in place of the installed one."""
+    """Make a package folder like MMAction2's without drn, and find it as the installed one."""
     folder = tmp_path / 'mmaction' / 'models' / 'localizers'
     folder.mkdir(parents=True)
     spec = types.SimpleNamespace(submodule_search_locations=[str(tmp_path / 'mmaction')])
@@ -105,7 +108,7 @@ def test_drn_is_stubbed_where_the_wheel_lacks_it(mmaction_wheel):
 
 
 def test_mmactions_own_train_py_imports_its_models_through_custom_imports(tmp_path):
-    """In a new process: nothing has imported mmaction.models before."""
+    """Run in a new process, where mmaction.models is not imported yet."""
     import mmaction
 
     config = tmp_path / 'config.py'
@@ -118,7 +121,7 @@ def test_mmactions_own_train_py_imports_its_models_through_custom_imports(tmp_pa
         env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
-    # Past every import, to the first thing that this config lacks.
+    # All imports succeed, and the first error is that the config has no model.
     assert "no attribute 'model'" in done.stderr or "KeyError: 'model'" in done.stderr, done.stderr
 
 
@@ -127,7 +130,7 @@ def test_mmactions_own_train_py_imports_its_models_through_custom_imports(tmp_pa
 
 @pytest.fixture
 def loaders():
-    """Puts mmengine back as it was installed, and back as we left it afterwards."""
+    """Undo the patches of mmengine for one test, and restore them afterwards."""
     ours = dict(CheckpointLoader._schemes)
     names = [name for name in ('_safe_torch_load', 'load_url') if hasattr(upstream, name)]
     attributes = {name: getattr(upstream, name) for name in names}
@@ -141,7 +144,7 @@ def loaders():
 
 
 def checkpoint() -> dict:
-    """All that mmengine 0.10.7 puts into one."""
+    """Return a checkpoint with every kind of object that mmengine 0.10.7 saves."""
     history = HistoryBuffer([1.0, 2.0, 6.0], [1, 1, 2])
     info = dict(best_score=np.float64(0.75), counts=np.arange(3), names=np.array(['a', 'bc']))
     return dict(
@@ -159,7 +162,7 @@ def test_a_loader_that_is_whole_or_somebody_elses_is_left_in_place(loaders, monk
     compat.load_files_safely()
     assert CheckpointLoader._schemes[''] is theirs
 
-    def load_from_local(filename, map_location):  # as a mended mmengine would have it
+    def load_from_local(filename, map_location):  # as in an mmengine without the fault
         with torch.serialization.safe_globals([HistoryBuffer]):
             return torch.load(filename, map_location=map_location, weights_only=True)
 
@@ -172,7 +175,7 @@ def test_a_loader_that_is_whole_or_somebody_elses_is_left_in_place(loaders, monk
 def test_mmengines_own_checkpoint_loads_through_mmengine(loaders, tmp_path):
     path = tmp_path / 'epoch_3.pth'
     torch.save(checkpoint(), path)
-    if not hasattr(upstream, '_safe_torch_load'):  # onedl's loads it, by executing it
+    if not hasattr(upstream, '_safe_torch_load'):  # onedl's mmengine loads the file by executing it
         with pytest.raises(pickle.UnpicklingError):
             upstream._load_checkpoint(str(path))
     compat.load_files_safely()
@@ -188,7 +191,7 @@ def test_mmengines_own_checkpoint_loads_through_mmengine(loaders, tmp_path):
     assert info['best_score'] == 0.75 and type(info['best_score']) is np.float64
     assert info['counts'].tolist() == [0, 1, 2] and info['names'].tolist() == ['a', 'bc']
     assert torch.equal(state['state_dict']['weight'], torch.arange(4.0))
-    torch.save(state, path)  # what was loaded is saved and loaded again
+    torch.save(state, path)  # what was loaded can be saved and loaded again
     assert compat.load_from_local(path)['meta']['epoch'] == 3
 
 
@@ -287,12 +290,12 @@ def test_safetensors_give_the_state_dict(tmp_path):
 
 
 def test_downloads_are_weights_only(loaders, tmp_path, monkeypatch):
-    """A file:// address stands for the network; torch.hub caches it under model_dir."""
+    """Load a file:// address in place of a download; torch.hub caches it under model_dir."""
     mark, source = tmp_path / 'executed', tmp_path / 'hostile.pth'
     torch.save(dict(x=Reaches(os.system, f'touch {mark}')), source)
     monkeypatch.setattr(upstream, 'load_url', torch.hub.load_state_dict_from_url)
     upstream.load_url(source.as_uri(), str(tmp_path / 'stock'), progress=False)
-    assert mark.exists(), 'torch.hub is whole by now: load_urls_safely can go'
+    assert mark.exists(), 'torch.hub no longer has the fault: remove load_urls_safely'
     mark.unlink()
     compat.load_urls_safely()
     with pytest.raises(DFERError, match='system'):
@@ -441,7 +444,7 @@ PATCHED = {
 
 
 def wrap(function):
-    """Wrap as another package would, which knows nothing of us."""
+    """Wrap a function as another package would that does not know this one."""
 
     @functools.wraps(function)
     def foreign(*args, **kwargs):
@@ -484,7 +487,7 @@ def test_a_patch_of_another_package_neither_hinders_nor_doubles_ours(name, monke
 
 @pytest.fixture
 def joined(monkeypatch):
-    """Records what init_cpu_ranks would start, on a machine without an accelerator."""
+    """Record the process groups that init_cpu_ranks starts, as on a machine without a GPU."""
     backends = []
     monkeypatch.setattr(compat, 'get_device', lambda: 'cpu')
     monkeypatch.setattr(torch.distributed, 'init_process_group', backends.append)
@@ -517,7 +520,9 @@ def test_slurm_ranks_join_over_gloo(joined, monkeypatch, tmp_path):
     assert joined == ['gloo']
     found = [os.environ[name] for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')]
     assert found == ['3', '4', 'n1', '29500']
-    assert (tmp_path / 'asked').read_text().strip() == nodes  # one argument, no shell
+    assert (
+        tmp_path / 'asked'
+    ).read_text().strip() == nodes  # passed as one argument, not through a shell
     assert not (tmp_path / 'executed').exists()
 
 
@@ -542,7 +547,7 @@ def test_a_taken_port_ends_in_one_line(monkeypatch):
         ranks = dict(RANK='0', WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
         for name, value in ranks.items():
             monkeypatch.setenv(name, value)
-        said = rf'^MASTER_PORT={port} on 127\.0\.0\.1: .*another program uses it; set MASTER_PORT'
+        said = rf'^MASTER_PORT={port} on 127\.0\.0\.1: .*another program uses this port; set'
         with pytest.raises(DFERError, match=said) as caught:
             compat.init_cpu_ranks('pytorch')
     assert '\n' not in str(caught.value)
@@ -565,7 +570,7 @@ def test_autocast_runs_bfloat16_on_cpu_and_keeps_float32_weights():
     assert y.dtype == torch.bfloat16 and model(x).dtype == torch.float32
     wrapper.update_params(y.float().sum())
     assert model.weight.dtype == torch.float32
-    # d sum(xW' + b) / dW = column sums of x, to bfloat16's 8 bits
+    # d sum(xW' + b) / dW is the column sums of x, here with the 8 bits of bfloat16.
     expected = before - 0.5 * x.sum(0).expand(8, 8)
     torch.testing.assert_close(model.weight.detach(), expected, rtol=0.02, atol=0.02)
     assert set(wrapper.state_dict()) == set(optimizer.state_dict())  # no loss scaler

@@ -1,4 +1,4 @@
-"""Where a config says that data lie, and how configs of other people find the shipped ones."""
+"""Test how configs set the folder of the data, and how users' configs find the shipped ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHIPPED = sorted(
 
 
 def _roots(part: Any) -> Iterator[str]:
-    """Every data_root in a config's loaders."""
+    """Yield each data_root in a part of a config."""
     if isinstance(part, dict):
         for key, value in part.items():
             if key == 'data_root':
@@ -60,7 +60,7 @@ def test_data_root_on_the_command_line_reaches_every_loader_of_a_shipped_config(
 ) -> None:
     names = [name for name in SHIPPED if Path(name).stem.endswith(f'_{dataset}')]
     assert len(names) > 10
-    # The loaders are those of the base file: one config of each of these is read.
+    # The loaders come from the base files, so one config for each set of base files is enough.
     bases = {tuple(_bases(ROOT / 'configs' / name)): name for name in names}
     for name in bases.values():
         cfg = read_config(ROOT / 'configs' / name, parse_options(['data_root=/my/data']))
@@ -81,7 +81,7 @@ def test_a_loaders_own_data_root_wins(tmp_path: Path) -> None:
         "data_root = '/mine'\n"
         "val_dataloader = dict(dataset=dict(dataset=dict(data_root='/elsewhere')))\n"
     )
-    cfg = read_config(child, parse_options(['data_root=/all']))  # the one in val_dataloader stays
+    cfg = read_config(child, parse_options(['data_root=/all']))  # that of val_dataloader is kept
     assert _roots_of_loaders(cfg) == ['/all', '/elsewhere', '/all']
 
 
@@ -93,7 +93,7 @@ def test_data_root_reaches_wrapped_datasets_and_only_where_it_was_the_same() -> 
     ours.merge_from_dict(dict(data_root='/new'))
     assert _roots_of_loaders(ours) == ['/new', '/other']
     assert ours.data_root == '/new' and inner[0]['data_root'] == '/old'
-    theirs = Config(parts)  # not of this package, and so left as mmengine merges it
+    theirs = Config(parts)  # does not use this package, so mmengine merges it as usual
     theirs.merge_from_dict(dict(data_root='/new'))
     assert _roots_of_loaders(theirs) == ['/old', '/other']
     merge = Config._merge_a_into_b
@@ -108,13 +108,13 @@ def test_a_missing_folder_names_both_remedies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('folder', ['D:\\data', 'C:\\new\\table\\users', '/it\'s/"here"', ''])
 @pytest.mark.parametrize('dataset', NAMES)
-def test_any_path_may_stand_in_mmdfer_data(
+def test_mmdfer_data_may_be_any_path(
     folder: str, dataset: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv('MMDFER_DATA', folder)
     cfg = Config.fromfile(ROOT / 'configs' / 'coop' / f'coop_{dataset}.py')
     assert _roots_of_loaders(cfg) == [f'{folder or "data"}/{NAMES[dataset]}'] * 3
-    cfg.dump(tmp_path / 'dumped.py')  # as a work dir keeps it
+    cfg.dump(tmp_path / 'dumped.py')  # as in a work directory
     assert Config.fromfile(tmp_path / 'dumped.py').data_root == cfg.data_root
 
 
@@ -163,7 +163,7 @@ def test_cpus_are_counted_without_linux(monkeypatch: pytest.MonkeyPatch) -> None
         assert count_cpus() == expected
         assert default_workers() == min(8, expected)
     monkeypatch.setattr('mmdfer.cpus.os.name', 'nt')
-    assert count_cpus() == 61  # the most that ProcessPoolExecutor takes on Windows
+    assert count_cpus() == 61  # the maximum of ProcessPoolExecutor on Windows
     monkeypatch.undo()
     assert 1 <= count_cpus() <= os.cpu_count()
 
@@ -176,7 +176,7 @@ def test_many_clips_are_looked_at_without_linux(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_workers_get_can_be_pickled(data_root: Path) -> None:
-    """Windows and macOS start workers anew, and send the dataset to each."""
+    """Pickle a dataset as on Windows and macOS, where workers do not inherit the process."""
     cfg = Config.fromfile(ROOT / 'configs' / 'align_dfer_synth.py')
     sizes = dict(num_train=NUM_TRAIN, num_test=NUM_TEST, data_root=str(data_root / 'synth'))
     dataset = DATASETS.build({**cfg.train_dataloader.dataset.dataset, **sizes})

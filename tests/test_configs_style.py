@@ -1,4 +1,4 @@
-"""What a config file holds: one line of description, its bases and what differs from them."""
+"""Test that a config file has a description of one line, its bases, and only what differs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from mmengine.config import Config
 CONFIGS = ROOT / 'configs'
 FILES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob('*.py'))
 LEAVES = [path for path in FILES if '_base_' not in path.parts]
-DATASETS = dict(dfew='DFEW', ferv39k='FERV39k', mafw='MAFW', synth='the synthetic benchmark')
+DATASETS = dict(
+    custom='a dataset of your own',
+    dfew='DFEW',
+    ferv39k='FERV39k',
+    mafw='MAFW',
+    synth='the synthetic benchmark',
+)
 
 
 def read(path: Path) -> str:
@@ -31,7 +37,7 @@ def merged(path: Path) -> Config:
 
 
 def prose(text: str) -> list[str]:
-    """The docstring and the comments; comments below one another are one."""
+    """Return the docstring and the comments; comments on consecutive lines are joined."""
     found, below = [ast.get_docstring(ast.parse(text)) or ''], (0, 0)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         words = token.string.lstrip('# ')
@@ -46,13 +52,13 @@ def prose(text: str) -> list[str]:
 
 
 def sentences(text: str) -> set[str]:
-    """The sentences of six words or more; a semicolon ends one too."""
+    """Return the sentences of six words or more; a semicolon also ends a sentence."""
     parts = [s for t in prose(text) for s in re.split(r'(?<=[.!?;])\s+', ' '.join(t.split()))]
     return {part for part in parts if len(part.split()) >= 6}
 
 
 def repeated(texts: dict[Path, str]) -> dict[str, list[Path]]:
-    """The sentences that more than one file has, and the files."""
+    """Return the sentences that occur in more than one file, with the files."""
     places: dict[str, list[Path]] = defaultdict(list)
     for path, text in texts.items():
         for sentence in sentences(text):
@@ -71,7 +77,7 @@ def test_sentences_are_found_in_docstrings_and_comments() -> None:
     assert found == [here, there]
 
 
-def test_no_sentence_stands_in_two_configs() -> None:
+def test_no_sentence_occurs_in_two_configs() -> None:
     assert repeated({path: read(path) for path in FILES}) == {}
 
 
@@ -102,11 +108,13 @@ def test_a_leaf_sets_only_what_differs_from_its_bases(path: Path, tmp_path: Path
     plain.write_text(f'_base_ = {[str(name) for name in names]}\n')
     before, after = Config.fromfile(plain).to_dict(), merged(path).to_dict()
     for name in assigned(statements[1:]):
-        assert after[name] != before.get(name, ...), f'{name} is as in the bases: leave it out'
+        assert after[name] != before.get(name, ...), (
+            f'{name} is the same as in the bases: remove it'
+        )
 
 
 def assigned(statements: list[ast.stmt]) -> set[str]:
-    """The names that statements assign to."""
+    """Return the names that statements assign to."""
     targets = [t for s in statements if isinstance(s, ast.Assign) for t in s.targets]
     nodes = [node for target in targets for node in ast.walk(target)]
     return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}

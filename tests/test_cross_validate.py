@@ -1,4 +1,4 @@
-"""Cross-validation: its figures by hand, and which folds it runs, skips, redoes and gives up."""
+"""Test cross-validation: its figures, and which folds it runs, skips, repeats and gives up."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def _score(epoch: int, war: float, uar: float, confusion: list | None) -> Score:
 
 
 def _folds(dataset: str = 'DFEW', **second: object) -> list[Fold]:
-    """Two folds, of 12 and 8 clips."""
+    """Return the results of two folds, of 12 and of 8 clips."""
     classes = ('happy', 'sad')
     one = Fold(
         1,
         dataset,
         classes,
-        last=_score(3, 75, 65, [[8, 2], [1, 1]]),  # 9 of 12; 80 % and 50 %
-        best=_score(1, 250 / 3, 70, [[9, 1], [1, 1]]),  # 10 of 12; 90 % and 50 %
+        last=_score(3, 75, 65, [[8, 2], [1, 1]]),  # 9 of 12 are right; recalls 80 % and 50 %
+        best=_score(1, 250 / 3, 70, [[9, 1], [1, 1]]),  # 10 of 12; recalls 90 % and 50 %
     )
     two = Fold(
         2,
         dataset,
         classes,
-        last=_score(3, 87.5, 87.5, [[3, 1], [0, 4]]),  # 7 of 8; 75 % and 100 %
+        last=_score(3, 87.5, 87.5, [[3, 1], [0, 4]]),  # 7 of 8; recalls 75 % and 100 %
         best=_score(2, 100, 100, [[4, 0], [0, 4]]),
     )
     return [one, replace(two, **second)]
@@ -68,7 +68,7 @@ def test_mean_deviation_and_pooled_are_those_worked_by_hand(tmp_path: Path) -> N
         ['fold 1', '75.0000', '65.0000', '83.3333', '70.0000', '1'],
         ['fold 2', '87.5000', '87.5000', '100.0000', '100.0000', '2'],
         ["mean of 2 folds, not the protocol's", '81.2500', '76.2500', '91.6667', '85.0000', ''],
-        # Of two values: their difference over the root of two.
+        # The deviation of two values is their difference divided by the square root of 2.
         [
             'standard deviation over folds (n - 1)',
             *('8.8388', '15.9099', '11.7851', '21.2132', ''),
@@ -100,7 +100,7 @@ def test_only_all_five_folds_make_the_protocols_figure() -> None:
     assert mean_label(folds[1:2]) == "mean of 1 fold, not the protocol's"
 
 
-def test_what_a_fold_has_lost_is_left_open_and_not_averaged_over_the_others(
+def test_missing_results_of_a_fold_are_not_replaced_by_the_mean_of_the_others(
     tmp_path: Path,
 ) -> None:
     figures = save_tables(_folds(best=None), 'toy', tmp_path).splitlines()
@@ -113,7 +113,7 @@ def test_what_a_fold_has_lost_is_left_open_and_not_averaged_over_the_others(
 
 
 @pytest.mark.parametrize('dataset', [TREE, 'TOY (synthetic)', 'Synthetic TOY'])
-def test_synthetic_figures_say_so_wherever_they_stand(dataset: str, tmp_path: Path) -> None:
+def test_synthetic_figures_are_marked_in_every_file(dataset: str, tmp_path: Path) -> None:
     note = 'synthetic data: not results on TOY'
     assert synthetic_note(dataset) == note
     folds = _folds(dataset)
@@ -148,7 +148,7 @@ def test_folds_that_are_not_alike_make_no_table(other: dict, tmp_path: Path) -> 
         ' "best": null}',
     ],
 )
-def test_half_a_report_is_none(text: str, tmp_path: Path) -> None:
+def test_an_incomplete_report_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / 'report.json').write_text(text)
     with pytest.raises(DFERError, match='report.json: the report is incomplete'):
         read_fold(tmp_path / 'report.json')
@@ -174,7 +174,10 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def cross_validate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
-    """Runs the command here, and train too; returns the exit status and the commands it ran."""
+    """Return a function that runs the command in this process.
+
+    The function returns the exit status and the commands that were started.
+    """
 
     def call(*arguments: str, run: Callable[[list[str]], int] = _train_here) -> tuple:
         ran = []
@@ -189,7 +192,7 @@ def cross_validate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
 
 
 def _train_here(command: list[str]) -> int:
-    """Runs a command of `mmdfer train` in this process."""
+    """Run a command of `mmdfer train` in this process."""
     assert command[:4] == [sys.executable, '-m', 'mmdfer', 'train']
     try:
         mmdfer_main(command[3:])
@@ -210,7 +213,7 @@ def test_folds_are_run_skipped_and_redone_each_by_itself(cross_validate: Callabl
     status, ran = cross_validate(*TWO)
     assert status == 0 and len(ran) == 2
     text = Path('out/cross_validation.txt').read_text()
-    # Of fold 1's test clips 0 to 6 one is mislabelled; of fold 2's, 1 to 7, none.
+    # One of the test clips of fold 1 (0 to 6) is mislabelled, and none of fold 2 (1 to 7).
     rows = [line.split() for line in text.splitlines()]
     assert rows[0] == ['synthetic', 'data:', 'not', 'results', 'on', 'TOY']
     assert rows[-5][:4] == ['fold', '1', '85.71', '87.50']
@@ -232,9 +235,9 @@ def test_folds_are_run_skipped_and_redone_each_by_itself(cross_validate: Callabl
     status, ran = cross_validate('toy folds.py', '--work-dir', 'out', '--folds', '2')
     assert status == 0 and [shlex.join(c).count('fold_2') for c in ran] == [1]
     assert _times('out/fold_1') == others
-    assert Path('out/cross_validation.txt').read_text() == text  # of both folds again
+    assert Path('out/cross_validation.txt').read_text() == text  # has both folds again
 
-    # Without its report only, a fold is not trained again.
+    # A fold that lacks only its report is not trained again.
     Path('out/fold_1/report.json').unlink()
     checkpoints = _times('out/fold_1', '*.pth')
     status, ran = cross_validate(*TWO)
@@ -248,7 +251,7 @@ def test_a_report_is_rebuilt_from_what_is_left_of_the_history(cross_validate: Ca
     assert cross_validate(*arguments)[0] == 0
     fold = Path('out/fold_1')
     report = json.loads((fold / 'report.json').read_text())
-    assert report['best']['epoch'] == 1  # the second is as good
+    assert report['best']['epoch'] == 1  # the second epoch is equally good
     history = json.loads((fold / 'history.json').read_text())
 
     history.pop('confusion')  # as an older version wrote it
@@ -264,7 +267,7 @@ def test_a_report_is_rebuilt_from_what_is_left_of_the_history(cross_validate: Ca
     assert cross_validate(*arguments)[0] == 0
     validated = json.loads((fold / 'report.json').read_text())
     assert validated['last'] == report['last']
-    assert validated['best'] is None  # epoch 1, says its checkpoint, and not the last one
+    assert validated['best'] is None  # the best checkpoint is of epoch 1, not the last
 
 
 def test_a_fold_that_fails_leaves_the_others_and_says_how_to_resume(
@@ -273,7 +276,7 @@ def test_a_fold_that_fails_leaves_the_others_and_says_how_to_resume(
     dataset = 'train_dataloader.dataset'
     broken = [f'{dataset}.broken=3', f'{dataset}.broken_fold=1']
     status, ran = cross_validate(*TWO, '--cfg-options', *broken)
-    assert status == 1 and len(ran) == 2  # it went on after fold 1
+    assert status == 1 and len(ran) == 2  # fold 2 ran after the failure of fold 1
     assert read_fold('out/fold_2/report.json').last.war == 100
     out, err = capfd.readouterr()
     assert "mean of 1 fold, not the protocol's" in out and 'fold 2, in percent' in out
@@ -282,7 +285,7 @@ def test_a_fold_that_fails_leaves_the_others_and_says_how_to_resume(
     assert said == 'fold 1 failed (exit status 1); resume it with'
     assert shlex.split(command) == ran[0]
     assert ran[0][4:8] == ['toy folds.py', '--resume', '--work-dir', 'out/fold_1']
-    # Nothing was trained: other settings are no mixture. For fold 2 they would be one.
+    # Fold 1 was not trained yet, so it may have other settings. Fold 2 would mix two settings.
     others = _times('out/fold_2')
     status, ran = cross_validate(*TWO)
     assert status.startswith('error: out/fold_2: was begun with other settings')
@@ -320,7 +323,7 @@ def test_in_a_process_of_its_own(cross_validate: Callable) -> None:
 
 @pytest.fixture
 def _ctrl_c_interrupts() -> Iterator[None]:
-    """Ctrl-C as at a terminal, also where a background shell has pytest ignore it (nohup)."""
+    """Handle Ctrl-C as at a terminal, also in a background shell where it is ignored (nohup)."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -342,7 +345,8 @@ def test_ctrl_c_ends_the_child_too(cross_validate: Callable, capfd) -> None:
 
     status, ran = cross_validate(*TWO, run=interrupted)
     assert status == 130 and len(ran) == 1
-    assert capfd.readouterr().err.splitlines()[-1] == 'interrupted; the same command continues'
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said == 'Interrupted. Run the same command again to continue.'
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
 
@@ -382,7 +386,7 @@ def test_every_fold_key_is_written_also_in_wrapped_datasets(cross_validate: Call
     _, ran = cross_validate('wrapped.py', '--folds', '4', '--seed', '0', run=lambda _: 1)
     loaders = ('train_dataloader.dataset.dataset.datasets', 'val_dataloader', 'test_dataloader')
     assert ran[0][4:] == [
-        # No --resume: with nothing to resume from, it would take `load_from` away.
+        # Without --resume, which would remove `load_from` where there is no checkpoint yet.
         *('wrapped.py', '--seed', '0', '--work-dir', 'work_dirs/wrapped/fold_4', '--cfg-options'),
         *(f'{loaders[0]}.{i}.fold=4' for i in (0, 1)),
         *(f'{loader}.dataset.fold=4' for loader in loaders[1:]),

@@ -1,4 +1,4 @@
-"""Views are pure functions; what cannot be read is one line that names the file."""
+"""Test that views depend on seed, clip and number only, and that errors name the file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_view_is_a_function_of_seed_clip_and_number(data_root: Path) -> None:
     dataset.read_view(7, 0)
     state = np.random.get_state()[1].copy()
     assert torch.equal(dataset.read_view(3, 1)['inputs'], first)
-    assert np.array_equal(np.random.get_state()[1], state)  # nobody else's numbers are used up
+    assert np.array_equal(np.random.get_state()[1], state)  # the global random state is unchanged
     assert first.shape == (1, 3, 16, 64, 64) and first.dtype == torch.uint8
     for different in (dataset.read_view(3, 2), dataset.read_view(4, 1), other.read_view(3, 1)):
         assert not torch.equal(different['inputs'], first)
@@ -51,7 +51,9 @@ def test_epochs_show_the_views_in_turn(data_root: Path) -> None:
     for index in range(4):
         shown = [dataset.view_at(index, epoch) for epoch in range(8)]
         assert sorted(shown[:4]) == [0, 1, 2, 3] and shown[:4] == shown[4:]
-    assert len({dataset.view_at(index, 0) for index in range(20)}) == 4  # no common start
+    assert (
+        len({dataset.view_at(index, 0) for index in range(20)}) == 4
+    )  # the first view differs between clips
     assert [_dataset(data_root, num_views=None).view_at(0, epoch) for epoch in (0, 9)] == [0, 9]
     assert _dataset(data_root, split='test', test_mode=True).view_at(3, 9) == 0
 
@@ -88,7 +90,7 @@ def _with_epoch(dataset: SynthDFER) -> Iterator[int]:
     return iter(sampler)
 
 
-def test_features_take_the_place_of_frames(data_root: Path) -> None:
+def test_features_replace_frames(data_root: Path) -> None:
     dataset = EncodedClips(_dataset(data_root))
     dataset.features = torch.randn(NUM_TRAIN, 4, 1, 16, 8)
     (item,) = dataset.read_views([(5, 2)])
@@ -123,7 +125,7 @@ def test_frames_are_shuffled_within_each_clip_and_each_clip_its_own_way() -> Non
 
 @pytest.fixture
 def own_root(data_root: Path, tmp_path: Path) -> Path:
-    """A benchmark of the test's own, to damage."""
+    """Copy the benchmark for a test that damages it."""
     shutil.copytree(data_root / 'synth', tmp_path / 'synth')
     return tmp_path
 
@@ -172,7 +174,7 @@ def test_a_size_that_decord_misreads_is_read_right(own_root: Path) -> None:
     shown = ours[2]['inputs'].float().mean((0, 2, 3, 4))
     assert shown.tolist() == pytest.approx([120, 10, 250], abs=4)
     with pytest.raises(DFERError, match=f'{path}: '):
-        theirs[2]  # decord gives pictures of another shape
+        theirs[2]  # decord returns pictures of another shape
     assert theirs[3]['inputs'].shape == ours[3]['inputs'].shape
 
 

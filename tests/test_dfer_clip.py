@@ -1,4 +1,4 @@
-"""DFER-CLIP's sampling, views and net against a reference written from the authors' code alone."""
+"""Test DFER-CLIP against a reference that was written from the authors' code only."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_the_authors_frames_are_sampled(frames: int) -> None:
 
 
 def former_dfer(frames: int, offsets: list[int]) -> list[int]:
-    """The two frames of each of Former-DFER's eight offsets, as its dataset_DFEW.py reads them."""
+    """Return two frames at each of the eight offsets, as Former-DFER's dataset_DFEW.py does."""
     return [min(p + k, frames - 1) for p in offsets for k in (0, 1)]
 
 
 @pytest.mark.parametrize('frames', [1, 2, 8, 9, 10, 16, 17, 40, 100])
 def test_former_dfers_frames_are_sampled(frames: int) -> None:
-    """dataset_DFEW.py, lines 47 to 88, written out."""
+    """Compare with lines 47 to 88 of Former-DFER's dataset_DFEW.py, written out."""
     options = dict(num_segments=8, duration=2, short='first')
     tick = (frames - 1) / 8
     test = [int(tick / 2 + tick * i) for i in range(8)] if frames > 9 else [0] * 8
@@ -65,7 +65,7 @@ def test_another_way_with_short_clips_is_refused() -> None:
 
 
 def pictures(height: int, width: int) -> list[Image.Image]:
-    """Four frames of coloured noise, which no resize leaves as it is."""
+    """Draw four frames of coloured noise, which any resize changes."""
     rng = np.random.default_rng(0)
     shape = 4, height // 4 + 1, width // 4 + 1, 3
     noise = np.kron(rng.integers(0, 256, shape), np.ones((1, 4, 4, 1))).astype(np.uint8)
@@ -73,7 +73,7 @@ def pictures(height: int, width: int) -> list[Image.Image]:
 
 
 def through(transforms: list[dict], frames: list[Image.Image]) -> Tensor:
-    """(T, 3, H, W), in 0..1."""
+    """Apply transforms to frames, and return them as (T, 3, H, W) in 0..1."""
     results = dict(imgs=[np.array(frame) for frame in frames])
     for transform in transforms:
         results = TRANSFORMS.build(transform)(results)
@@ -89,7 +89,7 @@ def test_the_test_view_is_the_whole_picture_by_pillow(name: str) -> None:
 
 
 class OneFactor(random.Random):
-    """Draws the brightness factor that torchvision drew, then as Python's random does."""
+    """Return a given brightness factor first, then draw numbers as Python's random does."""
 
     def __init__(self, factor: float, seed: int) -> None:
         super().__init__(seed)
@@ -113,7 +113,7 @@ def test_the_training_view_is_the_authors(name: str, dataset: str) -> None:
         torch.manual_seed(seed)
         factor = torch.empty(1).uniform_(0.5, 1.5)
         torch.manual_seed(seed)
-        torch.randperm(4)  # the order of torchvision's changes, drawn first
+        torch.randperm(4)  # torchvision first draws the order of its changes
         factor = float(torch.empty(1).uniform_(0.5, 1.5))
         rng = OneFactor(factor, seed) if dataset == 'DFEW' else random.Random(seed)
         expected = reference.view_for_training(frames, dataset, rng=rng)
@@ -137,12 +137,12 @@ def test_color_jitter_changes_all_frames_alike() -> None:
 
 @pytest.mark.parametrize('frames', [5, 16, 40])
 def test_a_folder_gives_the_authors_logits(tmp_path: Path, frames: int) -> None:
-    """The shipped test view and model, over the small CLIP, in double precision."""
+    """Compare the shipped test view and model with the small CLIP, in double precision."""
     config = Config.fromfile(ROOT / 'configs' / 'dfer_clip' / 'dfer_clip_dfew.py')
     config.model.backbone.update(arch='synth-clip', weights=None)
     pipeline = config.test_pipeline
     (resize,) = (t for t in pipeline if t['type'] == 'PillowResize')
-    resize['size'] = 64  # of the small CLIP
+    resize['size'] = 64  # the image size of the small CLIP
     model = MODELS.build(config.model).eval().double()
     for number, picture in enumerate(pictures(80, 60) * (frames // 4 + 1)):
         if number < frames:
@@ -161,7 +161,7 @@ def test_a_folder_gives_the_authors_logits(tmp_path: Path, frames: int) -> None:
 
 
 def authors_names(neck: torch.nn.Module) -> dict[str, Tensor]:
-    """Our temporal transformer's weights, under the names of the authors' checkpoints."""
+    """Return the weights of our temporal transformer under the authors' names."""
     names = {'norm1': '0.fn.norm', 'qkv': '0.fn.fn.to_qkv', 'out': '0.fn.fn.to_out.0'}
     names |= {'norm2': '1.fn.norm', 'mlp.0': '1.fn.fn.net.0', 'mlp.2': '1.fn.fn.net.3'}
     state = neck.state_dict()

@@ -1,4 +1,4 @@
-"""EncodedClips in whole runs: who encodes, when, by which CLIP, and what is refused."""
+"""Test EncodedClips in whole runs: when clips are encoded, by which CLIP, and the errors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ IMAGE_TOWER = [r'visual\.']
 
 
 def options(data_root: Path, **more: object) -> dict[str, object]:
-    """What makes the shipped config a run of seconds, as ``--cfg-options`` too."""
+    """Return the options for a run of a few seconds, also usable as ``--cfg-options``."""
     clips = dict(train=TRAIN, val=TEST, test=TEST)
     return {
         **small_options(data_root),
@@ -66,7 +66,7 @@ def options(data_root: Path, **more: object) -> dict[str, object]:
 
 @pytest.fixture
 def config(data_root: Path, tmp_path: Path) -> Callable[..., Config]:
-    """The shipped config, in one epoch of two steps for each stage."""
+    """Return a function that reads the shipped config, with one epoch of two steps per stage."""
 
     def build(**more: object) -> Config:
         cfg = Config.fromfile(CONFIG)
@@ -77,7 +77,7 @@ def config(data_root: Path, tmp_path: Path) -> Callable[..., Config]:
 
 
 class Counts:
-    """What a run did: frames encoded, encoders and backbones built, steps made."""
+    """Count the frames encoded, the encoders and backbones built, and the steps of a run."""
 
     def __init__(self) -> None:
         self.frames = self.backbones = self.steps = 0
@@ -86,7 +86,7 @@ class Counts:
 
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
-    """Counts of this process; a pass through the image tower in another one is an error there."""
+    """Count in this process; in any other process, a pass through the image tower fails."""
     counted, process = Counts(), os.getpid()
     encode, build, make = FrozenCLIP.encode_images, FrozenCLIP.__init__, FeatureEncoder.__init__
     step = OptimWrapper.update_params
@@ -120,7 +120,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
 
 
 class AtStart(Hook):
-    """Notes the counts when training begins."""
+    """Record the counts when training begins."""
 
     priority = 'LOW'  # after SetupHook
 
@@ -135,7 +135,7 @@ class AtStart(Hook):
 def test_one_encoder_serves_all_loaders_before_workers_start(
     config: Callable[..., Config], counts: Counts
 ) -> None:
-    """It follows the model's config as the command line changed it, and is gone in training."""
+    """Check also that the encoder has the weights of the options and is freed before training."""
     workers = {
         f'{loader}_dataloader.{key}': 2
         for loader in ('train', 'val')
@@ -145,7 +145,7 @@ def test_one_encoder_serves_all_loaders_before_workers_start(
     runner, start = build_runner(cfg), AtStart(counts)
     runner.register_hook(start)
     runner.train()
-    assert start.backbones == counts.backbones == 2  # the model's and the encoder's
+    assert start.backbones == counts.backbones == 2  # those of the model and of the encoder
     assert start.alive == [False] and len(counts.encoders) == 1
     assert start.frames == counts.frames == ALL_FRAMES
     assert counts.steps == 3 * TRAIN / 4
@@ -160,11 +160,11 @@ def test_one_encoder_serves_all_loaders_before_workers_start(
 
 
 class StoppedError(Exception):
-    """Training is about to begin."""
+    """Signal that training is about to begin."""
 
 
 class Stop(Hook):
-    """Notes what a run has drawn when training begins, and stops it."""
+    """Record the weights and random states when training begins, and stop the run."""
 
     priority = 'VERY_LOW'
 
@@ -286,7 +286,7 @@ def test_a_model_that_reads_no_features_is_refused_before_data_are_read(
     monkeypatch.setattr(DATASETS, 'build', lambda *args, **_: built.append(args))
     message = f'^train_dataloader: EncodedClips .*, but {said} reads frames: .*inside EncodedClips'
     with pytest.raises(DFERError, match=message) as error:
-        build_runner(cfg)  # its Runner is built first by every tool, MMAction2's too
+        build_runner(cfg)  # all tools, also MMAction2's, build the Runner first
     assert '\n' not in str(error.value)
     assert not built and counts.frames == 0
 
@@ -302,7 +302,10 @@ def _encoded(data_root: Path, clips: int) -> EncodedClips:
 
 
 def _rank(rank: int, data_root: Path, folder: Path) -> None:
-    """One of two ranks: its features of five clips and of one, and the frames that it encoded."""
+    """Encode five clips and then one clip as one of two ranks.
+
+    Save the features and the number of frames that this rank encoded.
+    """
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2
@@ -338,7 +341,7 @@ def test_ranks_share_the_clips_and_each_ends_with_all_features(
             dataset[0]
         dataset.full_init()
         alone = dataset.features
-        assert [rank[clips][1] for rank in found] == expected  # each clip by one rank
+        assert [rank[clips][1] for rank in found] == expected  # each clip is encoded by one rank
         assert torch.equal(found[0][clips][0], found[1][clips][0])
         torch.testing.assert_close(found[0][clips][0], alone, atol=1e-5, rtol=0)
 
@@ -348,7 +351,7 @@ def test_ranks_share_the_clips_and_each_ends_with_all_features(
 
 @DATASETS.register_module()
 class NumberedClips(EncodedClips):
-    """Serves features that say of which clip and view they are."""
+    """Return features that consist of the numbers of the clip and the view."""
 
     def full_init(self) -> None:
         if self._features is None:
@@ -433,14 +436,14 @@ def test_workers_read_the_same_from_a_bank(data_root: Path, tmp_path: Path) -> N
 
 @pytest.fixture(scope='module')
 def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The work dir of two ranks of MMAction2's own train.py."""
+    """Train by MMAction2's own train.py on two ranks, and return the work directory."""
     folder = tmp_path_factory.mktemp('stock')
     _run_ranks(folder, 'train.py', CONFIG, '--work-dir', 'run', **options(data_root))
     return folder / 'run'
 
 
 def _run_ranks(folder: Path, tool: str, *arguments: object, **more: object) -> None:
-    """Run one of MMAction2's tools as it is on two ranks, as its dist_train.sh does."""
+    """Run an unchanged tool of MMAction2 on two ranks, as its dist_train.sh does."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
@@ -458,10 +461,10 @@ def _run_ranks(folder: Path, tool: str, *arguments: object, **more: object) -> N
 
 
 def test_stock_tools_train_and_test_on_two_ranks(trained: Path, data_root: Path) -> None:
-    """On one rank: see test_runs.py."""
+    """Test on two ranks; test_runs.py tests the same tools on one rank."""
     assert (trained / 'epoch_3.pth').is_file()
     log = next(trained.glob('*/*.log')).read_text()
-    assert 'Distributed training: True' in log and 'GPU number: 2' in log  # ranks
+    assert 'Distributed training: True' in log and 'GPU number: 2' in log  # mmengine counts ranks
     arguments = CONFIG, 'run/epoch_3.pth', '--work-dir', 'tested'
     _run_ranks(trained.parent, 'test.py', *arguments, **options(data_root))
     (path,) = trained.parent.glob('tested/*/[0-9]*.json')
@@ -508,6 +511,6 @@ def test_a_finished_run_that_is_resumed_encodes_no_training_view(
     report = Path(cfg.work_dir, 'report.json').read_text()
     assert encoded > 0
     train.main([str(path), '--resume'])
-    # The last validation may have been cut off, and is made up for.
+    # The last validation may have been interrupted, so it is repeated.
     assert counts.frames == encoded + TEST * FRAMES
     assert Path(cfg.work_dir, 'report.json').read_text() == report

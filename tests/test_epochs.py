@@ -1,4 +1,4 @@
-"""Every epoch shows a new view of each clip, under each sampler, wrapper and kind of worker."""
+"""Test that each epoch shows new views, with each sampler, dataset wrapper and worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ CLIPS = 6
 
 @DATASETS.register_module()
 class CountedClips(DFERDataset):
-    """Six clips, of which class 1 has one; an item says which view of which clip it is."""
+    """Provide six clips, one of them of class 1.
+
+    The input of an item is the number of the clip and the number of the view.
+    """
 
     METAINFO = dict(classes=('one', 'other'))
 
@@ -37,7 +40,7 @@ class CountedClips(DFERDataset):
 
 @DATA_SAMPLERS.register_module()
 class PlainSampler(Sampler):
-    """A sampler that does not derive from mmengine's, and tells no epoch."""
+    """Sample in order, without mmengine's base class and without knowing the epoch."""
 
     def __init__(self, dataset: DFERDataset, seed: int | None = None) -> None:
         self.dataset = dataset
@@ -51,7 +54,7 @@ class PlainSampler(Sampler):
 
 @MODELS.register_module()
 class Noter(nn.Module):
-    """Notes what it is shown."""
+    """Record the inputs that training passes to the model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +108,7 @@ def test_no_view_is_shown_twice(tmp_path: Path, kind: str, workers: int) -> None
     shown = defaultdict(list)
     for clip, view in first:
         shown[clip].append(view)
-    for views in shown.values():  # without a gap: with num_views, all views have their turn
+    for views in shown.values():  # no gaps, so that with num_views all views are shown
         assert sorted(views) == list(range(len(views)))
     assert sorted(shown) == list(range(2 if kind == 'ConcatDataset' else 0, CLIPS))
     times = {clip: len(views) for clip, views in shown.items()}
@@ -129,7 +132,7 @@ def test_workers_and_none_show_the_same(tmp_path: Path) -> None:
 
 def test_a_sampler_that_tells_no_epoch(tmp_path: Path) -> None:
     plain = dict(type='PlainSampler')
-    seen = train(tmp_path / 'a', ONE, sampler=plain)  # the process knows the epoch
+    seen = train(tmp_path / 'a', ONE, sampler=plain)  # without workers the process knows the epoch
     assert len(set(seen)) == 3 * CLIPS
     with pytest.raises(DFERError, match='does not tell the epoch.*DefaultSampler'):
         train(tmp_path / 'b', ONE, sampler=plain, num_workers=1, persistent_workers=True)

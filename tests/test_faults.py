@@ -1,6 +1,6 @@
-"""The runner of the scripts in tests/faults, and the fastest of them.
+"""Test the runner of the scripts in tests/faults, and run the fastest of the scripts.
 
-``python tests/faults/run.py`` runs all of them, which takes too long for this suite.
+``python tests/faults/run.py`` runs all scripts, which takes too long for this suite.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from faults import run
 
 
 def write(folder: Path, **scripts: str) -> Path:
-    """Write scripts, by their names without the number, numbered in their order."""
+    """Write scripts, given by name, and number their files in the given order."""
     for number, (name, text) in enumerate(scripts.items(), start=1):
         (folder / f'{number:02d}_{name}.py').write_text(text)
     return folder
@@ -86,5 +86,5 @@ def test_pytest_leaves_the_scripts_alone() -> None:
     done = subprocess.run(
         [*command, '--collect-only', run.FOLDER], cwd=root, capture_output=True, text=True
     )
-    assert done.returncode == 5, done.stdout  # which is pytest's status for no tests
+    assert done.returncode == 5, done.stdout  # the exit status of pytest when it finds no tests
     assert len(run.find_scripts(run.FOLDER, [])) == 36

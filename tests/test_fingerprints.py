@@ -1,4 +1,4 @@
-"""Clips whose pictures have changed are encoded again, and only these."""
+"""Test that clips with changed pictures are encoded again, and no other clips."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ CLIPS, FRAMES = 6, 4
 
 @pytest.fixture(autouse=True)
 def _log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have pytest see what is logged, which mmengine's logger keeps to itself."""
+    """Log to a standard logger, since pytest does not see the messages of mmengine's logger."""
     logger = SimpleNamespace(get_current_instance=lambda: logging.getLogger('test'))
     monkeypatch.setattr('mmdfer.features.extraction.MMLogger', logger)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Six clips of four pictures each, and a large file in place of a video."""
+    """Write six clips of four pictures each, and a large file in place of a video."""
     draw = np.random.default_rng(0)
     for clip in range(CLIPS):
         folder = tmp_path / 'data' / f'{clip:05d}'
@@ -139,7 +139,9 @@ def test_a_clip_that_has_changed_has_another_fingerprint(
     change(root)
     after = _prints(root)
     assert [i for i, (a, b) in enumerate(zip(before, after)) if a != b] == clips
-    assert after == _prints(root, root.parent / 'nothing.json')  # what is remembered is not older
+    assert after == _prints(
+        root, root.parent / 'nothing.json'
+    )  # the remembered fingerprints are up to date
 
 
 def _other_times(root: Path) -> None:
@@ -196,7 +198,7 @@ def test_the_table_of_fingerprints_does_not_grow_for_ever(
 ) -> None:
     monkeypatch.setattr(fingerprints, '_MOST', 10 * (CLIPS + 1))
     known = root.parent / 'known.json'
-    for time in range(25):  # a copy for each job, for instance
+    for time in range(25):  # as if each job made its own copy of the data
         for path in root.rglob('*.*'):
             os.utime(path, (time, time))
         _prints(root)
@@ -223,18 +225,22 @@ def test_a_fault_in_reading_is_not_remembered(root: Path, monkeypatch: pytest.Mo
 
 
 class Folders(DFERDataset):
-    """The clips of a folder."""
+    """Provide the folders of pictures in a folder as clips."""
 
     METAINFO = dict(classes=('a', 'b'), dataset='folders')
 
     def load_data_list(self) -> list[dict]:
-        """Lists the folders of pictures."""
         folders = sorted(Path(self.ann_file).glob('0*'))
         return [dict(filename=str(f), label=int(f.name) % 2, clip=f.name) for f in folders]
 
 
 class Tower(FrameEncoder):
-    """A frame's vector is its mean colour; counts clips, and acts after some of them."""
+    """Encode a frame as its mean colour, count the clips, and call functions at given counts.
+
+    Attributes:
+        clips: The number of clips encoded so far.
+        after: The function to call when the number of clips reaches a key.
+    """
 
     embed_dims = 3
 
@@ -244,16 +250,16 @@ class Tower(FrameEncoder):
 
     @property
     def identity(self) -> dict[str, str]:
-        """Of no weights."""
+        """Return an identity, as an encoder with weights does."""
         return dict(arch='tower', sha256='a')
 
     @property
     def trains_frames(self) -> bool:
-        """Nothing trains."""
+        """Return False, since no weight trains."""
         return False
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, T, H, W) -> (N, T, 3)."""
+        """Encode frames, (N, 3, T, H, W) -> (N, T, 3)."""
         self.clips += len(x)
         self.after.get(self.clips, lambda: None)()
         return x.mean((3, 4)).transpose(1, 2)
@@ -271,7 +277,7 @@ PIPELINE = [
 def _encode(
     root: Path, folder: Path, tower: Tower | None = None, **normalise: object
 ) -> tuple[EncodedClips, int]:
-    """Serves the clips of a folder from a bank; returns how many were encoded for it."""
+    """Serve the clips of a folder from a bank, and return how many clips were encoded."""
     clips, tower = Folders(str(root), PIPELINE, test_mode=True), tower or Tower()
     part = dict(type='CLIPDataPreprocessor', **{'mean': [0] * 3, 'std': [1] * 3, **normalise})
     encoder = FeatureEncoder(tower, part)
@@ -281,7 +287,7 @@ def _encode(
 
 
 def _greys(dataset: EncodedClips) -> list[list[int]]:
-    """The grey that each frame of each clip was drawn with, as the vectors tell."""
+    """Return the grey value of each frame of each clip, as the vectors give it."""
     return [dataset[i]['features'][0, :, 0].int().tolist() for i in range(len(dataset))]
 
 
@@ -308,7 +314,7 @@ def test_changed_clips_are_encoded_again_and_the_others_are_not(
     second, clips = _encode(root, tmp_path / 'bank')
     assert clips == 2 and 'the pictures of 2 clips have changed' in caplog.text
     assert _greys(second) == _drawn(root) != before
-    assert _greys(first) == before  # a run that reads the bank meanwhile
+    assert _greys(first) == before  # a run that reads the bank at the same time
     caplog.clear()
     assert _encode(root, tmp_path / 'bank')[1] == 0 and caplog.text == ''
 
@@ -317,14 +323,14 @@ def test_two_copies_of_a_dataset_share_a_bank(root: Path, tmp_path: Path) -> Non
     _encode(root, tmp_path / 'bank')
     shutil.copytree(root, tmp_path / 'copy', copy_function=shutil.copyfile)
     assert _encode(tmp_path / 'copy', tmp_path / 'bank')[1] == 0
-    _draw(tmp_path / 'copy' / '00003' / '3.bmp', 11)  # other pictures, one clip of them
+    _draw(tmp_path / 'copy' / '00003' / '3.bmp', 11)  # one clip has other pictures
     other, clips = _encode(tmp_path / 'copy', tmp_path / 'bank')
     assert clips == 1 and _greys(other) == _drawn(tmp_path / 'copy')
-    back, clips = _encode(root, tmp_path / 'bank')  # which the bank still has
+    back, clips = _encode(root, tmp_path / 'bank')  # the bank still has these vectors
     assert clips == 0 and _greys(back) == _drawn(root)
 
 
-def test_a_bank_left_unfinished_goes_on_with_other_pictures(root: Path, tmp_path: Path) -> None:
+def test_an_unfinished_bank_is_completed_with_changed_pictures(root: Path, tmp_path: Path) -> None:
     class KilledError(Exception):
         pass
 

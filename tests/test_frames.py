@@ -1,4 +1,4 @@
-"""Folders of pictures through the pipeline: order, gaps, short clips, damage."""
+"""Test folders of pictures in the pipeline: order, gaps, short clips and damage."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ PIPELINE = [
 
 
 def draw(path: Path, value: int, size: tuple[int, int] = (16, 16)) -> None:
-    """A picture of one grey value, which tells it from the others."""
+    """Write a picture of one grey value, which identifies the picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new('RGB', size, (value, value, value)).save(path, quality=95)
 
 
 def folder(root: Path, names: list[str]) -> Path:
-    """A clip's folder; the picture of place i has the grey value 8 i."""
+    """Write the pictures of a clip; picture number i has the grey value 8 * i."""
     for i, name in enumerate(names):
         draw(root / name, 8 * i)
     return root
 
 
 def shown(clip: Path, **sampler: object) -> list[int]:
-    """The places of the frames that the pipeline gives, from their grey values."""
+    """Return the numbers of the pictures that the pipeline reads, from their grey values."""
     results = ClipInit()(dict(filename=str(clip)))
     results = ClipDecode()(SampleSegments(clip_len=16, test_mode=True, **sampler)(results))
     return [round(float(img.mean()) / 8) for img in results['imgs']]
@@ -60,7 +60,7 @@ def shown(clip: Path, **sampler: object) -> list[int]:
 @pytest.mark.parametrize(
     'names',
     [
-        [f'{n}.jpg' for n in range(1, 17)],  # DFEW's 16 frames: as text, 10 stands before 2
+        [f'{n}.jpg' for n in range(1, 17)],  # DFEW's 16 frames: sorted as text, 10 comes before 2
         [f'{n}.jpg' for n in range(16)],
         [
             f'00001_{n:05d}.jpg'
@@ -77,7 +77,7 @@ def test_frames_come_in_the_order_of_their_numbers(tmp_path: Path, names: list[s
     assert list_frames(clip) == names
     assert shown(clip) == list(range(16))
     if names[0] == '1.jpg':
-        assert sorted(names) != names  # what a plain sort would have given
+        assert sorted(names) != names  # so a plain sort gives another order
 
 
 FACES = {
@@ -101,7 +101,7 @@ def test_of_several_faces_in_a_frame_the_first_is_read(tmp_path: Path, kind: str
     assert list_frames(clip) == [names[place] for place in places]
 
 
-def test_a_template_could_not_have_read_the_gaps(tmp_path: Path) -> None:
+def test_frames_with_gaps_do_not_fit_a_filename_template(tmp_path: Path) -> None:
     clip = folder(tmp_path / '00001', ['00001_00003.jpg', '00001_00007.jpg'])
     results = ClipInit()(dict(filename=str(clip)))
     assert results['total_frames'] == 2 and results['start_index'] == 0
@@ -148,7 +148,7 @@ def test_one_frame_of_each_segment(count: int) -> None:
 
 
 def test_frames_of_several_sizes_show_the_same_part(tmp_path: Path) -> None:
-    """A disc in the middle fills the same share of each frame, whatever crop follows."""
+    """Check that a disc in the middle fills the same share of each frame."""
     for number, side in enumerate([100, *[300, 340, 40] * 5]):
         y, x = np.mgrid[0:side, 0:side] / side - 0.5
         disc = np.where(x**2 + y**2 < 0.04, 0, 255).astype(np.uint8)
@@ -195,7 +195,7 @@ def test_every_cut_of_a_picture_is_seen(tmp_path: Path) -> None:
                 read_picture(path)
 
 
-def test_the_nearest_readable_frame_stands_in(tmp_path: Path) -> None:
+def test_the_nearest_readable_frame_replaces_an_unreadable_one(tmp_path: Path) -> None:
     names = [f'{n}.jpg' for n in range(1, 17)]
     clip = folder(tmp_path / '00001', names)
     for place in (0, 1, 6, 15):
@@ -222,7 +222,7 @@ def test_a_clip_without_a_readable_frame_is_named(tmp_path: Path) -> None:
 
 @DATASETS.register_module()
 class FourClips(DFERDataset):
-    """Four folders, of which the tests damage some."""
+    """Provide four folders of pictures, for tests that damage some of them."""
 
     METAINFO = dict(classes=('one', 'other'))
 
@@ -243,7 +243,7 @@ def four(tmp_path: Path) -> Path:
 
 
 def _damage(root: Path) -> None:
-    """Clip 1 is lost; one picture of clip 2 is."""
+    """Damage all pictures of clip 1 and one picture of clip 2."""
     for picture in (root / '1').iterdir():
         picture.write_bytes(b'')
     (root / '2' / '5.jpg').write_bytes(b'')
@@ -256,7 +256,7 @@ def test_training_skips_a_lost_clip_and_says_so(four: Path, workers: int) -> Non
     loader = DataLoader(dataset, batch_size=4, num_workers=workers, collate_fn=list)
     (batch,) = list(loader)
     labels = [int(item['data_samples'].gt_label) for item in batch]
-    assert labels == [0, 0, 0, 1]  # clip 2 stands in for clip 1, with its own label
+    assert labels == [0, 0, 0, 1]  # clip 2 replaces clip 1, with its own label
     assert torch.equal(batch[1]['inputs'], batch[2]['inputs'])
     assert dataset.unreadable.tolist() == [0, dataset.LOST, 1, 0]
 
@@ -272,7 +272,17 @@ def test_training_skips_a_lost_clip_and_says_so(four: Path, workers: int) -> Non
 
 
 def _fail(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int, times: int) -> list[int]:
-    """Have the file system fail below a folder, some times; returns how often it is still to."""
+    """Make the file system fail below a folder.
+
+    Args:
+        monkeypatch: The fixture.
+        folder: The folder below which opening a file fails.
+        number: The errno of the failures.
+        times: How many times opening a file fails.
+
+    Returns:
+        A list with one number, the failures that are left.
+    """
     really, left = io.open, [times]
 
     def flaky(file: object, *args: object, **kwargs: object) -> object:
@@ -306,7 +316,7 @@ def test_a_passing_fault_costs_no_clip(
     left[0] = 10**6  # the fault does not pass
     with pytest.raises(FileSystemError, match=f'{four}/0.*{os.strerror(number)}.*--resume'):
         dataset.read_view(0, 0)
-    left[0] = 0  # it does later: the clip was not given up
+    left[0] = 0  # once the fault has passed, the clip is read again
     assert torch.equal(dataset.read_view(0, 0)['inputs'], expected)
     assert dataset.unreadable.tolist() == [0, 0, 0, 0]
 
@@ -319,7 +329,7 @@ def test_a_folder_that_may_not_be_listed_is_an_error(
 
     monkeypatch.setattr(os, 'listdir', refuse)
     dataset = FourClips('', data_root=str(four), pipeline=PIPELINE)
-    with pytest.raises(FileSystemError, match=f'{four}/0: may not be read .*permissions'):
+    with pytest.raises(FileSystemError, match=f'{four}/0: access is denied .*permissions'):
         dataset[0]
 
 

@@ -1,4 +1,4 @@
-"""Freq-HD: its two modules against loops and others' code, and what it picks from known clips."""
+"""Test Freq-HD: its two modules against loops and scipy, and its choice in known clips."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FRAMES, SIDE = 60, 112
 
 
 def clip(moves: range, seed: int = 0) -> np.ndarray:
-    """A still picture, uint8 (T, H, W, 3), whose fine texture changes in the frames ``moves``."""
+    """Draw a still picture, uint8 (T, H, W, 3), with changing texture in the frames ``moves``."""
     rng = np.random.default_rng(seed)
     still = cv2.resize(rng.uniform(60, 190, (7, 7)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     frames = np.repeat(still[None], FRAMES, axis=0) + rng.normal(0, 1, (FRAMES, SIDE, SIDE))
@@ -76,8 +76,10 @@ def test_temporal_power_equals_the_fourier_sums_written_out(window: int) -> None
 def test_bands_part_at_20_cycles_a_picture() -> None:
     columns = np.arange(SIDE) / SIDE
     for cycles in (0, 5, 20, 40):
-        grating = np.tile(np.cos(2 * np.pi * cycles * columns), (1, SIDE, 1))  # along the width
-        for frames in (grating, grating.transpose(0, 2, 1)):  # and along the height
+        grating = np.tile(
+            np.cos(2 * np.pi * cycles * columns), (1, SIDE, 1)
+        )  # varies along the width
+        for frames in (grating, grating.transpose(0, 2, 1)):  # and then along the height
             low, high = split_bands(frames)
             share = np.exp(-0.5 * (cycles / 20) ** 2)
             np.testing.assert_allclose(low, share * frames, atol=1e-9)
@@ -91,23 +93,25 @@ def test_the_line_is_scipys_of_theil_and_sen() -> None:
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 1, 31)
     y = 0.3 + 0.6 * x + rng.normal(0, 0.02, 31)
-    y[[3, 17, 20]] += 2  # outliers, which least squares would follow
+    y[[3, 17, 20]] += 2  # outliers, which would change a least-squares fit
     slope, intercept, *_ = theilslopes(y, x, method='joint')
     np.testing.assert_allclose(off_the_line(x, y), np.abs(y - slope * x - intercept))
     assert set(np.argsort(off_the_line(x, y))[-3:]) == {3, 17, 20}
     np.testing.assert_allclose(off_the_line(np.ones(4), np.arange(4.0)), [1.5, 0.5, 0.5, 1.5])
 
 
-def test_a_cut_is_not_taken_for_a_face_that_moves() -> None:
-    """The scene changes once, which moves the high frequencies too, but the low ones far more."""
+def test_a_cut_is_not_mistaken_for_a_moving_face() -> None:
+    """Change the scene once, which changes low frequencies far more than high frequencies."""
     grey = clip(range(20, 36))[..., 0].astype(float)
     grey[45:] = 255 - clip(range(0), seed=1)[45:, ..., 0]
-    grey[45:] += np.random.default_rng(2).normal(0, 45, (SIDE, SIDE))  # of another texture
+    grey[45:] += np.random.default_rng(2).normal(
+        0, 45, (SIDE, SIDE)
+    )  # the second scene has another texture
     low, high = (temporal_power(b.reshape(FRAMES, -1), 4) for b in split_bands(grey))
-    assert high[42:45].max() > high[:42].max()  # power alone errs
+    assert high[42:45].max() > high[:42].max()  # the power without the line would pick the cut
     weights = SampleFreqHD(16).weigh(grey)
     assert weights[42:45].max() < 0.1 * weights[20:33].min()
-    # The formula, with the line by scipy.
+    # The formula, with the line fitted by scipy.
     x, y = high / high.max(), low / low.max()
     slope, intercept, *_ = theilslopes(y, x, method='joint')
     expected = high * np.exp(-10 * np.abs(y - slope * x - intercept))
@@ -115,7 +119,7 @@ def test_a_cut_is_not_taken_for_a_face_that_moves() -> None:
 
 
 def test_a_long_clip_is_weighed_in_chunks_of_bounded_memory() -> None:
-    """1,500 frames take 600 MB at once; a chunk takes 64 of them."""
+    """Limit the memory: 1,500 frames take 600 MB in one piece, and a chunk has 64 frames."""
     frames = clip(range(20, 36))[..., 0]
     long = (frames[i % FRAMES] for i in range(1500))
     tracemalloc.start()
@@ -152,20 +156,20 @@ def test_it_picks_the_stretch_that_moves(first: int, tmp_path: Path) -> None:
     for results in (folder, video):
         found = results['frame_inds']
         assert np.array_equal(found, found[0] + np.arange(16)) and found.dtype == np.int32
-        # A window that straddles the beginning may move as much as one within.
+        # A window that begins a little earlier or later may have as much motion.
         assert abs(found[0] - first) <= 3
         keys = ('clip_len', 'num_clips', 'frame_interval')
         assert [results[key] for key in keys] == [16, 1, 1]
-    weights = SampleFreqHD(16).weigh(frames[..., 0])  # of windows of 4 frames, 13 in each run of 16
+    weights = SampleFreqHD(16).weigh(frames[..., 0])  # windows of 4 frames; 16 frames have 13
     runs = [weights[start : start + 13].sum() for start in range(FRAMES - 16 + 1)]
     assert folder['frame_inds'][0] == np.argmax(runs)
     shown = np.stack(ClipDecode()(folder)['imgs'])
     np.testing.assert_array_equal(shown, frames[folder['frame_inds']])
-    assert np.stack(ClipDecode()(video)['imgs']).shape == shown.shape  # the reader is still there
+    assert np.stack(ClipDecode()(video)['imgs']).shape == shown.shape  # the reader is still open
 
 
-def test_it_draws_nothing_at_random(tmp_path: Path) -> None:
-    path = as_folder(tmp_path / 'frames', clip(range(0), seed=3))  # noise alone
+def test_freq_hd_draws_no_random_number(tmp_path: Path) -> None:
+    path = as_folder(tmp_path / 'frames', clip(range(0), seed=3))  # only noise
     picks = []
     for seed in range(3):
         np.random.seed(seed)
@@ -178,7 +182,7 @@ def test_it_draws_nothing_at_random(tmp_path: Path) -> None:
 def test_start_index_is_added(tmp_path: Path) -> None:
     opened = ClipInit()(dict(filename=str(as_folder(tmp_path / 'frames', clip(range(30, 46))))))
     zero = SampleFreqHD(16)(dict(opened))['frame_inds']
-    # A folder whose first two pictures stand before the clip: places 2 to 59.
+    # A folder whose first two pictures are before the clip, which is pictures 2 to 59.
     later = SampleFreqHD(16)(dict(opened, start_index=2, total_frames=FRAMES - 2))['frame_inds']
     assert np.array_equal(zero, later)
 
@@ -205,7 +209,7 @@ def test_of_a_still_clip_the_first_frames_are_picked(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------ in a pipeline
 
 
-def test_it_stands_where_a_sampler_does(data_root: Path) -> None:
+def test_freq_hd_replaces_a_sampler_in_a_pipeline(data_root: Path) -> None:
     pipeline = [
         dict(type='ClipInit'),
         dict(type='SampleFreqHD', clip_len=16),

@@ -1,4 +1,4 @@
-"""A disk that fills up: one line that names the file, nothing damaged, and a rerun completes."""
+"""Test a full disk: the error names the file, nothing is damaged, and a rerun completes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from mmdfer.synthetic.releases import make_release
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = dict(num_train=16, num_test=8, num_train_identities=4, num_test_identities=2, size=64)
-NOBODY = 4194305  # Linux gives no process a number as high as this
+NOBODY = 4194305  # no process on Linux has an id as high as this
 FULL = (
     r'cannot be written \(.+\); (free space on that disk|check that the disk works and has space)'
 )
@@ -45,17 +45,17 @@ FULL = (
 
 
 class SmallDisk:
-    """A file system in memory, of a size that can be changed.
+    """Mount a file system in memory with a size that can be changed.
 
     Args:
-        folder: Where it is mounted.
+        folder: The mount point.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def resize(self, kilobytes: int, *how: str) -> None:
-        """Give it this size; the first time, `how` is empty."""
+        """Set the size; the first call mounts the disk and has no options in `how`."""
         options = ','.join([*how, f'size={kilobytes}k'])
         command = ['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', self.folder]
         subprocess.run(command, check=True, capture_output=True)
@@ -70,7 +70,7 @@ class SmallDisk:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """A small disk of 4 MB."""
+    """Mount a disk of 4 MB; skip the test if that is not possible."""
     folder = tmp_path / 'small disk'
     folder.mkdir()
     small = SmallDisk(folder)
@@ -83,7 +83,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 def _contents(root: Path, *without: str) -> dict[str, bytes]:
-    """Return the content of each file below a folder, by path."""
+    """Return the content of each file below a folder, without files of some suffixes."""
     files = (p for p in root.rglob('*') if p.is_file() and p.suffix not in without)
     return {str(p.relative_to(root)): p.read_bytes() for p in files}
 
@@ -93,7 +93,7 @@ def _contents(root: Path, *without: str) -> dict[str, bytes]:
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A benchmark with all extras, made on a disk with room."""
+    """Make a benchmark with all extras on a disk with enough space."""
     root = tmp_path_factory.mktemp('whole') / 'synth'
     return make_benchmark(root, **SMALL, workers=1, extras=benchmark.EXTRAS)
 
@@ -118,7 +118,7 @@ def test_a_benchmark_on_a_full_disk_is_completed_later(
     assert _contents(root) == right
 
 
-def test_room_that_returns_in_time_leaves_no_damaged_video(
+def test_space_that_is_free_again_at_once_leaves_no_damaged_video(
     disk: SmallDisk, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, write = disk.folder / 'synth', benchmark._write_video
@@ -128,7 +128,7 @@ def test_room_that_returns_in_time_leaves_no_damaged_video(
         try:
             write(path, *arguments)
         finally:
-            ballast.unlink()  # somebody else's file is removed just then
+            ballast.unlink()  # another program frees space at this moment
 
     with monkeypatch.context() as patch:
         patch.setattr(benchmark, '_write_video', write_on_a_full_disk)
@@ -193,7 +193,7 @@ def test_a_video_of_which_the_end_is_missing_is_not_accepted(
     cut: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Cutting:
-        """OpenCV's writer on a disk that is full before the end."""
+        """Act as OpenCV's writer on a disk that is full before the end of the video."""
 
         def __init__(self, path: str, *arguments: object) -> None:
             self.path, self.writer = Path(path), writer(path, *arguments)
@@ -234,7 +234,7 @@ def test_the_contact_sheet_is_named_where_it_cannot_be_written(
 
 @pytest.fixture
 def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Runs train.py on the toy, in this process."""
+    """Return a function that runs train.py on the toy config in this process."""
     config = tmp_path / 'toy_run.py'
     config.write_text(toy.CONFIG.format(base=str(ROOT / 'configs/_base_/default_runtime.py')))
     monkeypatch.setenv('LOCAL_RANK', '0')
@@ -256,7 +256,7 @@ def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None
     ],
     ids=['at the start', 'at a checkpoint', 'at the end'],
 )
-def test_training_on_a_full_disk_keeps_its_checkpoint_and_goes_on(
+def test_training_on_a_full_disk_keeps_its_checkpoint_and_can_resume(
     step: str | None,
     named: str,
     disk: SmallDisk,
@@ -329,7 +329,7 @@ def test_an_error_of_the_disk_names_the_file_and_the_remedy(
     assert not list(tmp_path.iterdir())
 
 
-def test_other_errors_pass(tmp_path: Path) -> None:
+def test_other_errors_are_not_changed(tmp_path: Path) -> None:
     for context in (explain_write_errors, explain_full_disk, write_aside):
         with pytest.raises(FileNotFoundError) as caught, context(tmp_path / 'x'):
             raise FileNotFoundError(errno.ENOENT, 'gone', 'clip.mp4')

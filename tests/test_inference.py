@@ -1,4 +1,4 @@
-"""MMAction2's inference on one's own video or folder of frames, by shipped configs."""
+"""Test MMAction2's inference with shipped configs on a video and a folder of frames."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mmdfer.features.dataset_config import without_features
 
 @DATASETS.register_module()
 class OwnClips(DFERDataset):
-    """Clips by their paths."""
+    """Provide one clip, given by its path."""
 
     METAINFO = dict(classes=('one', 'other'))
 
@@ -31,7 +31,7 @@ class OwnClips(DFERDataset):
 
 @pytest.fixture(scope='module')
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A film, and the folder of its frames."""
+    """Write a video and a folder with the same frames."""
     root = tmp_path_factory.mktemp('own')
     rng = np.random.default_rng(0)
     frames = np.kron(rng.integers(0, 256, (24, 8, 10, 3)), np.ones((1, 16, 16, 1))).astype(np.uint8)
@@ -63,5 +63,5 @@ def test_own_clips_are_seen_as_test_clips_are(name: str, clips: list[Path]) -> N
             (tested,) = model.test_step(batch)
         torch.testing.assert_close(scores[-1], tested.pred_score)
         assert scores[-1].shape == (7,)
-    assert not torch.equal(*scores)  # lossy and lossless pictures
+    assert not torch.equal(*scores)  # the video is lossy, the pictures are lossless
     torch.testing.assert_close(*scores, atol=0.05, rtol=0)

@@ -1,4 +1,4 @@
-"""The leaderboard: figures by hand, which runs it makes, and what the model index says."""
+"""Test the leaderboard: its figures, the runs that it makes, and the model index."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def _run(seed: int, right: tuple[int, int], shuffled: float | None = 50.0) -> Run:
-    """On 20 clips of one class and 5 of the other, of which so many are right."""
+    """Return a run on 20 and 5 clips of two classes; `right` is the number of correct ones."""
     a, b = right
     confusion = np.array([[a, 20 - a], [5 - b, b]])
     last = Score(2, 4.0 * (a + b), 50 * (a / 20 + b / 5), confusion)
@@ -62,19 +62,19 @@ def test_the_tables_hold_the_means_and_deviations_worked_by_hand(tmp_path: Path)
     text = save_leaderboard([WORSE, BETTER], tmp_path)
     assert (tmp_path / 'leaderboard.txt').read_text() == text + '\n'
     markdown = ' '.join((tmp_path / 'leaderboard.md').read_text().split())  # cells are padded
-    # 80, 84, 88: deviation 4. The pooled variance of the two rows is (32 + 8) / 3.
+    # 80, 84 and 88 have the deviation 4. The pooled variance of both rows is (32 + 8) / 3.
     accuracy = '| better | 3 | 84.00 ± 4.00 | 75.00 ± 2.50 | 10.00 > 7.30 | 51.00 ± 1.00 |'
     assert accuracy in markdown
     assert '| 85.00 ± 4.00 | 77.00 ± 2.50 | 70.84 / 57.56 |' in markdown
     assert '| worse | 2 | 74.00 ± 2.83 |' in markdown
-    assert '| better | 90.00 | 60.00 |' in markdown  # recalls of 17, 18, 19 of 20 and 3 of 5
+    assert '| better | 90.00 | 60.00 |' in markdown  # recalls: 17, 18, 19 of 20; 3 of 5
     assert '| better | 1.500 | 2.00 | 3.00 | 4.00 | 0:01:01 | 0:01:30 | 12.3 |' in markdown
-    assert '| worse | - | - | - | - | 0:01:00 | - | - |' in markdown  # 60.5 to the even second
+    assert '| worse | - | - | - | - | 0:01:00 | - | - |' in markdown  # 60.5 s, rounded to even
     # sqrt(0.84 * 0.16 / 25)
     assert "with 25 of them the first row's WAR has a standard error of 7.33" in text
     assert text.startswith('synthetic data: not results on any real dataset\n')
     picture = cv2.imread(str(tmp_path / 'leaderboard.png'))
-    assert picture.shape[1] == 1800 and picture.std() > 10  # 9 inches at 2x, drawn, not blank
+    assert picture.shape[1] == 1800 and picture.std() > 10  # 9 inches at 2x, and not blank
 
 
 def test_numbers_for_programs_are_unrounded_and_published_ones_say_so(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_numbers_for_programs_are_unrounded_and_published_ones_say_so(tmp_path: 
     assert [row['method'] for row in rows] == ['better', 'worse']
     assert float(rows[1]['WAR, deviation']) == pytest.approx(8**0.5)
     assert float(rows[0]['lead, limit']) == pytest.approx(2 * (40 / 3) ** 0.5)
-    assert rows[1]['lead'] == rows[1]['WAR, frames shuffled'] == ''  # a seed was not tested so
+    assert rows[1]['lead'] == rows[1]['WAR, frames shuffled'] == ''  # one seed lacks that test
     assert rows[0]['published: DFEW WAR'] == '70.84' and rows[1]['published: DFEW WAR'] == ''
     assert [key for key in rows[0] if '70.84' in rows[0][key]] == ['published: DFEW WAR']
     assert rows[0]['note'] == 'synthetic data: not results on any real dataset'
@@ -98,7 +98,7 @@ def test_a_lead_counts_against_the_spread_of_both_rows() -> None:
     same = Row('same', tuple(_run(seed, (17, 3)) for seed in range(3)))  # 80, 80, 80
     assert lead(same, Row('one', (_run(0, (14, 4)),))) == (8, 0)
     once = Row('once', (_run(0, (17, 3)),))
-    assert lead(once, Row('one', (_run(0, (14, 4)),))) == (8, None)  # of single seeds none is known
+    assert lead(once, Row('one', (_run(0, (14, 4)),))) == (8, None)  # one seed has no deviation
 
 
 def test_a_seed_on_folds_is_their_mean_and_its_recalls_are_of_all_clips() -> None:
@@ -120,7 +120,7 @@ def test_rows_of_other_classes_make_no_table(tmp_path: Path) -> None:
 
 
 class _Net(BaseModel):
-    """A part run on each clip, and a product that is made once and kept."""
+    """Run a part on each clip, and compute a matrix product once and keep it."""
 
     def __init__(self, part: nn.Module, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class _Net(BaseModel):
 
 
 class _Packed(nn.Module):
-    """A product with a weight (8, 6) in oneDNN's own layout."""
+    """Multiply by a weight (8, 6) in the packed layout of oneDNN."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,11 +152,11 @@ def test_packed_products_count_too() -> None:
 @pytest.mark.parametrize(
     ('part', 'shape', 'products'),
     [
-        # 7 x 7 places, 4 of each 3 channels of 2 x 2.
+        # 7 x 7 positions, 4 output channels, kernels of 2 x 2 over 3 channels.
         (nn.Conv2d(3, 4, 2), (3, 8, 8), 49 * 4 * 12),
-        # 10 steps of four gates from 8 inputs and 6 outputs.
+        # 10 steps, four gates, 8 inputs and 6 hidden values.
         (nn.LSTM(8, 6, batch_first=True), (10, 8), 10 * 4 * 6 * (8 + 6)),
-        # 10 places: queries, keys, values and output, two layers, and two products of 10 x 10.
+        # 10 positions: query, key, value and output, the MLP, and two products of 10 x 10.
         (
             nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True),
             (10, 16),
@@ -181,7 +181,7 @@ PUBLISHED = {
     'cocoop': dict(FERV39k=(44.25, 32.91), MAFW=(43.23, 30.81)),
     'cliper': dict(DFEW=(70.84, 57.56), FERV39k=(51.34, 41.23)),
     'dfer_clip': dict(DFEW=(71.25, 59.61), FERV39k=(51.65, 41.27), MAFW=(52.55, 39.89)),
-    # The comparison in Align-DFER's paper.
+    # From the comparison in Align-DFER's paper.
     'c3d': dict(DFEW=(53.54, 42.74), FERV39k=(31.69, 22.68), MAFW=(42.25, 31.17)),
     'p3d': dict(DFEW=(54.47, 43.97), FERV39k=(33.39, 23.20)),
     'r3d18': dict(DFEW=(58.27, 46.52), FERV39k=(37.57, 26.67)),
@@ -221,11 +221,14 @@ def test_published_figures_are_those_of_the_papers() -> None:
                 assert (printed['WAR'], printed['UAR']) == expected, (method.name, name)
                 results += name.lower() == dataset
     total = sum(len(model.get('Results') or ()) for model in read_models(ROOT / 'model-index.yml'))
-    assert results == total > 0  # each is found, under its own dataset
+    assert results == total > 0  # each result is found under its dataset
 
 
-def test_no_published_figure_stands_on_another_backbone() -> None:
-    """Align-DFER's rows are ViT-L/14's; the tables' I3D is Inception's; IAL's net is not ours."""
+def test_published_figures_are_only_beside_their_own_backbone() -> None:
+    """Check that pages have no figures of other backbones, and configs none at all.
+
+    The papers' Align-DFER has ViT-L/14, their I3D has Inception, and IAL's net is not implemented.
+    """
     pages = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]
     lines = [line for page in pages for line in page.read_text().splitlines()]
     rows = 0
@@ -233,7 +236,7 @@ def test_no_published_figure_stands_on_another_backbone() -> None:
         other = model['Name'].startswith(('i3d_', 'ial_')) or (
             model['Name'].startswith('align_dfer_') and not model['Name'].endswith('_vitl14')
         )
-        # Metafiles alone hold the figures: a config, whose bases others share, holds none.
+        # Only the metafiles have figures, since configs share their bases.
         assert not FIGURES.search((ROOT / model['Config']).read_text()), model['Name']
         figures = [(f['WAR'], f['UAR']) for f in map(_metrics, model.get('Results') or ())]
         assert not (other and 'Results' in model), model['Name']
@@ -243,7 +246,7 @@ def test_no_published_figure_stands_on_another_backbone() -> None:
         if clip := re.search(r'ViT-./\d+', model['Metadata'].get('Architecture', '')):
             config = Config.fromfile(ROOT / model['Config'])
             assert clip[0].replace('/', '-') in config.model.backbone.arch, model['Name']
-    assert rows >= 3  # the README's table of Align-DFER has so many
+    assert rows >= 3  # the number in the README's table of Align-DFER
     bases = (ROOT / 'configs' / '_base_').rglob('*.py')
     assert not any(FIGURES.search(path.read_text()) for path in bases)
 
@@ -307,7 +310,10 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def leaderboard(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple]:
-    """Runs the command here, and what it runs too; returns the exit status and the commands."""
+    """Return a function that runs the command in this process.
+
+    The function returns the exit status and the commands that were started.
+    """
 
     def call(*arguments: str, run: Callable[[list[str]], int] = _run_here) -> tuple:
         ran = []
@@ -334,10 +340,10 @@ def _names(ran: list[list[str]]) -> list[str]:
     return [command[3] for command in ran]
 
 
-def test_runs_are_made_once_and_redone_each_by_itself(leaderboard: Callable, capfd) -> None:
+def test_runs_are_made_once_and_repeated_one_by_one(leaderboard: Callable, capfd) -> None:
     status, ran = leaderboard(*TWO)
     assert status == 0
-    # Every method's first seed before any's second; complexity once for each.
+    # The first seed of all methods comes before the second; complexity is computed once.
     once = ['train', 'test', 'complexity']
     assert _names(ran) == [*once, *once, 'train', 'test', 'train', 'test']
     seeds = [command[command.index('--seed') + 1] for command in ran if '--seed' in command]
@@ -354,7 +360,7 @@ def test_runs_are_made_once_and_redone_each_by_itself(leaderboard: Callable, cap
     numbers = json.loads(Path('o ut/toy/leaderboard.json').read_text())
     first, second = numbers['methods']
     assert (first['method'], second['method']) == ('linear', 'linear_slow')
-    # It learns all there is; of seven clips one is mislabelled.
+    # The method classifies all clips correctly, but one of the seven is mislabelled.
     assert first['WAR'] == pytest.approx(600 / 7) and first['WAR, deviation'] == 0
     wars = [
         json.loads(Path(f'o ut/toy/linear_slow/seed_{k}/report.json').read_text())['last']['WAR']
@@ -362,7 +368,7 @@ def test_runs_are_made_once_and_redone_each_by_itself(leaderboard: Callable, cap
     ]
     assert second['WAR'] == pytest.approx(sum(wars) / 2)
     assert second['WAR, deviation'] == pytest.approx(abs(wars[0] - wars[1]) / 2**0.5)
-    # The order is all there is to see: a shuffled clip fools it.
+    # Only the order of the frames tells the classes apart, so shuffling causes errors.
     assert first['WAR, frames shuffled'] < first['WAR']
     assert first['trained'] == first['parameters'] == 18 and first['clip_flops'] == 2 * 8 * 2
     assert first['once_flops'] == 0 and first['training_seconds'] > 0
@@ -440,7 +446,8 @@ def test_ctrl_c_says_that_the_same_command_continues(leaderboard: Callable, capf
 
     status, ran = leaderboard(*TWO, run=interrupt)
     assert status == 130 and len(ran) == 1
-    assert capfd.readouterr().err.splitlines()[-1] == 'interrupted; the same command continues'
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said == 'Interrupted. Run the same command again to continue.'
     assert json.loads(Path('o ut/toy/linear/seed_0/train.json').read_text())['status'] is None
 
 

@@ -1,4 +1,4 @@
-"""DFEW, FERV39k and MAFW: each layout and list in use reads to the same clips and labels."""
+"""Test that DFEW, FERV39k and MAFW read the same labels from all layouts and lists in use."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, trees.Tree]
 
 @pytest.fixture
 def tree(originals: dict[str, trees.Tree], tmp_path: Path) -> Callable[[str], trees.Tree]:
-    """A copy of a tree, to change."""
+    """Return a function that copies a tree for a test to change."""
 
     def copy(name: str) -> trees.Tree:
         root = tmp_path / f'its root & all ({name})'
@@ -50,9 +50,9 @@ def tree(originals: dict[str, trees.Tree], tmp_path: Path) -> Callable[[str], tr
 
 
 def read(name: str, root: Path, split: str, fold: int, **options: object) -> dict[str, int]:
-    """Clip -> label, of one dataset as a user builds it."""
+    """Build a dataset as a user does, and return the label of each clip."""
     options |= dict(fold=fold) if fold else {}
-    options['serialize_data'] = False  # which collects garbage for a quarter of a second
+    options['serialize_data'] = False  # serialising runs the garbage collector (0.25 s)
     dataset = DATASETS.build(
         dict(
             type=KINDS[name].__name__,
@@ -70,7 +70,7 @@ def read(name: str, root: Path, split: str, fold: int, **options: object) -> dic
 
 
 def assert_same(name: str, tree: trees.Tree, **options: object) -> None:
-    """A training and a test set read to the truth; with five folds, of two different ones."""
+    """Check the labels of a training and a test set; with folds, of two different folds."""
     for (split, fold), truth in tree.truth.items():
         if (split, fold) in (('train', 0), ('test', 0), ('train', 1), ('test', 4)):
             assert read(name, tree.root, split, fold, **options) == truth
@@ -86,7 +86,7 @@ def _move(old: str, new: str) -> Change:
 
 
 def _parts(old: str, new: str) -> Change:
-    """Spreads the clips of a folder over parts."""
+    """Distribute the clips of a folder over several folders."""
 
     def change(tree: trees.Tree) -> None:
         for i, clip in enumerate(sorted((tree.root / old).iterdir())):
@@ -97,7 +97,7 @@ def _parts(old: str, new: str) -> Change:
 
 
 def _lists_to(pattern: str) -> Change:
-    """Moves DFEW's lists."""
+    """Move the lists of DFEW."""
 
     def change(tree: trees.Tree) -> None:
         for split, fold in tree.truth:
@@ -143,8 +143,10 @@ LAYOUTS: dict[str, list[Change]] = {
             _move('4_setups/All_scenes', 'All_scenes'), lambda t: shutil.rmtree(t.root / '4_setups')
         ),
         _both(_move('4_setups/All_scenes', 'EmoLabel/EmoLabel')),
-        lambda tree: shutil.rmtree(tree.root / '4_setups' / 'All_scenes'),  # the 44 lists alone
-        lambda tree: shutil.copytree(  # whole scenes, in the same folders
+        lambda tree: shutil.rmtree(
+            tree.root / '4_setups' / 'All_scenes'
+        ),  # only the 44 lists are left
+        lambda tree: shutil.copytree(  # pictures of whole scenes, in folders of the same names
             tree.root / '2_ClipsforFaceCrop', tree.root / '3_ClipsforScenImages'
         ),
     ],
@@ -180,7 +182,7 @@ def test_every_layout_reads_alike(tree: Callable, name: str, change: Change) -> 
 
 
 def _videos(tree: trees.Tree, name: Callable[[str], str]) -> None:
-    """A file for each clip; what is in it is read by decord, and is no matter here."""
+    """Write a file for each clip; its content is not read by these tests."""
     for clip in {clip for clips in tree.truth.values() for clip in clips}:
         trees.write(tree.root / name(clip), b'video')
 
@@ -338,22 +340,22 @@ def test_mafw_lists_of_other_authors(tree: Callable, path: str, line: str, order
     assert_same('mafw', changed)
 
 
-# ------------------------------------------------------------------ the ten traps
-# (9, the best epoch chosen on the test set, is shown apart in test_cross_validate.)
+# ------------------------------------------------------------------ ten traps of the datasets
+# Trap 9, the best epoch chosen on the test set, is tested in test_cross_validate.py.
 
 
 def test_trap_1_the_base_of_dfews_labels(tree: Callable) -> None:
     changed = tree('dfew')
     truth = changed.truth['train', 1]
     path = changed.root / 'EmoLabel_DataSplit' / 'train(single-labeled)' / 'set_1.csv'
-    for base in (1, 0):  # the same header over both
+    for base in (1, 0):  # the header is the same for both
         rows = ''.join(f'{clip},{label + base}\n' for clip, label in truth.items())
         trees.write(path, 'video_name,label\n' + rows)
         assert read('dfew', changed.root, 'train', 1) == truth
     rows = ''.join(f'{clip},{label + 1}\n' for clip, label in truth.items())
     trees.write(path, 'video_name,label\n03201,0\n' + rows)  # 0: the annotators did not agree
     assert read('dfew', changed.root, 'train', 1) == truth
-    # Neither 0 nor 7, and nothing to compare with: ask.
+    # The labels have neither 0 nor 7, and there are no counts: the user has to decide.
     rows = ''.join(f'{c},{label + 1}\n' for c, label in truth.items() if label < 6)
     trees.write(changed.root / 'some.csv', 'video_name,label\n' + rows)
     options = dict(ann_file='some.csv', check_counts=False)
@@ -376,7 +378,7 @@ def test_trap_2_unpadded_names_are_sorted_by_number(tmp_path: Path) -> None:
 
 def test_trap_3_numbers_with_gaps(tree: Callable) -> None:
     changed = tree('dfew')
-    assert_same('dfew', changed)  # its frames are three of 1..59
+    assert_same('dfew', changed)  # each clip has three of the frames 1 to 59
     names = sorted(p.name for p in next((changed.root / FRAMES).iterdir()).iterdir())
     numbers = [int(name[6:11]) for name in names]
     assert numbers != list(range(numbers[0], numbers[0] + 3))
@@ -420,7 +422,7 @@ def test_trap_7_compound_folds_are_their_own_and_captions_are_gb18030(tree: Call
     assert names[0] != names[1] and names[0] & names[1]
     classes = compound.metainfo['classes']
     assert classes[:11] == trees.MAFW and set(classes[11:]) == set(trees.COMPOUND)
-    for fold in range(1, 6):  # a class that one fold lacks has its number in it all the same
+    for fold in range(1, 6):  # a class that a fold lacks keeps its number
         assert MAFW(labels='compound', fold=fold, **options).metainfo['classes'] == classes
     captioned = MAFW(captions=True, **options)
     sample = captioned[0]['data_samples']
@@ -441,7 +443,9 @@ def test_trap_8_two_kinds_of_frames_are_not_mixed_up(tree: Callable) -> None:
 
 
 @pytest.mark.parametrize('name', ['dfew', 'ferv39k', 'mafw'])
-def test_trap_10_no_test_clip_is_dropped_and_none_drawn_anew(name: str, tree: Callable) -> None:
+def test_trap_10_no_test_clip_is_dropped_and_test_views_are_fixed(
+    name: str, tree: Callable
+) -> None:
     config = Config.fromfile(ROOT / 'configs' / f'align_dfer_{name}.py')
     for loader in (config.val_dataloader, config.test_dataloader):
         assert not loader.get('drop_last', False) and loader.sampler.shuffle is False
@@ -475,7 +479,7 @@ def test_folds_that_disagree(tree: Callable) -> None:
     lines = path.read_text().splitlines()
     (a, x), (b, y) = lines[1].split(','), lines[-1].split(',')
     assert x != y
-    lines[1], lines[-1] = f'{a},{y}', f'{b},{x}'  # the numbers of clips stay as they were
+    lines[1], lines[-1] = f'{a},{y}', f'{b},{x}'  # the number of clips of each class is unchanged
     trees.write(path, '\n'.join(lines) + '\n')
     with pytest.raises(
         DFERError, match=r'set_\d.csv:\d+: clip \d+ has label \d, but \d at .*set_\d.csv'
@@ -533,7 +537,7 @@ def test_scenes(tree: Callable) -> None:
 
 
 def _votes(tree: trees.Tree) -> dict[str, list[int]]:
-    """An annotation.xlsx with its rows in no order; clip -> votes."""
+    """Write an annotation.xlsx with unsorted rows, and return the votes for each clip."""
     book = Workbook()
     sheet = book.active
     names = ['1happy', '2sad', '3neutral', '4angry', '5surprise', '6disgust', '7fear']
@@ -549,7 +553,7 @@ def _votes(tree: trees.Tree) -> dict[str, list[int]]:
     return votes
 
 
-def test_votes_stay_shares_when_packed(tree: Callable) -> None:
+def test_votes_are_packed_as_shares(tree: Callable) -> None:
     changed = tree('dfew')
     votes = _votes(changed)
     dataset = DFEW(str(changed.root), pipeline=PIPELINE, soft_labels=True)

@@ -1,4 +1,4 @@
-"""The configs of the licensed datasets, as shipped: all stages trained, tested, cross-validated."""
+"""Test the shipped configs of the licensed datasets: training, testing, cross-validation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FOLDERS = dict(dfew='DFEW', ferv39k='FERV39k', mafw='MAFW')
 
 STAGES = ((1, 'text'), (2, 'video'), (3, 'joint'))
 
-# What makes a shipped config small: the CLIP that ships with the package, one epoch a stage.
+# The options that make a shipped config small: the shipped small CLIP, and one epoch per stage.
 SMALL = {
     'model.backbone.arch': 'synth-clip',
     'model.backbone.weights': None,
@@ -92,7 +92,7 @@ def test_a_config_trains_its_three_stages_and_tests(name: str, tmp_path: Path, d
 
 
 @pytest.mark.parametrize('name', FOLDERS)
-def test_the_large_variant_differs_in_its_tower_alone(name: str, tmp_path: Path) -> None:
+def test_the_large_variant_differs_only_in_its_tower(name: str, tmp_path: Path) -> None:
     base, large = (
         Config.fromfile(ROOT / 'configs' / f'align_dfer_{name}{end}.py').to_dict()
         for end in ('', '_vitl14')
@@ -100,7 +100,7 @@ def test_the_large_variant_differs_in_its_tower_alone(name: str, tmp_path: Path)
     assert base['model']['backbone'].pop('arch') == 'ViT-B-32-quickgelu'
     assert large['model']['backbone'].pop('arch') == 'ViT-L-14-quickgelu'
     assert base == large
-    # Two optimizer steps and a test pass of the file itself.
+    # Train the config itself for two steps in each stage, and load its checkpoint.
     config = small(f'{name}_vitl14', tmp_path, **{'train_dataloader.batch_size': 8})
     config.train_dataloader.dataset.dataset.indices = 16
     config.merge_from_dict({'custom_hooks.0.stages.0.epochs': 1})
@@ -111,7 +111,7 @@ def test_the_large_variant_differs_in_its_tower_alone(name: str, tmp_path: Path)
 
 @pytest.mark.parametrize(('media', 'folder'), [('frames16', 'clip_224x224_16f'), ('videos', None)])
 def test_other_media_are_one_option(media: str, folder: str | None, tmp_path: Path) -> None:
-    """The pipeline of the config reads 16-frame folders and videos as it reads frames."""
+    """Read 16-frame folders and videos by the pipeline that reads folders of frames."""
     tree = trees.dfew(tmp_path / 'DFEW', media=False)
     for clip in {clip for clips in tree.truth.values() for clip in clips}:
         if folder:
@@ -171,4 +171,4 @@ def test_all_five_folds_twice_and_one_again(
     assert cross_validate() == []
     shutil.rmtree(tmp_path / 'fold_3')
     assert cross_validate() == [3]
-    assert (tmp_path / 'cross_validation.txt').read_text() == table  # to the same figures
+    assert (tmp_path / 'cross_validation.txt').read_text() == table  # the figures are the same

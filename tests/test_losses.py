@@ -1,4 +1,4 @@
-"""IAL's and EC-STFL's losses: by hand, by finite differences, and inside recognizers."""
+"""Test the losses of IAL and EC-STFL by hand, by finite differences, and in recognizers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def samples(labels: Sequence[Any]) -> list[ActionDataSample]:
 
 
 def recognizer(kind: str, **options: Any) -> tuple[nn.Module, PictureClips]:
-    """MMAction2's TSN ('tsn') or SlowOnly ('slowonly') of 18 layers, and clips for it."""
+    """Build MMAction2's TSN ('tsn') or SlowOnly ('slowonly') of 18 layers, and clips for it."""
     layout = 'NCHW' if kind == 'tsn' else 'NCTHW'
     dataset = PictureClips(frames=4, layout=layout)
     config = shipped(
@@ -39,8 +39,10 @@ def recognizer(kind: str, **options: Any) -> tuple[nn.Module, PictureClips]:
     return settle(MODELS.build(config), dataset), dataset
 
 
-def losses_of(model: nn.Module, dataset: PictureClips) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What training sees of the first clips, and these clips."""
+def compute_losses(
+    model: nn.Module, dataset: PictureClips
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the losses of the first clips, and the preprocessed clips."""
     data = model.data_preprocessor(batch(dataset, CLIPS))
     return model(**data, mode='loss'), data
 
@@ -49,7 +51,7 @@ def losses_of(model: nn.Module, dataset: PictureClips) -> tuple[dict[str, Tensor
 
 
 def test_ial_equals_numbers_worked_out_by_hand() -> None:
-    # True 2 against 1, the larger of the others; true 0 against 3.
+    # First row: true class 2 against 1, the largest other logit. Second row: 0 against 3.
     logits = torch.tensor([[2.0, 1.0, -1.0], [0.0, -2.0, 3.0]])
     labels = torch.tensor([0, 0])
     entropy = [
@@ -87,7 +89,7 @@ def test_ials_gradients_are_those_of_finite_differences() -> None:
     logits = torch.randn(5, 4, dtype=torch.double, requires_grad=True)
     labels = torch.tensor([0, 3, 1, 1, 2])
     assert torch.autograd.gradcheck(lambda x: IntensityAwareLoss()(x, labels), logits)
-    # Logits far apart neither overflow nor lose the gradient.
+    # With logits far apart, the loss does not overflow and the gradient is kept.
     far = torch.tensor([[-900.0, 900.0]], requires_grad=True)
     IntensityAwareLoss()(far, torch.tensor([0])).backward()
     torch.testing.assert_close(far.grad, torch.tensor([[-1.1, 1.1]]))
@@ -103,7 +105,7 @@ def test_ial_refuses_soft_labels() -> None:
 def test_ial_in_a_head_of_mmaction2(kind: str) -> None:
     loss_cls = dict(type='IntensityAwareLoss', intensity_weight=0.3)
     model, dataset = recognizer(kind, **{'cls_head.loss_cls': loss_cls})
-    losses, data = losses_of(model, dataset)
+    losses, data = compute_losses(model, dataset)
     logits = model(data['inputs'], stage='head')
     labels = torch.tensor([0, 1, 2, 3, 0, 1])
     true = logits[torch.arange(CLIPS), labels]
@@ -112,7 +114,7 @@ def test_ial_in_a_head_of_mmaction2(kind: str) -> None:
     torch.testing.assert_close(losses['loss_cls'], expected)
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-4))
     model.train_step(batch(dataset, CLIPS), optimizer)
-    assert losses_of(model, dataset)[0]['loss_cls'] < losses['loss_cls']
+    assert compute_losses(model, dataset)[0]['loss_cls'] < losses['loss_cls']
 
 
 def test_ial_in_a_text_head() -> None:
@@ -125,7 +127,7 @@ def test_ial_in_a_text_head() -> None:
         model = MODELS.build(
             dict(type='CLIPRecognizer', backbone=clip, cls_head=dict(head, loss_cls=loss_cls))
         )
-        losses, data = losses_of(model.eval(), dataset)
+        losses, data = compute_losses(model.eval(), dataset)
         logged.append(losses['loss_cls'])
     logits = model(data['inputs'], stage='head')
     labels = torch.tensor([0, 1, 2, 3, 0, 1])
@@ -138,7 +140,7 @@ def test_ial_in_a_text_head() -> None:
 
 
 def test_ec_equals_numbers_worked_out_by_hand() -> None:
-    # On a line: class 0 at 0 and 3, class 1 at 10. L1 distances 3, 10, 7.
+    # The sums of the coordinates are 0 and 3 (class 0) and 10 (class 1): L1 distances 3, 10, 7.
     features = torch.tensor([[0.0, 0.0], [1.0, 2.0], [4.0, 6.0]])
     labels = torch.tensor([0, 0, 1])
     near = [(0 + 3) / 2, (0 + 3) / 2, 0 / 1]
@@ -166,7 +168,7 @@ def test_ec_does_not_depend_on_the_features_scale_and_is_zero_without_pairs() ->
     loss = ExpressionClusteredLoss()
     torch.testing.assert_close(loss(1000 * features, labels), loss(features, labels))
     assert loss(features, torch.arange(8)) == 0  # no two clips of one class
-    assert loss(features, torch.zeros(8)) == 0  # no two of different ones
+    assert loss(features, torch.zeros(8)) == 0  # no two clips of different classes
     assert loss(features[:1], labels[:1]) == 0
 
 
@@ -187,7 +189,7 @@ def test_ec_gathers_classes_by_gradient_descent() -> None:
     optimizer = torch.optim.Adam([features], lr=0.02)
 
     def spread() -> float:
-        """The mean distance within classes over that between them."""
+        """Return the mean distance within classes divided by that between classes."""
         distance = torch.cdist(features.detach(), features.detach())
         same = labels[:, None] == labels
         return float(distance[same].mean() / distance[~same].mean())
@@ -206,7 +208,7 @@ def test_ec_gathers_classes_by_gradient_descent() -> None:
 def test_the_neck_clusters_what_the_head_sees(kind: str, levels: Sequence[int]) -> None:
     neck = dict(type='ExpressionClusteredNeck')
     model, dataset = recognizer(kind, neck=neck, **{'backbone.out_indices': levels})
-    losses, data = losses_of(model, dataset)
+    losses, data = compute_losses(model, dataset)
     maps = model(data['inputs'], stage='backbone')
     maps = maps if isinstance(maps, Tensor) else maps[-1]
     if kind == 'tsn':  # (clips * T, C, h, w)
@@ -236,7 +238,7 @@ def test_a_neck_inside_the_neck_is_clustered_and_learned(kind: str, tmp_path: Pa
         **{'backbone.out_indices': (2, 3), 'backbone.frozen_stages': 4, 'backbone.norm_eval': True},
     )
     model.cls_head.fc_cls = nn.Linear(64, 4)
-    losses, data = losses_of(model, dataset)
+    losses, data = compute_losses(model, dataset)
     vectors = model(data['inputs'], stage='neck').flatten(1)
     assert vectors.shape == (CLIPS, 64)
     labels = torch.tensor([0, 1, 2, 3, 0, 1])
@@ -246,11 +248,11 @@ def test_a_neck_inside_the_neck_is_clustered_and_learned(kind: str, tmp_path: Pa
     runner = make_runner(model, clips, tmp_path, optimizer, max_iters=10)
     runner.train()
     assert accuracy(runner) == 1
-    assert losses_of(model.eval(), dataset)[0]['loss_ec'] < 0.5 * losses['loss_ec']
+    assert compute_losses(model.eval(), dataset)[0]['loss_ec'] < 0.5 * losses['loss_ec']
 
 
 def test_the_neck_over_frame_vectors_and_sentences() -> None:
-    """As CLIPRecognizer calls it: (clips * views, T, D), a label for each clip."""
+    """Call the neck as CLIPRecognizer does: (clips * views, T, D), and a label for each clip."""
     frames, sentences = torch.randn(8, 3, 16), torch.randn(5, 4, 16)
     inside = dict(type='LSTMNeck')
     for neck in (ExpressionClusteredNeck(), ExpressionClusteredNeck(neck=inside, dims=16)):
@@ -259,7 +261,7 @@ def test_the_neck_over_frame_vectors_and_sentences() -> None:
         assert torch.equal(vectors, by_hand)
         labels = torch.tensor([2, 2, 0, 0, 1, 1, 0, 0])
         torch.testing.assert_close(losses['loss_ec'], ExpressionClusteredLoss()(by_hand, labels))
-        assert neck(frames)[1] == {}  # in testing
+        assert neck(frames)[1] == {}  # no loss in testing
         assert torch.equal(neck.text(sentences), sentences.mean(1))
         assert neck.text_side() == []
 
@@ -273,7 +275,7 @@ def test_the_neck_in_a_clip_recognizer() -> None:
     )
     dataset = PictureClips(frames=2, size=(64, 64), layout='NCTHW')
     model = MODELS.build(config).eval()
-    losses, data = losses_of(model, dataset)
+    losses, data = compute_losses(model, dataset)
     vectors = F.normalize(model(data['inputs'], stage='backbone'), dim=-1).mean(1)
     expected = ExpressionClusteredLoss()(vectors, torch.tensor([0, 1, 2, 3, 0, 1]))
     torch.testing.assert_close(losses['loss_ec'], expected)

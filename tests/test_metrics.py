@@ -1,4 +1,4 @@
-"""WAR, UAR, recalls and the confusion matrix, against scikit-learn."""
+"""Test WAR, UAR, recalls and the confusion matrix against scikit-learn."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLASSES = ('happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'f
 
 
 def _evaluate(scores: torch.Tensor, truth: np.ndarray, **kwargs: object) -> dict[str, float]:
-    """The metrics of (N, C) scores, fed in batches of 8."""
+    """Compute the metrics of scores (N, C), passed in batches of 8."""
     evaluator = Evaluator(dict(type='DFERMetric', **kwargs))
     evaluator.dataset_meta = dict(classes=CLASSES)
     samples = [
@@ -42,7 +42,7 @@ def _evaluate(scores: torch.Tensor, truth: np.ndarray, **kwargs: object) -> dict
 
 
 def _random(classes: list[int], clips: int = 203) -> tuple[torch.Tensor, np.ndarray]:
-    """Scores (N, 7) that are right in about half of the clips, and labels out of ``classes``."""
+    """Draw labels from ``classes``, and scores (N, 7) that are right for about half of them."""
     rng = np.random.default_rng(0)
     truth = rng.choice(classes, clips)
     scores = rng.random((clips, 7))
@@ -68,7 +68,7 @@ def test_the_figures_are_those_of_scikit_learn(tmp_path: Path) -> None:
 def test_a_class_without_a_clip_has_no_recall_and_keeps_the_others_names(tmp_path: Path) -> None:
     scores, truth = _random([0, 2, 3, 4, 5, 6])
     predicted = scores.argmax(1).numpy()
-    assert 1 in predicted  # predicted, though no clip is of it
+    assert 1 in predicted  # predicted, although no clip has this class
     metrics = _evaluate(scores, truth, out_dir=str(tmp_path))
     assert metrics['UAR'] == pytest.approx(100 * balanced_accuracy_score(truth, predicted))
     assert 'recall/sadness' not in metrics
@@ -79,7 +79,7 @@ def test_a_class_without_a_clip_has_no_recall_and_keeps_the_others_names(tmp_pat
 def test_war_and_uar_by_hand() -> None:
     # 8 of 10 and 1 of 2 are right: 9 / 12, and the mean of 80 % and 50 %.
     assert war_uar([[8, 2], [1, 1]]) == pytest.approx((75, 65))
-    # Without a clip of the second class only the first counts.
+    # Without clips of the second class, only the first class counts.
     assert war_uar([[8, 2], [0, 0]]) == pytest.approx((80, 80))
     assert np.isnan(recalls([[8, 2], [0, 0]])[1])
     with pytest.raises(DFERError, match='the test set is empty'):
@@ -106,7 +106,7 @@ def test_the_confusion_matrix_is_written_as_numbers_and_picture(tmp_path: Path) 
 
 def test_outside_a_run_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    MMLogger.get_instance('no run')  # the newest logger, which writes to no file
+    MMLogger.get_instance('no run')  # the newest logger does not write to a file
     scores, truth = _random([0, 1, 2])
     _evaluate(scores, truth)
     assert not list(tmp_path.iterdir())

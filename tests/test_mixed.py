@@ -1,7 +1,8 @@
-"""Our parts in MMAction2's recognizers, and the reverse: numbers by hand, and 16 clips to 100 %.
+"""Test our parts in MMAction2's recognizers, and MMAction2's parts in ours.
 
-That a mixture runs proves nothing, a wrong axis runs too: wherever numbers are compared, the sizes
-of the batch, of time, of height, width and channels all differ.
+Results are compared with numbers by hand, and the models learn 16 clips to 100 %. A model with a
+wrong axis may also run. Where numbers are compared, the sizes of the batch, the time, the height,
+the width and the channels therefore all differ.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ FROZEN = {'backbone.frozen_stages': 4, 'backbone.norm_eval': True}
 
 
 def stirred(model: nn.Module) -> nn.Module:
-    """Draws neck and head anew: what starts at zero would hide a wrong wiring."""
+    """Draw the weights of neck and head, since initial zeros would hide wrong wiring."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not name.startswith('backbone'):
@@ -40,23 +41,23 @@ def stirred(model: nn.Module) -> nn.Module:
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters by name, those of a frozen CLIP too; gradients reach them."""
+    """Return the parameters by name, with gradients, including those of a frozen CLIP."""
     return dict(module.named_parameters())
 
 
 def inputs(model: nn.Module, dataset: PictureClips) -> Tensor:
-    """A batch as the model gets it: (clips, T, C, H, W), or (clips, views, C, T, H, W)."""
+    """Return the model's input, (clips, T, C, H, W) or (clips, views, C, T, H, W)."""
     return model.data_preprocessor(batch(dataset, CLIPS))['inputs']
 
 
 def probabilities(model: nn.Module, dataset: PictureClips, count: int = CLIPS) -> Tensor:
-    """(clips, classes), as MMAction2's test loop has them."""
+    """Return the probabilities (clips, classes) by MMAction2's test_step."""
     with torch.no_grad():
         return torch.stack([sample.pred_score for sample in model.test_step(batch(dataset, count))])
 
 
 def assert_same(model: nn.Module, ours: Tensor, theirs: Tensor) -> None:
-    """Logits (clips, classes) are equal, and so are the gradients of all that learns."""
+    """Check that logits (clips, classes) and the gradients of all trained weights are equal."""
     assert ours.shape == (CLIPS, 4)
     assert theirs.std(0).min() > 1e-2  # the clips differ
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
@@ -76,7 +77,7 @@ def assert_same(model: nn.Module, ours: Tensor, theirs: Tensor) -> None:
 
 
 def tsn_over_clip() -> nn.Module:
-    """MMAction2's TSN with our image tower for its ResNet."""
+    """Build MMAction2's TSN with our image tower in place of its ResNet."""
     preprocessor = dict(_delete_=True, type='CLIPDataPreprocessor', format_shape='NCHW')
     backbone = dict(_delete_=True, **CLIP)
     return MODELS.build(
@@ -125,12 +126,12 @@ def test_frozen_clip_in_a_tsn_learns_16_clips(tmp_path: Path) -> None:
     assert digests(model.backbone) == clip
 
 
-# ---------------------------------------------------------------------- MATHead elsewhere
+# ------------------------------------------------- MATHead outside CLIPRecognizer
 
 
 @pytest.fixture(scope='session')
 def narrow_clip(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A CLIP whose text tower is narrower than the joint space: W = 48, D = 80."""
+    """Configure a CLIP whose text tower is narrower than the joint space: W = 48, D = 80."""
     path = tmp_path_factory.mktemp('clip') / 'narrow-clip.json'
     vision = dict(image_size=32, layers=1, width=64, patch_size=16)
     text = dict(context_length=16, vocab_size=49408, width=48, heads=3, layers=2)
@@ -146,7 +147,7 @@ def mat_head(text: dict[str, Any]) -> dict[str, Any]:
 
 
 def mat_by_hand(head: nn.Module, pooled: Tensor, text_heads: int) -> Tensor:
-    """Pooled features (clips, C) -> logits (clips, classes)."""
+    """Compute logits (clips, classes) from pooled features (clips, C)."""
     state = weights(head)
     clip = under(state, 'clip.clip.')
     tokens = state['tokens']
@@ -232,7 +233,7 @@ def with_jas(
     neck: dict[str, Any] | None = None,
     **options: Any,
 ) -> nn.Module:
-    """MMAction2's TSN ('tsn') or SlowOnly ('slowonly') of 18 layers, with JAS before the head."""
+    """Build MMAction2's TSN ('tsn') or SlowOnly ('slowonly') of 18 layers, with JAS as neck."""
     jas = dict(type='JAS', dims=128, in_channels=512, num_frames=6)
     config = shipped(
         f'{kind}_r50',
@@ -245,7 +246,7 @@ def with_jas(
 
 
 def frames_by_hand(model: nn.Module, feature: Tensor, clips: int) -> Tensor:
-    """One level of the backbone -> (clips, T, D): space pooled, channels mapped."""
+    """Pool one level of the backbone over space and project it to (clips, T, D)."""
     if feature.ndim == 4:  # Recognizer2D: (clips * T, C, h, w)
         pooled = feature.mean((2, 3)).view(clips, -1, feature.shape[1])
     else:  # Recognizer3D: (clips, C, T, h, w)
@@ -277,13 +278,13 @@ def test_jas_as_a_neck_equals_numbers_by_hand(kind, levels, index, channels, lea
     torch.testing.assert_close(
         probabilities(model, dataset), logits.softmax(1), rtol=1e-3, atol=1e-4
     )
-    # The mean over time alone is far from it: the encoder is at work.
+    # The plain mean over time gives other logits, so the encoder has an effect.
     assert (affine(frames.mean(1), weights(model), 'cls_head.fc_cls') - logits).abs().max() > 0.1
 
 
 @pytest.mark.parametrize('kind', ['tsn', 'slowonly'])
 def test_jas_as_a_neck_learns_the_order_of_frames(kind: str, tmp_path: Path) -> None:
-    """Eight clips and the same backwards, over a backbone that sees one frame at a time."""
+    """Learn eight clips and their reverses with a backbone that reads each frame separately."""
     layout = 'NCHW' if kind == 'tsn' else 'NCTHW'
     dataset = dict(kind='order', frames=6, layout=layout)
     options = {**FROZEN, 'cls_head.num_classes': 2, 'cls_head.dropout_ratio': 0.0}
@@ -293,7 +294,7 @@ def test_jas_as_a_neck_learns_the_order_of_frames(kind: str, tmp_path: Path) -> 
     model = with_jas(kind, dataset=clips, **options)
 
     def gap() -> float:
-        """How far the probabilities of a clip and of its reverse lie apart, at most."""
+        """Return the largest difference of probabilities between a clip and its reverse."""
         pairs = probabilities(model, clips, 16).view(8, 2, -1)
         return float((pairs[:, 0] - pairs[:, 1]).abs().max())
 
@@ -308,7 +309,7 @@ def test_jas_as_a_neck_learns_the_order_of_frames(kind: str, tmp_path: Path) -> 
     runner.train()
     assert accuracy(runner) == 1
     assert gap() > 0.5
-    model.neck.set_stage('text')  # the plain mean again, over all that was learned
+    model.neck.set_stage('text')  # the plain mean again, with the trained weights
     model.eval()
     assert gap() < 1e-5
 
@@ -357,11 +358,11 @@ def test_bap_trains_a_tsn_in_two_stages_of_its_own(tmp_path: Path) -> None:
     names = set(start)
     head = {'cls_head.fc_cls.weight', 'cls_head.fc_cls.bias'}
     top = head | {name for name in names if name.startswith('backbone.layer4.')}
-    assert any('running_mean' in name for name in top)  # BatchNorm's memory counts as a tensor
+    assert any('running_mean' in name for name in top)  # the buffers of BatchNorm are included
     assert observer.digests[0] == start
     assert observer.changed(0, 3) == head
     assert observer.changed(3, 8) == top
-    for epoch in range(8):  # and so in each epoch, the last of a stage and the first of the next
+    for epoch in range(8):  # the same holds for each single epoch
         assert observer.changed(epoch, epoch + 1) == (head if epoch < 3 else top)
 
     learned = {name for name, _ in model.named_parameters()} & top
@@ -377,7 +378,7 @@ def test_bap_trains_a_tsn_in_two_stages_of_its_own(tmp_path: Path) -> None:
 
 
 def test_bap_leaves_frozen_what_was_frozen_when_built(tmp_path: Path) -> None:
-    """A regex over the whole head also matches the head's own CLIP, which never trains."""
+    """Match the whole head by a pattern, which also matches the head's frozen CLIP."""
     dataset = dict(frames=2)
     head = dict(mat_head(CLIP), in_channels=512)
     model = settle(
@@ -439,7 +440,7 @@ def test_clip_recognizer_from_pixels_equals_numbers_by_hand() -> None:
                 torch.cat([model.backbone.clip.encode_image(v[None, :, t]) for t in range(5)])
                 for v in x.flatten(0, 1)
             ]
-        )  # (clips * views, T, D), an image at a time
+        )  # (clips * views, T, D), encoded image by image
         neck, tokens = weights(model.neck), model.cls_head.tokens
         logits = align_dfer(clip, neck, tokens, fixed, frames, 'joint', 4, HEADS, False, scale)
         assert logits.std(0).min() > 1e-2
@@ -451,7 +452,7 @@ def test_clip_recognizer_from_pixels_equals_numbers_by_hand() -> None:
 
 
 def test_clip_recognizer_and_tsn_train_by_turns(tmp_path: Path) -> None:
-    """By name from one registry; the TSN learns the same to the bit before and after the other."""
+    """Train a TSN before and after a CLIPRecognizer, with bit-identical results."""
 
     def run_tsn(folder: str) -> tuple[dict[str, str], float]:
         torch.manual_seed(0)

@@ -1,7 +1,7 @@
-"""MMAction2's recognizers with our necks and losses, and its analysis tools on our configs.
+"""Test MMAction2's recognizers with our necks and losses, and its analysis tools on our configs.
 
-Our datasets under MMAction2's recognizers are the nets' configs: see test_net_configs.py.
-Where a tool is broken upstream, it is shown to fail in the same way on MMAction2's own.
+Our datasets with MMAction2's recognizers are tested in test_net_configs.py, by the configs of the
+nets. If a tool has a fault upstream, a test shows that it fails on MMAction2's own configs too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
             'neck': dict(type='TemporalTransformer', dims=512),
             'backbone.pretrained2d': False,
             'backbone.num_segments': 4,
-            'cls_head.num_segments': 1,  # the neck has read time already
+            'cls_head.num_segments': 1,  # the neck has already reduced time
             'cls_head.is_shift': False,
             **LEVELS,
         },
@@ -53,7 +53,7 @@ MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
         'i3d_r50',
         {
             'neck': dict(type='JAS', dims=128, in_channels=512),
-            'backbone.conv1_stride_t': 1,  # four frames
+            'backbone.conv1_stride_t': 1,  # the clips have four frames
             'backbone.pool1_stride_t': 1,
             'backbone.inflate': ((1, 1), (1, 0), (1, 0), (0, 1)),
             **LEVELS,
@@ -84,7 +84,7 @@ def test_their_recognizers_take_our_necks_and_losses(name: str, options: dict[st
     assert any(p.grad is not None and p.grad.any() for p in model.neck.parameters())
     assert model.cls_head.fc_cls.weight.grad.abs().sum() > 0
 
-    # The head's loss by hand: cross-entropy, and the hardest other class against the true one.
+    # The loss by hand: cross-entropy, and that of the true class and the largest other class.
     logits = model(**data, mode='tensor', stage='head')
     labels = torch.cat([sample.gt_label for sample in data['data_samples']])
     others = logits.clone()
@@ -99,7 +99,7 @@ def test_their_recognizers_take_our_necks_and_losses(name: str, options: dict[st
 
 
 def run_tool(name: str, *args: object, path: Path | None = None) -> subprocess.CompletedProcess:
-    """One of MMAction2's analysis tools as it is, with mmdfer and ``path`` on Python's path."""
+    """Run an unchanged analysis tool of MMAction2, with ``path`` and mmdfer in PYTHONPATH."""
     paths = [str(p) for p in (path, ROOT) if p]
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join(paths), 'OMP_NUM_THREADS': '1'}
     command = [sys.executable, str(TOOLS / name), *map(str, args)]
@@ -107,7 +107,7 @@ def run_tool(name: str, *args: object, path: Path | None = None) -> subprocess.C
 
 
 def flops_and_parameters(done: subprocess.CompletedProcess) -> tuple[float, float]:
-    """What get_flops.py prints, in G and M."""
+    """Return what get_flops.py prints: operations in G, and parameters in M."""
     assert done.returncode == 0, done.stderr
     flops = re.search(r'Flops: ([\d.]+)G', done.stdout)
     return float(flops[1]), float(re.search(r'Params: ([\d.]+)M', done.stdout)[1])
@@ -121,7 +121,7 @@ def test_get_flops_counts_our_nets() -> None:
     assert millions == pytest.approx(sum(p.numel() for p in model.parameters()) / 1e6, rel=1e-3)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(torch.zeros(1, 1, 3, 16, 64, 64), mode='tensor')
-    # The tool counts a multiplication with its addition once, and BatchNorm and pooling too.
+    # The tool counts a multiplication and its addition as one, and includes BatchNorm and pooling.
     assert flops == pytest.approx(counter.get_total_flops() / 2e9, rel=0.02)
 
 
@@ -136,7 +136,7 @@ def test_get_flops_counts_align_dfer() -> None:
 
 
 def test_get_flops_fails_under_a_neck_of_recognizer2d_upstream_too(tmp_path: Path) -> None:
-    """MMAction2 hands on ``num_segs=1``, a number that torch.jit.trace does not take."""
+    """Show the cause: MMAction2 passes ``num_segs=1``, a number that torch.jit.trace refuses."""
     theirs = tmp_path / 'theirs.py'
     theirs.write_text(
         f'_base_ = [{str(SHIPPED_MODELS / "tpn_tsm_r50.py")!r}]\n'
@@ -152,7 +152,7 @@ def test_get_flops_fails_under_a_neck_of_recognizer2d_upstream_too(tmp_path: Pat
 
 @pytest.fixture(scope='module')
 def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two epochs of a shipped config and the predictions of its test, in ``results.pkl``."""
+    """Train two epochs of a shipped config, and write the test predictions to ``results.pkl``."""
     folder = tmp_path_factory.mktemp('run')
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('MMDFER_DATA', str(data_root))
@@ -174,7 +174,7 @@ def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def counts(run: Path) -> np.ndarray:
-    """The confusion matrix (7, 7) of ``results.pkl``, counted here."""
+    """Count the confusion matrix (7, 7) of the predictions in ``results.pkl``."""
     matrix = np.zeros((7, 7), int)
     for sample in load(run / 'results.pkl'):
         matrix[int(sample['gt_label']), int(sample['pred_score'].argmax())] += 1
@@ -195,14 +195,17 @@ def test_report_accuracy_reads_our_results(run: Path) -> None:
 
 
 def test_confusion_matrix_reads_our_results(run: Path, tmp_path: Path) -> None:
-    """Where the wheel is whole as it is; else it fails on any config, before it reads one."""
+    """Run the tool, which needs mmdfer imported first if the wheel of MMAction2 lacks `drn`.
+
+    Without `drn`, the tool fails on every config before it reads the config.
+    """
     out, picture = tmp_path / 'matrix.pkl', tmp_path / 'matrix.png'
     args = [run / 'config.py', run / 'results.pkl', '--out', out, '--show-path', picture]
     done = run_tool('confusion_matrix.py', *args)
     if 'mmaction.models.localizers.drn' in done.stderr:
         theirs = SHIPPED_MODELS / 'tsn_r50.py'
         assert run_tool('confusion_matrix.py', theirs, args[1]).returncode != 0
-        # With mmdfer imported first, which stands in for the missing module.
+        # Import mmdfer first, which replaces the missing module.
         (tmp_path / 'sitecustomize.py').write_text('import mmdfer\n')
         done = run_tool('confusion_matrix.py', *args, path=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -212,7 +215,7 @@ def test_confusion_matrix_reads_our_results(run: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def seaborn(tmp_path: Path) -> Path:
-    """A folder for the path: analyze_logs.py imports seaborn, which MMAction2 does not declare."""
+    """Write a substitute for seaborn, which analyze_logs.py imports without a requirement."""
     (tmp_path / 'stand_in').mkdir()
     (tmp_path / 'stand_in' / 'seaborn.py').write_text('def set_style(style): pass\n')
     return tmp_path / 'stand_in'
@@ -224,11 +227,13 @@ def test_analyze_logs_times_our_logs(run: Path, seaborn: Path) -> None:
     assert done.returncode == 0, done.stderr
     times = [line['time'] for line in map(json.loads, log.read_text().splitlines()) if 'lr' in line]
     mean = float(re.search(r'average iter time: ([\d.]+)', done.stdout)[1])
-    assert mean == pytest.approx(np.mean(times[1::2]), abs=1e-3)  # the first of each is left out
+    assert mean == pytest.approx(
+        np.mean(times[1::2]), abs=1e-3
+    )  # the first step of each epoch is excluded
 
 
 def test_analyze_logs_plots_no_log_of_mmengine(run: Path, seaborn: Path, tmp_path: Path) -> None:
-    """It looks for ``mode``, which mmengine writes no more, nor for MMAction2's own TSN."""
+    """Show the cause, also for a TSN: the tool reads ``mode``, which mmengine does not write."""
     model = shipped('tsn_r50', **{'backbone.depth': 18, 'cls_head.in_channels': 512})
     optimizer = dict(optimizer=dict(type='SGD', lr=0.01))
     stock = make_runner(model, dict(frames=2), tmp_path / 'tsn', optimizer, max_epochs=1)

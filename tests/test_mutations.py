@@ -1,6 +1,7 @@
-"""200 seeded kinds of damage: read to exactly the right samples, or refused with file and line.
+"""Damage trees of the licensed datasets in 200 seeded ways, and test what is read.
 
-Never a wrong label, and never an error from deep inside a worker. Prints how many of each.
+Either the samples are exactly right, or the error names the file and the line. A wrong label, or an
+error that a worker raises later, fails the test. The summary gives the number of each outcome.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ PIPELINE = [
 
 @dataclass
 class Damage:
-    """What was done to a tree.
+    """Describe how a tree was damaged, and which outcomes are allowed.
 
     Attributes:
-        blame: An error must hold one of these: the file or folder that was damaged.
-        line: Whether it must name a line.
-        lost: Clips that cannot be read any more, which training leaves out.
-        warned: What warnings name in place of these; empty: these.
-        decode: Whether the pictures are to be decoded too.
-        only: What may come of it; empty: anything but a wrong label.
-        root: Where the tree lies now.
+        blame: Names of the damaged files or folders; an error must contain one of the names.
+        line: Whether an error must name a line of a label file.
+        lost: The clips that cannot be read any more, which training leaves out.
+        warned: The names that warnings must contain; empty for the lost clips themselves.
+        decode: Whether the test also decodes the pictures.
+        only: The outcomes that are allowed; empty for all outcomes except a wrong label.
+        root: The new root of the tree; None if the tree was not moved.
     """
 
     blame: list[str]
@@ -73,13 +74,13 @@ def list_path(name: str, tree: trees.Tree, split: str, fold: int) -> Path:
     )
 
 
-def blame_of(path: Path) -> str:
-    """The end of a path that no other label file has."""
+def path_end(path: Path) -> str:
+    """Return the last three parts of a path, which identify a label file."""
     return '/'.join(path.parts[-3:])
 
 
 def some_list(name: str, tree: trees.Tree, rng: random.Random) -> tuple[Path, list[str]]:
-    """A label file that the test reads, and its lines without their ends."""
+    """Choose a label file that the test reads, and return its path and its lines."""
     split, fold = rng.choice([key for key in tree.truth if key[1] in (0, 1)])
     path = list_path(name, tree, split, fold)
     return path, path.read_bytes().decode().split('\n' if name != 'mafw' else '\r\n')[:-1]
@@ -89,7 +90,7 @@ def a_row(name: str, lines: list[str], rng: random.Random) -> int:
     return rng.randrange(1 if name == 'dfew' else 0, len(lines))
 
 
-def mark_of(name: str) -> str:
+def delimiter(name: str) -> str:
     return ',' if name == 'dfew' else ' '
 
 
@@ -100,7 +101,7 @@ def edit(
     end: str | None = None,
     encode: Callable[[str], bytes] = str.encode,
 ) -> Mutation:
-    """A change of a label file's lines."""
+    """Make a mutation that changes the lines of a label file."""
 
     def mutation(name: str, tree: trees.Tree, rng: random.Random) -> Damage:
         path, lines = some_list(name, tree, rng)
@@ -108,29 +109,29 @@ def edit(
         mark = ('\r\n' if name == 'mafw' else '\n') if end is None else end
         path.write_bytes(encode(''.join(row + mark for row in change(name, lines, rng))))
         assert path.read_bytes() != before
-        return Damage([blame_of(path)], line=line, only=only)
+        return Damage([path_end(path)], line=line, only=only)
 
     return mutation
 
 
 def row(change: Callable[[str, str, str, random.Random], str]) -> Callable:
-    """A change of one row: (name, clip, label, rng) -> the new row."""
+    """Return a function that changes one row: `change(name, clip, label, rng)` is the new row."""
 
     def apply(name: str, lines: list[str], rng: random.Random) -> list[str]:
         i = a_row(name, lines, rng)
-        clip, label = lines[i].rsplit(mark_of(name), 1)
+        clip, label = lines[i].rsplit(delimiter(name), 1)
         return [*lines[:i], change(name, clip, label, rng), *lines[i + 1 :]]
 
     return apply
 
 
 def every_row(change: Callable[[str, str, str], str], header: str | None = None) -> Callable:
-    """A change of all rows, and of the header where there is one."""
+    """Return a function that changes all rows of a label file, and the header if there is one."""
 
     def apply(name: str, lines: list[str], rng: random.Random) -> list[str]:
         first = 1 if name == 'dfew' else 0
         head = lines[:first] if header is None else [header] * bool(header)
-        rows = [line.rsplit(mark_of(name), 1) for line in lines[first:]]
+        rows = [line.rsplit(delimiter(name), 1) for line in lines[first:]]
         return [*head, *(change(name, clip, label) for clip, label in rows)]
 
     return apply
@@ -142,7 +143,7 @@ def other_label(name: str, label: str, rng: random.Random) -> str:
 
 
 def swap_labels(name: str, lines: list[str], rng: random.Random) -> list[str]:
-    mark = mark_of(name)
+    mark = delimiter(name)
     rows = [line.rsplit(mark, 1) for line in lines]
     first = 1 if name == 'dfew' else 0
     i = rng.randrange(first, len(rows))
@@ -162,12 +163,12 @@ def lose(name: str, lines: list[str], rng: random.Random) -> list[str]:
 
 
 def one_twice_one_lost(name: str, lines: list[str], rng: random.Random) -> list[str]:
-    """A clip in another's place, with the other's label: the numbers stay."""
-    rows = [line.rsplit(mark_of(name), 1) for line in lines]
+    """Replace a clip by another one but keep its label, so the class counts do not change."""
+    rows = [line.rsplit(delimiter(name), 1) for line in lines]
     i = a_row(name, lines, rng)
     j = rng.choice([j for j in range(1, len(rows)) if rows[j][0] != rows[i][0]])
     rows[i][0] = rows[j][0]
-    return [mark_of(name).join(cells) for cells in rows]
+    return [delimiter(name).join(cells) for cells in rows]
 
 
 def blank_lines(name: str, lines: list[str], rng: random.Random) -> list[str]:
@@ -177,7 +178,7 @@ def blank_lines(name: str, lines: list[str], rng: random.Random) -> list[str]:
 
 
 def to_mark(mark: str) -> Callable:
-    """Another delimiter."""
+    """Return a function that changes the delimiter of all rows."""
     return every_row(lambda n, clip, label: f'{clip}{mark}{label}', None)
 
 
@@ -185,34 +186,34 @@ def cut_bytes(name: str, tree: trees.Tree, rng: random.Random) -> Damage:
     path, _ = some_list(name, tree, rng)
     content = path.read_bytes()
     path.write_bytes(content[: rng.randrange(len(content) - 3)])
-    return Damage([blame_of(path)], only=ERROR)
+    return Damage([path_end(path)], only=ERROR)
 
 
 def raw(change: Callable[[bytes], bytes], only: tuple[str, ...], line: bool = False) -> Mutation:
-    """A change of a label file's bytes."""
+    """Make a mutation that changes the bytes of a label file."""
 
     def mutation(name: str, tree: trees.Tree, rng: random.Random) -> Damage:
         path, _ = some_list(name, tree, rng)
         before = path.read_bytes()
         path.write_bytes(change(before))
         assert path.read_bytes() != before
-        return Damage([blame_of(path)], only=only, line=line)
+        return Damage([path_end(path)], only=only, line=line)
 
     return mutation
 
 
 def not_there(name: str, tree: trees.Tree, rng: random.Random) -> Damage:
-    """Another clip's name in a row, which no folder has: the row's own clip is lost."""
+    """Replace the clip of a row by a name without a folder, so the clip of the row is lost."""
     path, lines = some_list(name, tree, rng)
     i = a_row(name, lines, rng)
-    clip, label = lines[i].rsplit(mark_of(name), 1)
+    clip, label = lines[i].rsplit(delimiter(name), 1)
     other = 'Action/Sad/9999' if name == 'ferv39k' else '29999'
-    lines[i] = f'{other}{mark_of(name)}{label}'
+    lines[i] = f'{other}{delimiter(name)}{label}'
     end = '\r\n' if name == 'mafw' else '\n'
     path.write_bytes(''.join(line + end for line in lines).encode())
     lost = {c for truth in tree.truth.values() for c in truth if c in (clip, Path(clip).stem)}
     assert len(lost) == 1
-    return Damage([blame_of(path), other], lost=lost, warned=(other,))
+    return Damage([path_end(path), other], lost=lost, warned=(other,))
 
 
 def exchange(first: tuple[str, int], second: tuple[str, int]) -> Mutation:
@@ -222,7 +223,7 @@ def exchange(first: tuple[str, int], second: tuple[str, int]) -> Mutation:
         contents = [path.read_bytes() for path in paths]
         for path, content in zip(paths, reversed(contents)):
             path.write_bytes(content)
-        return Damage([blame_of(path) for path in paths], only=ERROR)
+        return Damage([path_end(path) for path in paths], only=ERROR)
 
     return mutation
 
@@ -235,15 +236,15 @@ def without_list(kind: str) -> Mutation:
             path.write_bytes(b'')
         elif kind == 'folder':
             path.mkdir()
-        # A list that is not there has no path to name: its split and fold stand for it.
-        missing = 'no label file for' if kind != 'empty' else blame_of(path)
+        # A missing list has no path, so the error names its split and fold.
+        missing = 'no label file for' if kind != 'empty' else path_end(path)
         return Damage([missing], only=('right', 'error') if name == 'ferv39k' else ERROR)
 
     return mutation
 
 
 def stray(where: Callable[[Path], Path]) -> Mutation:
-    """A file that macOS left beside a label file."""
+    """Make a mutation that adds a file of macOS next to a label file."""
 
     def mutation(name: str, tree: trees.Tree, rng: random.Random) -> Damage:
         path, _ = some_list(name, tree, rng)
@@ -255,7 +256,7 @@ def stray(where: Callable[[Path], Path]) -> Mutation:
 
 
 def moved(folder: str) -> Mutation:
-    """The whole tree below another path."""
+    """Make a mutation that moves the whole tree to another folder."""
 
     def mutation(name: str, tree: trees.Tree, rng: random.Random) -> Damage:
         root = tree.root.parent / folder / tree.root.name
@@ -266,37 +267,41 @@ def moved(folder: str) -> Mutation:
 
 
 def bad_label(name: str, clip: str, label: str, rng: random.Random) -> str:
-    return f'{clip}{mark_of(name)}{rng.choice(["8", "99", "joy", "-1", "2.0", "nan", "Neutrall"])}'
+    return (
+        f'{clip}{delimiter(name)}{rng.choice(["8", "99", "joy", "-1", "2.0", "nan", "Neutrall"])}'
+    )
 
 
 LABEL_FILES: dict[str, Mutation] = {
     'a line cut in its clip': edit(row(lambda n, c, w, r: c[:2]), line=True, only=ERROR),
-    'a line cut before its label': edit(row(lambda n, c, w, r: f'{c}{mark_of(n)}'), True, ERROR),
+    'a line cut before its label': edit(row(lambda n, c, w, r: f'{c}{delimiter(n)}'), True, ERROR),
     'a file cut after some bytes': cut_bytes,
     'a line lost': edit(lose, only=ERROR),
     'a line doubled': edit(double, only=ERROR),
     'two labels swapped': edit(swap_labels, line=True, only=ERROR),
     'another label': edit(
-        row(lambda n, c, w, r: f'{c}{mark_of(n)}{other_label(n, w, r)}'), only=ERROR
+        row(lambda n, c, w, r: f'{c}{delimiter(n)}{other_label(n, w, r)}'), only=ERROR
     ),
     'no label at all': edit(row(bad_label), only=ERROR),
     'a clip twice, another lost': edit(one_twice_one_lost, line=True, only=ERROR),
     'a clip that is not there': not_there,
     'a path of another kind': edit(
-        row(lambda n, c, w, r: f'nowhere/at/all{mark_of(n)}{w}'), line=True, only=ERROR
+        row(lambda n, c, w, r: f'nowhere/at/all{delimiter(n)}{w}'), line=True, only=ERROR
     ),
     'the header lost or added': edit(
-        lambda n, lines, r: lines[1:] if n == 'dfew' else [f'video_name{mark_of(n)}label', *lines],
+        lambda n, lines, r: (
+            lines[1:] if n == 'dfew' else [f'video_name{delimiter(n)}label', *lines]
+        ),
         only=RIGHT,
     ),
     'another header': edit(
-        lambda n, lines, r: [f'clip{mark_of(n)}emotion', *lines[n == 'dfew' :]], only=RIGHT
+        lambda n, lines, r: [f'clip{delimiter(n)}emotion', *lines[n == 'dfew' :]], only=RIGHT
     ),
     'the columns of a line swapped': edit(
-        row(lambda n, c, w, r: f'{w}{mark_of(n)}{c}'), only=ERROR
+        row(lambda n, c, w, r: f'{w}{delimiter(n)}{c}'), only=ERROR
     ),
     'the columns of all lines swapped': edit(
-        every_row(lambda n, c, w: f'{w}{mark_of(n)}{c}'), only=ERROR
+        every_row(lambda n, c, w: f'{w}{delimiter(n)}{c}'), only=ERROR
     ),
     'the columns swapped, the header too': edit(
         lambda n, lines, r: every_row(lambda n, c, w: f'{w},{c}', 'label,video_name')(n, lines, r),
@@ -318,17 +323,19 @@ LABEL_FILES: dict[str, Mutation] = {
     ),
     'spaces at the ends of lines': edit(lambda n, lines, r: [f'{x}  ' for x in lines], only=RIGHT),
     'blank lines': edit(blank_lines, only=RIGHT),
-    'tabs': edit(lambda n, lines, r: [x.replace(mark_of(n), '\t') for x in lines], only=RIGHT),
-    'semicolons': edit(lambda n, lines, r: [x.replace(mark_of(n), ';') for x in lines], only=RIGHT),
+    'tabs': edit(lambda n, lines, r: [x.replace(delimiter(n), '\t') for x in lines], only=RIGHT),
+    'semicolons': edit(
+        lambda n, lines, r: [x.replace(delimiter(n), ';') for x in lines], only=RIGHT
+    ),
     'quotes': edit(
         lambda n, lines, r: [
-            ','.join(f'"{cell}"' for cell in x.rsplit(mark_of(n), 1)) for x in lines
+            ','.join(f'"{cell}"' for cell in x.rsplit(delimiter(n), 1)) for x in lines
         ],
         only=RIGHT,
     ),
     'ids without their zeros, paths from elsewhere': edit(
         every_row(
-            lambda n, c, w: f'D:\\old\\{c}{mark_of(n)}{w}' if n != 'dfew' else f'{int(c)},{w}'
+            lambda n, c, w: f'D:\\old\\{c}{delimiter(n)}{w}' if n != 'dfew' else f'{int(c)},{w}'
         ),
         only=RIGHT,
     ),
@@ -344,7 +351,7 @@ LABEL_FILES: dict[str, Mutation] = {
     'letters of another script in the path': moved("数据 d'été"),
 }
 
-# ------------------------------------------------------------------ one dataset's own
+# ------------------------------------------------------------------ damage of one dataset only
 
 
 def rebased(name: str, tree: trees.Tree, rng: random.Random) -> Damage:
@@ -380,7 +387,7 @@ OWN: dict[str, dict[str, Mutation]] = {
 
 
 def clip_folder(name: str, tree: trees.Tree, rng: random.Random) -> tuple[Path, str]:
-    """A clip of fold 1's test set, or of the one there is, and its name."""
+    """Choose a test clip, of fold 1 if there are folds, and return its folder and its name."""
     clip = rng.choice(sorted(next(c for (s, f), c in tree.truth.items() if s == 'test' and f < 2)))
     return tree.root / MEDIA[name] / clip, clip
 
@@ -470,13 +477,13 @@ CLIPS: dict[str, Mutation] = {
 
 MUTATIONS = {name: {**LABEL_FILES, **OWN[name], **CLIPS} for name in KINDS}
 for kind in [kind for kind in LABEL_FILES if 'two folds' in kind]:
-    del MUTATIONS['ferv39k'][kind]  # which has none
-# Each kind of damage at least once on each dataset, and DFEW's again with other draws: 200.
+    del MUTATIONS['ferv39k'][kind]  # FERV39k has no folds
+# Each kind of damage at least once on each dataset, then again on DFEW with other seeds, up to 200.
 PLAN = [(name, kind, seed) for name in KINDS for seed, kind in enumerate(MUTATIONS[name])]
 PLAN += [('dfew', kind, 1000 + i) for i, kind in enumerate(MUTATIONS['dfew'])][: 200 - len(PLAN)]
 
 
-# ------------------------------------------------------------------ what came of it
+# ------------------------------------------------------------------ outcomes
 
 
 @pytest.fixture(scope='module')
@@ -486,7 +493,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, trees.Tree]
 
 
 class Warnings(logging.Handler):
-    """Keeps what is warned of."""
+    """Record the texts of warnings."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -505,7 +512,7 @@ def warned() -> Iterator[Warnings]:
 
 
 def read(name: str, root: Path, split: str, fold: int, decode: bool) -> tuple[dict, list[str]]:
-    """Clip -> label of what a loader would give, and the clips that it skipped."""
+    """Return the label of each clip that a loader would return, and the skipped clips."""
     options = dict(fold=fold) if fold else {}
     dataset = KINDS[name](
         str(root),
@@ -529,7 +536,7 @@ def read(name: str, root: Path, split: str, fold: int, decode: bool) -> tuple[di
 
 
 def outcome(name: str, tree: trees.Tree, damage: Damage, warned: Warnings) -> str:
-    """'right', 'listed' or 'error'; an assertion where it is neither."""
+    """Return 'right', 'listed' or 'error', and fail for any other outcome."""
     found = {'right'}
     for (split, fold), truth in tree.truth.items():
         if fold > 2:
@@ -557,7 +564,7 @@ def outcome(name: str, tree: trees.Tree, damage: Damage, warned: Warnings) -> st
 
 @pytest.fixture(scope='module')
 def outcomes() -> Counter[str]:
-    """What came of the cases so far."""
+    """Return the counts of the outcomes so far."""
     return Counter()
 
 
@@ -586,6 +593,6 @@ def test_damage_is_read_and_refused(
 ) -> None:
     assert len(PLAN) == 200 and len(MUTATIONS['dfew']) >= 50
     if sum(outcomes.values()) < 200:
-        pytest.skip('counts the outcomes of all 200 cases, and not all were run')
+        pytest.skip('the counts need the outcomes of all 200 cases, and not all were run')
     record_property('200 kinds of damage', dict(sorted(outcomes.items())))
     assert outcomes['right'] > 50 and outcomes['error'] > 50

@@ -1,4 +1,4 @@
-"""Every config of the nets, as shipped: two optimizer steps and a test pass, shrunk by its keys."""
+"""Test every shipped config of the nets, shrunk by options: two steps and a test pass."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ CONFIGS = ROOT / 'configs'
 FOLDERS = dict(dfew='DFEW', ferv39k='FERV39k', mafw='MAFW', synth='synth')
 CLASSES = dict(dfew=7, ferv39k=7, mafw=11, synth=7)
 
-# Pixels: what stands in the configs, and in its place a net's smallest that all take.
+# The sizes in the configs, and the smallest sizes in pixels that work with all nets.
 PIXELS = {112: 32, 120: 34, 224: 32, 240: 34, 64: 32, 69: 34}
-# Narrower where building alone would take seconds; by keys of the config, as a user would.
+# Options for smaller nets, where building the net takes seconds.
 RESNET18 = {'model.backbone.depth': 18, 'model.cls_head.in_channels': 512}
 NARROW: dict[str, dict[str, Any]] = {
     'c3d': {'model.backbone.out_dim': 2048},
@@ -51,7 +51,7 @@ NARROW: dict[str, dict[str, Any]] = {
 
 
 def nets() -> list[Path]:
-    """The configs of the methods whose model is not a CLIPRecognizer."""
+    """Return the configs of the methods whose model is not a CLIPRecognizer."""
     bases = CONFIGS.glob('_base_/models/*.py')
     clip = {path.stem for path in bases if 'CLIPRecognizer' in path.read_text()}
     found = []
@@ -64,7 +64,7 @@ def nets() -> list[Path]:
 
 NETS = nets()
 
-# How many frames a sampler gives.
+# The number of frames that a sampler returns.
 SAMPLERS = {
     **dict.fromkeys(('SampleSegments', 'UniformSample', 'SampleFreqHD'), lambda t: t.clip_len),
     'SampleTSN': lambda t: t.num_segments * t.get('duration', 1),
@@ -73,7 +73,7 @@ SAMPLERS = {
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All four datasets, tiny."""
+    """Make small versions of all four datasets."""
     root = tmp_path_factory.mktemp('data')
     for name, maker in trees.MAKERS.items():
         maker(root / FOLDERS[name])
@@ -87,7 +87,7 @@ def _data_root(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def small(path: Path, work_dir: Path) -> Config:
-    """A shipped config over few clips of few pixels, without the weights it would download."""
+    """Read a shipped config with few clips, small frames and no pretrained weights."""
     config = Config.fromfile(path)
     method, _, dataset = path.stem.rpartition('_')
     options = {
@@ -112,7 +112,7 @@ def small(path: Path, work_dir: Path) -> Config:
 
 
 def shrink(pipeline: list[dict[str, Any]]) -> None:
-    """Replaces the sizes of pictures in a pipeline."""
+    """Replace the sizes of pictures in a pipeline by smaller ones."""
     for transform in pipeline:
         for key in ('input_size', 'scale', 'crop_size', 'size'):
             if isinstance(size := transform.get(key), int):
@@ -123,7 +123,7 @@ def shrink(pipeline: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize('path', NETS, ids=[p.stem for p in NETS])
 def test_a_config_takes_two_steps_and_tests(path: Path, tmp_path: Path) -> None:
-    """Built part by part, as the Runner does: its log and its dump of the config cost seconds."""
+    """Build the parts as the Runner does, but without its log, which takes seconds."""
     config, dataset = small(path, tmp_path), path.stem.rpartition('_')[2]
     model = MODELS.build(config.model)
     model.init_weights()
@@ -161,7 +161,7 @@ def test_a_config_takes_two_steps_and_tests(path: Path, tmp_path: Path) -> None:
 def test_a_config_of_each_schedule_runs_whole(name: str, tmp_path: Path) -> None:
     (path,) = CONFIGS.glob(f'*/{name}.py')
     config = small(path, tmp_path)
-    # Three clips are a batch of two and one clip, which a shipped config would leave out.
+    # Three clips make a batch of two and a batch of one, which a shipped config would drop.
     loader = {'train_dataloader.dataset.indices': 3, 'train_dataloader.drop_last': False}
     config.merge_from_dict({'train_cfg.max_epochs': 2, **loader})
     runner = build_runner(config)
@@ -174,7 +174,7 @@ def test_a_config_of_each_schedule_runs_whole(name: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize('path', NETS, ids=[p.stem for p in NETS])
 def test_a_config_keeps_the_protocol(path: Path) -> None:
-    """16 frames, a new view of each clip in every epoch; weights that MMAction2 has."""
+    """Check 16 frames, a new view of each clip in every epoch, and weights known to MMAction2."""
     config = Config.fromfile(path)
     begins = config.get('load_from') or config.model.backbone.get('pretrained')
     zoos = ('https://download.openmmlab.com/mmaction/', 'torchvision://')
@@ -188,16 +188,17 @@ def test_a_config_keeps_the_protocol(path: Path) -> None:
     assert train.dataset.num_views is None
     assert (train.dataset.split, test.dataset.split) == ('train', 'test')
     assert test.dataset.test_mode
-    assert config.test_pipeline == test.dataset.pipeline  # MMAction2's inference takes the former
+    assert config.test_pipeline == test.dataset.pipeline  # MMAction2's inference reads it
     assert 'custom_hooks' not in config
 
 
-# C3D's layers (Tran et al., ICCV 2015, Sec. 3.2): channels in and out, 3 x 3 x 3 each.
+# The channels in and out of C3D's layers, 3 x 3 x 3 each (Tran et al., ICCV 2015, Sec. 3.2).
 CONVOLUTIONS = [(3, 64), (64, 128), (128, 256), (256, 256), (256, 512), *[(512, 512)] * 3]
 LINEAR = [(8192, 4096), (4096, 4096), (4096, 101)]
-# In millions, with the classes that they were counted with. C3D is printed as 78 in the tables of
-# DFER; the others are torchvision's counts of its own nets (the R(2+1)D-18 of Tran et al., CVPR
-# 2018, has 33.3 million: torchvision's blocks count their middle channels differently).
+# Published numbers of parameters in millions, and the number of classes that they include. Tables
+# in DFER papers print 78 for C3D. The others are torchvision's counts of its own nets. (The
+# R(2+1)D-18 of Tran et al., CVPR 2018, has 33.3 million: torchvision computes the number of middle
+# channels differently.)
 PUBLISHED = {'c3d': (78, 101), 'r3d18': (33.371472, 400), 'r2plus1d18': (31.505325, 400)}
 
 

@@ -1,4 +1,8 @@
-"""Former-DFER, M3DFEL and P3D: their sizes, each part against plain algebra, 16 clips to 100 %."""
+"""Test Former-DFER, M3DFEL, P3D and torchvision's 3D ResNets.
+
+The tests compare the numbers of parameters with published ones and each part with plain algebra,
+and train the nets on 16 clips to 100 %.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ BASES = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'models'
 
 
 def build(name: str, **options: Any) -> nn.Module:
-    """The recognizer of a shipped file."""
+    """Build the recognizer of a shipped config."""
     config = Config.fromfile(BASES / f'{name}.py')
     config.merge_from_dict({f'model.{key}': value for key, value in options.items()})
     return MODELS.build(config.model)
@@ -39,7 +43,7 @@ def count(model: nn.Module) -> int:
 
 
 def stirred(model: nn.Module) -> nn.Module:
-    """Draws everything that starts at zero or one, which would hide a wrong wiring."""
+    """Draw all weights that start at zero or one, since these would hide wrong wiring."""
     generator = torch.Generator().manual_seed(1)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.ndim == 1:
@@ -64,12 +68,15 @@ def test_a_shipped_net_reads_16_frames_at_112(name: str, shape: tuple[int, ...])
 
 
 def test_former_dfer_has_the_parameters_of_the_authors_net() -> None:
-    """Counted in zengqunzhao/Former-DFER; the paper prints 18 M."""
+    """Compare with the count in zengqunzhao/Former-DFER; the paper gives 18 M."""
     assert count(build('former_dfer')) == 18_031_943
 
 
 def test_m3dfel_has_as_many_parameters_as_the_papers_parts() -> None:
-    """The paper gives none. R3D-18's are torchvision's count, less its layer of 400 classes."""
+    """Add up the parameters of the parts, since the paper gives no number.
+
+    The number of R3D-18 is torchvision's, without its layer for 400 classes.
+    """
     r3d = R3D_18_Weights.KINETICS400_V1.meta['num_params'] - 400 * (512 + 1)
     lstm = sum(2 * 4 * 512 * (width + 512 + 2) for width in (512, 2 * 512))  # both directions
     attention, dmin, aggregation, head = 3 * 1024**2, 2 * 1024 + 4, 4 * 3 + 1, 7 * (1024 + 1)
@@ -86,7 +93,7 @@ def test_p3d_has_a_resnet50s_parameters_and_those_of_its_temporal_convolutions()
 
 
 def test_p3d_has_the_published_98_megabytes() -> None:
-    """The paper's size of P3D ResNet on UCF101, of 101 classes."""
+    """Compare with the paper's size of P3D ResNet for UCF101, which has 101 classes."""
     model = build('p3d', **{'cls_head.num_classes': 101})
     size = sum(tensor.numel() * 4 for tensor in model.state_dict().values())
     assert size / 2**20 == pytest.approx(98, rel=0.03)
@@ -96,7 +103,7 @@ def test_p3d_has_the_published_98_megabytes() -> None:
 
 
 def encoders(x: Tensor, layers: list[State], heads: int) -> Tensor:
-    """The authors' encoder layers in plain algebra, (N, L, D) -> (N, L, D)."""
+    """Apply the authors' encoder layers in plain algebra, (N, L, D) -> (N, L, D)."""
     for layer in layers:
         x = unbiased_layer(x, layer, heads)
     return x
@@ -135,7 +142,7 @@ def test_former_dfer_refuses_frames_of_another_size() -> None:
 
 
 def lstm_by_hand(x: Tensor, state: State, layers: int) -> Tensor:
-    """A bidirectional LSTM over (L, I), each gate written out, -> (L, 2 H)."""
+    """Compute a bidirectional LSTM with each gate written out, (L, I) -> (L, 2 H)."""
     for layer in range(layers):
         outputs = []
         for suffix in ('', '_reverse'):
@@ -155,7 +162,7 @@ def lstm_by_hand(x: Tensor, state: State, layers: int) -> Tensor:
 
 
 def dmin_by_hand(x: Tensor, state: State) -> Tensor:
-    """DMIN over one bag (instances, C), from the authors' sums, a channel at a time."""
+    """Compute DMIN for one bag (instances, C), channel by channel, as the authors' code does."""
     shares = [state[f'{name}_weight'].exp() for name in ('mean', 'var')]
     mean_share, var_share = (share / share.sum() for share in shares)
     instances, channels = x.shape
@@ -199,7 +206,7 @@ def test_dliam_equals_its_equations_written_out() -> None:
 
 
 def test_dmin_with_all_weight_on_the_channels_is_an_instance_norm() -> None:
-    """torch's InstanceNorm1d of (N, C, instances), but for the divisor of its variance."""
+    """Compare with torch's instance norm, whose variance has another divisor."""
     x = torch.randn(5, 4, 7) * 3 + torch.randn(5, 4, 1)
     norm = DMIN(7, eps=0)
     norm.mean_weight.data = norm.var_weight.data = torch.tensor([9e9, -9e9])
@@ -235,7 +242,7 @@ def test_m3dfel_refuses_another_number_of_frames() -> None:
 
 
 class Attack:
-    """Its pickle would write a file."""
+    """Pickle as a call that writes a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -271,7 +278,7 @@ def test_m3dfel_takes_torchvisions_file_and_nothing_else(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(('name', 'arch'), [('r3d18', 'r3d_18'), ('r2plus1d18', 'r2plus1d_18')])
 def test_every_stage_equals_torchvisions(name: str, arch: str) -> None:
-    """On copied weights; 16 frames at 112 shrink to 2 x 7 x 7, without pooling in between."""
+    """Compare with copied weights; 16 frames of 112 pixels shrink to 2 x 7 x 7 without pooling."""
     theirs = stirred(getattr(video, arch)(num_classes=7))
     ours = build(name).eval().backbone
     state = {k: v for k, v in theirs.state_dict().items() if not k.startswith('fc.')}
@@ -308,7 +315,7 @@ def test_a_video_resnet_takes_torchvisions_weights_and_no_others(tmp_path: Path)
 
 
 def conv_by_hand(x: Tensor, state: State, padding: tuple, stride: int, relu: bool = True) -> Tensor:
-    """Convolution, BatchNorm with its running statistics, ReLU."""
+    """Compute a convolution, BatchNorm with its running statistics, and ReLU."""
     x = F.conv3d(x, state['conv.weight'], stride=(1, stride, stride), padding=padding)
     mean, var, weight, bias = (
         state[f'bn.{name}'][:, None, None, None]
@@ -361,7 +368,7 @@ def test_p3d_refuses_what_it_cannot_be() -> None:
 
 # ------------------------------------------------------------------- 16 clips to 100 %
 
-SMALL = {  # the clips, the net's options, the rate, the steps
+SMALL = {  # the clips, the options, the learning rate, the number of steps
     'former_dfer': (dict(frames=4, size=(32, 32)), {'backbone.input_size': 32}, 3e-4, 8),
     'm3dfel': (
         dict(frames=8, size=(16, 16)),
@@ -380,13 +387,13 @@ SMALL = {  # the clips, the net's options, the rate, the steps
 
 @pytest.mark.parametrize('name', SMALL)
 def test_a_shipped_net_learns_the_order_of_16_clips(name: str, tmp_path: Path) -> None:
-    """Eight clips and the same backwards: nothing but the order of the frames tells them apart."""
+    """Learn eight clips and their reverses, which only the order of the frames tells apart."""
     data, options, rate, steps = SMALL[name]
     dataset = dict(data, kind='order', layout='NCTHW')
     model = build(name, **{'cls_head.num_classes': 2, **options})
     for norm in model.modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-            norm.momentum = 0.5  # few steps: its memory of the first would spoil the test
+            norm.momentum = 0.5  # with few steps, the statistics must follow quickly
     optimizer = dict(optimizer=dict(type='AdamW', lr=rate), clip_grad=dict(max_norm=1))
     runner = make_runner(model, dataset, tmp_path, optimizer, max_iters=steps)
     runner.train()

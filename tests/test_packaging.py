@@ -1,4 +1,4 @@
-"""A wheel built from the repository and installed elsewhere is whole."""
+"""Test that a wheel built from the repository and installed elsewhere is complete."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_SOURCE = ('.*', 'data', 'work_dirs', 'build', 'dist', '*.egg-info', '__pycach
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that a wheel, built from a copy of the repository, was installed into."""
+    """Build a wheel from a copy of the repository, install it, and return the target folder."""
     root = tmp_path_factory.mktemp('wheel')
     shutil.copytree(ROOT, root / 'source', ignore=shutil.ignore_patterns(*NO_SOURCE))
     pip = [sys.executable, '-m', 'pip', '--quiet', '--disable-pip-version-check']
@@ -50,10 +50,10 @@ def _run(command: list, cwd: Path, **env: str) -> str:
 
 def test_the_wheel_brings_configs_tools_and_weights(site: Path) -> None:
     mim = site / 'mmdfer' / '.mim'
-    for room in ('configs', 'tools'):
-        ours = {p.relative_to(ROOT) for p in (ROOT / room).rglob('*') if p.is_file()}
+    for folder in ('configs', 'tools'):
+        ours = {p.relative_to(ROOT) for p in (ROOT / folder).rglob('*') if p.is_file()}
         ours = {p for p in ours if '__pycache__' not in p.parts}
-        assert {p.relative_to(mim) for p in (mim / room).rglob('*') if p.is_file()} == ours
+        assert {p.relative_to(mim) for p in (mim / folder).rglob('*') if p.is_file()} == ours
     assert os.access(mim / 'tools' / 'dist_train.sh', os.X_OK)
     weights = 'mmdfer/synthetic/small_clip/synth-clip.safetensors'
     assert (site / weights).read_bytes() == (ROOT / weights).read_bytes()
@@ -81,7 +81,7 @@ def test_the_wheel_tests_a_published_checkpoint(
 
 
 def test_the_wheels_commands_find_what_is_installed(site: Path, tmp_path: Path) -> None:
-    """In an empty folder: the console script, a config and the model index, all of the wheel."""
+    """Run in an empty folder: the commands, a config and the model index come from the wheel."""
     home = dict(PYTHONPATH=str(site), CUDA_VISIBLE_DEVICES='')
     text = _run([sys.executable, '-m', 'mmdfer', '--help'], tmp_path, **home)
     assert 'cross_validate' in text
@@ -114,7 +114,7 @@ print(Launcher('slurm', 2, 'gpu').command(training)[4])
 
 
 def _confusion(model: torch.nn.Module, config: Config) -> list[list[int]]:
-    """The confusion matrix of the model at hand, without Runner, checkpoint or metric."""
+    """Compute the confusion matrix of a model without Runner, checkpoint or metric."""
     dataset = DATASETS.build(config.test_dataloader.dataset.dataset)
     counts = torch.zeros(7, 7, dtype=int)
     model.eval()

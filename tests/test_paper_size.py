@@ -1,4 +1,4 @@
-"""Align-DFER at the paper's size over ViT-B/32: what a checkpoint weighs and gives back."""
+"""Test checkpoints of Align-DFER with ViT-B/32 at the paper's size: file size and results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MB = 1e6
 
 
 def _draw_features(dataset: EncodedClips) -> None:
-    """Draw features of the right shape in place of encoding them."""
+    """Draw random features of the right shape, in place of encoded ones."""
     if dataset._features is None:
         dataset.features = torch.randn(len(dataset), dataset.dataset.num_views or 1, 1, 16, 512)
         dataset._digest = shared_encoder(dataset.encoder).digest
@@ -33,7 +33,7 @@ def _draw_features(dataset: EncodedClips) -> None:
 
 @pytest.fixture(scope='module')
 def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runner:
-    """One step in each stage, S = 16 and T = 64; the frame vectors are drawn, not encoded."""
+    """Train one step in each stage with S = 16 and T = 64, on random frame vectors."""
     init_default_scope('mmaction')
     config = Config.fromfile(ROOT / 'configs' / 'align_dfer_synth.py')
     options = small_options(data_root)
@@ -85,7 +85,7 @@ def test_published_is_under_70_mb_and_predicts_the_same_bits(run: Runner, record
     assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
 
 
-def test_over_another_clip_it_refuses_by_name(run: Runner) -> None:
+def test_a_checkpoint_of_another_clip_is_refused_by_name(run: Runner) -> None:
     config = dict(run.cfg.model, backbone=dict(type='FrozenCLIP', arch='synth-clip'))
     with pytest.raises(DFERError, match="'ViT-B-32-quickgelu'.*'synth-clip'"):
         load_checkpoint(MODELS.build(config), str(Path(run.work_dir) / 'epoch_3.pth'))

@@ -1,4 +1,4 @@
-"""The text heads against plain open_clip, their papers' formulas and loops written apart."""
+"""Test the text heads against open_clip, the papers' formulas and independent loops."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ IDS = ['zero-shot', 'CoOp shared', 'CoOp class-specific', 'CoCoOp', 'DFER-CLIP']
 def recognizer(
     head: dict, classes: Sequence[str] = MAFW, trains: Sequence[str] = (), **parts: object
 ) -> CLIPRecognizer:
-    """A recognizer over the shipped CLIP; what a head learns is drawn wide enough to matter."""
+    """Build a recognizer on the small CLIP, with widely drawn weights in head and neck."""
     torch.manual_seed(0)
     backbone = dict(type='FrozenCLIP', arch='synth-clip', trains=trains)
     config = dict(type='CLIPRecognizer', backbone=backbone, cls_head=dict(classes=classes, **head))
@@ -51,14 +51,14 @@ def vectors(n: int = 3, t: int = 16, d: int = 128) -> Tensor:
 
 
 def embedded(clip: FrozenCLIP, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Texts through the tokenizer and the table, all 77 positions, and where their ends stand."""
+    """Return the token embeddings of texts (C, 77, W), and the positions of the end tokens."""
     ids = small_clip.tokenizer()(list(texts))  # (C, 77)
     table = clip.clip.token_embedding.weight.detach()
     return table[ids], (ids == clip.tokenizer.encoder['<end_of_text>']).int().argmax(1)
 
 
 def sentences(clip: FrozenCLIP, prompts: Tensor, ends: Tensor) -> Tensor:
-    """The reference's text tower, each prompt by itself and at its own end: (C, L, W) -> (C, D)."""
+    """Encode prompts one by one by the reference, read at their ends: (C, L, W) -> (C, D)."""
     state = {k: v.detach() for k, v in clip.clip.state_dict().items()}
     heads = small_clip.config()['text_cfg']['heads']
     rows = [encode_prompts(state, p[None], int(e), heads, False) for p, e in zip(prompts, ends)]
@@ -71,7 +71,7 @@ def sentences(clip: FrozenCLIP, prompts: Tensor, ends: Tensor) -> Tensor:
 def test_zero_shot_equals_plain_open_clip() -> None:
     templates = ['an expression of {}', 'this face, in truth, shows {}']
     model = recognizer(dict(type='ClassNameHead', templates=templates))
-    plain = model.backbone.clip  # open_clip's own model, called as open_clip's users do
+    plain = model.backbone.clip  # open_clip's own model, called directly
     tokenizer = small_clip.tokenizer()
     clips = torch.randn(2, 3, 4, 64, 64)
     with torch.no_grad():
@@ -91,11 +91,14 @@ def test_the_default_sentence_is_the_papers() -> None:
 
 @pytest.mark.parametrize('class_specific', [False, True])
 def test_coop_assembles_its_papers_prompt(class_specific: bool) -> None:
-    """t = [start] [V]_1 ... [V]_M [class] . [end], tokenized with M fillers and written over."""
+    """Compare with t = [start] [V]_1 ... [V]_M [class] . [end].
+
+    The text is tokenized with M filler words, which are then replaced by the learned tokens.
+    """
     model = recognizer(dict(type='CoOpHead', num_tokens=16, class_specific=class_specific))
     clip, tokens = model.backbone, model.cls_head.tokens.detach()
     expected, ends = embedded(clip, [' '.join(['x'] * 16) + f' {name}.' for name in MAFW])
-    expected[:, 1:17] = tokens  # (1, 16, W) for all, or (C, 16, W)
+    expected[:, 1:17] = tokens  # (1, 16, W) for all classes, or (C, 16, W)
     prompts, ours = model.cls_head.prompts(clip)
     assert tokens.shape[0] == (11 if class_specific else 1)
     assert torch.equal(ours[:, 0], ends) and len(set(ends.tolist())) > 1
@@ -145,7 +148,7 @@ def test_dfer_clip_equals_its_formula() -> None:
 
 
 def _temporal_transformer(state: dict[str, Tensor], x: Tensor, heads: int) -> Tensor:
-    """DFER-CLIP, Sec. 3.2: a class token before the frames, positions, one layer, the token."""
+    """Compute DFER-CLIP's temporal model (Sec. 3.2): class token, positions, one layer."""
     token = state['class_token'] + state['class_position']
     x = torch.cat([token.expand(len(x), 1, -1), x + state['position']], dim=1)
     assert state['layers.0.mlp.0.weight'].shape[0] == 1024
@@ -198,7 +201,7 @@ def test_cocoops_memory_is_bounded_and_its_gradients_are_not_changed_by_it() -> 
         ),
     ],
 )
-def test_what_trains_changes_and_travels_and_the_rest_does_not(trains, head, learned) -> None:
+def test_only_trained_weights_change_and_are_saved(trains, head, learned) -> None:
     model = recognizer(head, SEVEN, trains).train()
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     frames = torch.randn(2, 1, 3, 2, 64, 64)
@@ -225,7 +228,7 @@ def _idle() -> nn.Parameter:
     return nn.Parameter(torch.zeros(1))
 
 
-def test_written_classes_are_encoded_once_though_the_image_tower_trains() -> None:
+def test_class_names_are_encoded_once_while_the_image_tower_trains() -> None:
     model = recognizer(HEADS[0], SEVEN, [r'^visual\.conv1\.']).train()
     calls, encode = [], model.backbone.encode_prompts
     model.backbone.encode_prompts = lambda *a: calls.append(1) or encode(*a)
@@ -238,10 +241,10 @@ def test_written_classes_are_encoded_once_though_the_image_tower_trains() -> Non
     before = model.class_vectors()
     with torch.no_grad():
         model.backbone.clip.logit_scale.data = model.backbone.clip.logit_scale.data.clone()
-    assert len(calls) == 1 and model.class_vectors() is not before  # moved: as to a device
+    assert len(calls) == 1 and model.class_vectors() is not before  # as if moved to another device
 
 
-# ---------------------------------------------------------------- names, and elsewhere
+# ---------------------------------------------------------------- names, and other recognizers
 
 
 @pytest.mark.parametrize('head', HEADS, ids=IDS)
@@ -258,8 +261,8 @@ def test_the_names_written_are_the_names_of_the_checkpoint(head: dict) -> None:
 
 
 @pytest.mark.parametrize('head', HEADS, ids=IDS)
-def test_elsewhere_a_head_encodes_its_own_prompts(head: dict) -> None:
-    """Under Recognizer2D: pooled, projected and compared, as in CLIPRecognizer."""
+def test_outside_clip_recognizer_a_head_encodes_its_own_prompts(head: dict) -> None:
+    """Pool, project and compare as under Recognizer2D; CLIPRecognizer gives the same logits."""
     text = dict(type='FrozenCLIP', arch='synth-clip')
     own = MODELS.build(dict(classes=SEVEN, in_channels=24, text=text, **head)).eval()
     model = recognizer(head, SEVEN)

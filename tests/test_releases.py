@@ -1,4 +1,4 @@
-"""Drawn trees are laid out as the releases are, to the clip; read here without our readers."""
+"""Test that drawn trees have the layout of the published datasets, without our readers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MAFW = 'anger disgust fear happiness neutral sadness surprise contempt anxiety h
 MAFW = [*MAFW.split(), 'disappointment']
 
 
-def rows_of(tree: Plan, path: str) -> list[list[str]]:
-    """The rows of a label file, by the csv module."""
+def read_rows(tree: Plan, path: str) -> list[list[str]]:
+    """Read the rows of a label file by the csv module."""
     text = tree.texts[path].decode('gb18030')
     mark = '\t' if '\t' in text else ',' if text.startswith('video_name,') else ' '
     return list(csv.reader(text.splitlines(), delimiter=mark))
@@ -44,8 +44,8 @@ def test_dfew_of_full_size_has_the_published_numbers() -> None:
     }
     tested: list[str] = []
     for fold in range(1, 6):
-        head, *train = rows_of(tree, f'EmoLabel_DataSplit/train(single-labeled)/set_{fold}.csv')
-        _, *test = rows_of(tree, f'EmoLabel_DataSplit/test(single-labeled)/set_{fold}.csv')
+        head, *train = read_rows(tree, f'EmoLabel_DataSplit/train(single-labeled)/set_{fold}.csv')
+        _, *test = read_rows(tree, f'EmoLabel_DataSplit/test(single-labeled)/set_{fold}.csv')
         assert head == ['video_name', 'label']
         assert (len(train), len(test)) == (
             [9356, 9356, 9357, 9358, 9361][fold - 1],
@@ -74,11 +74,11 @@ def test_ferv39k_of_full_size_has_the_published_numbers() -> None:
     )
     names: list[str] = []
     for split, counts in published.items():
-        rows = rows_of(tree, f'4_setups/All_scenes/{split}_All.csv')
+        rows = read_rows(tree, f'4_setups/All_scenes/{split}_All.csv')
         assert tally([word for _, word in rows], words) == counts
         assert all(name.split('/')[1] == word for name, word in rows)
         scenes = [path for path in tree.texts if f'22_scenes/{split}_' in path]
-        apart = [row for path in scenes for row in rows_of(tree, path)]
+        apart = [row for path in scenes for row in read_rows(tree, path)]
         assert len(scenes) == 22 and sorted(apart) == sorted(rows)
         names += [name for name, _ in rows]
     assert len(set(names)) == 38935
@@ -110,7 +110,7 @@ def test_mafw_of_full_size_has_the_published_numbers() -> None:
     for kind, published in sizes.items():
         for fold, expected in enumerate(published, 1):
             both = [
-                rows_of(tree, f'Train & Test Set/{kind}/set_{fold}/{split}.txt')
+                read_rows(tree, f'Train & Test Set/{kind}/set_{fold}/{split}.txt')
                 for split in ('train', 'test')
             ]
             assert tuple(map(len, both)) == expected
@@ -125,7 +125,7 @@ def test_mafw_of_full_size_has_the_published_numbers() -> None:
                 assert folds[kind, fold] <= folds['single/no_caption', fold]
                 assert all(len(row) == 4 and row[1] != 'neutral' for row in both[0])
     alike = folds['single/no_caption', 1] & folds['compound/no_caption', 1]
-    assert 0 < len(alike) < 1839  # compound folds are not the single ones
+    assert 0 < len(alike) < 1839  # compound folds differ from single folds
     raw = tree.texts['Train & Test Set/single/with_caption/set_1/train.txt']
     assert raw.count(b'\r\n') == 6423
     with pytest.raises(UnicodeDecodeError):
@@ -184,7 +184,7 @@ def test_an_interrupted_making_is_completed(tmp_path: Path, monkeypatch) -> None
     def dying(folder: Path, pool: list, names: list) -> None:
         calls.append(folder)
         if len(calls) == 20:
-            (folder.with_name(f'.{folder.name}.partial')).mkdir()  # half of it is there
+            (folder.with_name(f'.{folder.name}.partial')).mkdir()  # half of the folder is written
             raise KeyboardInterrupt
         place(folder, pool, names)
 

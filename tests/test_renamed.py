@@ -1,4 +1,4 @@
-"""Configs of version 0.1: each old name ends the command in one line that has the new one."""
+"""Test configs of version 0.1: each old name is an error in one line with the new name."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CHANGELOG = (ROOT / 'CHANGELOG.md').read_text()
 
 
 def write_config(folder: Path, base: str, text: str) -> Path:
-    """Write a config of a user, based on one of ours."""
+    """Write a user's config that is based on a shipped one."""
     (folder / 'mine.py').write_text(f'_base_ = [{str(CONFIGS / base)!r}]\n{text}\n')
     return folder / 'mine.py'
 
 
-# In the order of a config's life: parsed, merged with options, built.
+# The errors occur when the config is parsed, when options are merged, and when parts are built.
 CASES = {
     'variable': (
         'align_dfer_synth.py',
@@ -150,7 +150,7 @@ def _spec(name: str) -> object:
         return None
 
 
-def test_no_base_of_ours_has_a_variable_of_an_old_name() -> None:
+def test_no_shipped_base_has_a_variable_of_an_old_name() -> None:
     for path in (CONFIGS / '_base_').rglob('*.py'):
         assert not VARIABLES.keys() & set(Config.fromfile(path)), path
     for name in VARIABLES:

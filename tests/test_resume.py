@@ -1,4 +1,4 @@
-"""Resumed at another batch size, in a new work dir, after an early stop; and by iterations."""
+"""Test resuming at another batch size, in a moved folder, after a stop, and by iterations."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Build = Callable[..., Runner]
 
 @pytest.fixture
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
-    """Build Runners of the toy: four iterations in an epoch, three epochs."""
-    # What takes most of the time: to ask compilers for their versions, to draw, to format configs,
-    # and to collect garbage before a dataset is serialised.
+    """Return a function that builds Runners of the toy: three epochs of four iterations."""
+    # These take most of the time: finding the versions of compilers, drawing, formatting configs,
+    # and collecting garbage before a dataset is serialised.
     monkeypatch.setattr(Runner, '_log_env', lambda self, env_cfg: None)
     monkeypatch.setattr('mmdfer.evaluation.dfer_metric.save_confusion', lambda *_: None)
     monkeypatch.setattr(Config, 'pretty_text', '')
@@ -47,7 +47,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
         config.merge_from_dict({'train_cfg.max_epochs': 3, 'log_level': 'WARNING'})
         for loader in (config.train_dataloader, config.val_dataloader):
             loader.dataset.serialize_data = False
-        options = copy.deepcopy(options)  # mmengine takes _delete_ out of them
+        options = copy.deepcopy(options)  # mmengine removes _delete_ from them
         config.merge_from_dict({'work_dir': str(tmp_path / work_dir), **options})
         return build_runner(config)
 
@@ -55,7 +55,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
 
 
 class Rates(Hook):
-    """Keep what each step is made with."""
+    """Record the epoch, iteration, learning rate and momentum of each step."""
 
     priority = 'LOWEST'
 
@@ -136,7 +136,7 @@ def test_a_scaled_rate_is_that_of_the_present_batch_size(build: Build) -> None:
     rates(build('first', **settings, **{'train_cfg.max_epochs': 1}))
     steps = rates(build('first', resume=True, **settings, **{'train_dataloader.batch_size': 8}))
     assert [step[1] for step in steps] == [2, 3, 4, 5]
-    assert [step[3] for step in steps] == pytest.approx([0.1] * 4)  # 0.5, twice it, a tenth of it
+    assert [step[3] for step in steps] == pytest.approx([0.1] * 4)  # 0.5, doubled, then a tenth
 
 
 def test_a_longer_run_has_the_longer_schedule(build: Build) -> None:
@@ -162,8 +162,8 @@ def test_a_schedule_of_past_scores_is_not_computed_again(build: Build) -> None:
 
 
 @pytest.mark.parametrize('counts', [3, 2])
-def test_a_step_that_the_end_of_an_epoch_interrupts_goes_on(build: Build, counts: int) -> None:
-    """Four batches in an epoch, three in a step: one gradient waits at the end of the first."""
+def test_a_step_that_spans_the_end_of_an_epoch_is_continued(build: Build, counts: int) -> None:
+    """Accumulate three of four batches, so one gradient is left over at the end of an epoch."""
     several = {
         'optim_wrapper.accumulative_counts': counts,
         'default_hooks.checkpoint.max_keep_ckpts': -1,
@@ -186,7 +186,7 @@ STILL = {'optim_wrapper.optimizer.lr': 0.0, 'train_cfg.max_epochs': 1}
 
 @pytest.fixture
 def begin(tmp_path: Path) -> str:
-    """Weights of 0.5, without the state of a training."""
+    """Save weights that are all 0.5, without a training state, and return the path."""
     path = tmp_path / 'begin.pth'
     weights = {'linear.weight': torch.full((2, 8), 0.5), 'linear.bias': torch.full((2,), 0.5)}
     torch.save(dict(state_dict=weights), path)
@@ -260,7 +260,7 @@ def test_an_early_stop_ends_the_run_for_resuming_and_for_the_tools(build: Build)
     assert rates(build('whole', resume=True, **CONSTANT)) == []
     assert finished(Path(whole.work_dir), 9) is not None
 
-    # A run that was interrupted two validations ago goes on with the count.
+    # A run that was interrupted after two validations continues the count.
     part = build('part', resume=True, **CONSTANT)
     shutil.copytree(whole.work_dir, part.work_dir, dirs_exist_ok=True)
     for name in ('epoch_3.pth', 'last_checkpoint', 'report.json'):
@@ -279,7 +279,7 @@ def test_no_rule_is_needed_for_our_metrics(key: str) -> None:
     assert EarlyStoppingHook(key).rule == 'greater'
     assert CheckpointHook(save_best=key).rules == ['greater']
     with pytest.raises(ValueError, match='squared'):
-        EarlyStoppingHook('squared_distance')  # holds "uar"
+        EarlyStoppingHook('squared_distance')  # contains "uar"
     assert CheckpointHook(save_best=[key, 'loss'], rule=None).rules == ['greater', 'less']
 
 
@@ -315,7 +315,7 @@ def test_training_by_iterations_is_reported_by_iteration(build: Build) -> None:
     assert len(list(folder.glob('best_WAR_iter_*.pth'))) == 1
 
 
-def test_training_by_iterations_resumes_and_makes_up_for_a_lost_validation(
+def test_training_by_iterations_resumes_and_repeats_a_lost_validation(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, part = build('whole', **by_iterations()), build('part', **by_iterations())
@@ -348,7 +348,7 @@ def test_stages_are_refused_where_iterations_are_counted(build: Build) -> None:
 # ---------------------------------------------------------------- a work dir that was moved
 
 
-def test_a_moved_history_goes_on(build: Build, tmp_path: Path) -> None:
+def test_a_moved_history_is_continued(build: Build, tmp_path: Path) -> None:
     whole = build('whole')
     whole.train()
     build('old', **{'train_cfg.max_epochs': 2}).train()

@@ -1,4 +1,4 @@
-"""Whole runs: killed and resumed, on two ranks, through MMAction2's own tools, over bad input."""
+"""Test whole runs: killed and resumed, on two ranks, and by MMAction2's own tools."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STOCK = Path(mmaction.__file__).parent / '.mim' / 'tools'
 
 
 class Kill(Hook):
-    """kill -9 at one step of one epoch."""
+    """Kill the process by SIGKILL at one step of one epoch."""
 
     def __init__(self, epoch: int, step: int) -> None:
         self.epoch, self.step = epoch, step
@@ -47,7 +47,7 @@ def _train(config: Config, kill: tuple[int, int] | None, kill_in_save: int | Non
 
 
 def _die_in_save(count: int) -> None:
-    """When the ``count``-th checkpoint goes to disk, half of it gets there and the process dies."""
+    """Kill the process when half of checkpoint number ``count`` is written."""
     sync, calls = os.fsync, []
 
     def dying(file: int) -> None:
@@ -64,7 +64,7 @@ def _die_in_save(count: int) -> None:
 def train(
     config: Config, kill: tuple[int, int] | None = None, kill_in_save: int | None = None
 ) -> int:
-    """Trains in a process of its own, and returns its exit code."""
+    """Train in a separate process and return its exit code."""
     process = multiprocessing.get_context('fork').Process(
         target=_train, args=(config, kill, kill_in_save)
     )
@@ -83,7 +83,7 @@ def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 @pytest.fixture(scope='module')
 def whole(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The work dir of a run that nothing interrupted."""
+    """Train without interruption and return the work directory."""
     config = _config(data_root, tmp_path_factory.mktemp('whole'))
     assert train(config) == 0
     return Path(config.work_dir)
@@ -95,7 +95,7 @@ def _config(data_root: Path, work_dir: Path, **options: object) -> Config:
     return config
 
 
-# Steps are counted from 0, four to an epoch, two epochs to a stage; each kill is inside a stage.
+# (epoch, step), both from 0, with four steps per epoch and two epochs per stage.
 @pytest.mark.parametrize('kill', [(1, 2), (3, 1), (4, 3)], ids=['text', 'video', 'joint'])
 def test_killed_in_a_stage_and_resumed_is_bit_identical(
     whole: Path, data_root: Path, tmp_path: Path, kill: tuple[int, int]
@@ -135,7 +135,7 @@ def test_a_checkpoint_holds_what_was_learned(whole: Path) -> None:
 
 
 def run(arguments: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess:
-    """Runs a command with this package on its path."""
+    """Run a command with this package in PYTHONPATH."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
     env = {**os.environ, 'PATH': path, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
     env |= environment
@@ -143,14 +143,14 @@ def run(arguments: list[str], cwd: Path, **environment: str) -> subprocess.Compl
 
 
 def options(data_root: Path, **more: object) -> list[str]:
-    """``--cfg-options`` of the small run."""
+    """Return the ``--cfg-options`` of a small run."""
     pairs = {**small_options(data_root), **more}
     words = [f'{k}={str(v).replace(" ", "")}' for k, v in pairs.items()]
     return ['--cfg-options', *words]
 
 
 def metrics(work_dir: Path) -> dict[str, float]:
-    """The figures that a test run left."""
+    """Read the metrics that a test run has written."""
     (path,) = [p for p in work_dir.glob('*/*.json') if p.name != 'confusion_matrix.json']
     return json.loads(path.read_text().splitlines()[-1])
 
@@ -162,7 +162,7 @@ def test_stock_tools_train_resume_and_test(whole: Path, data_root: Path, tmp_pat
     first = run([*command, *small], tmp_path)
     assert first.returncode == 0, first.stderr[-2000:]
     assert _equal(weights(tmp_path / 'run'), weights(whole))
-    for epoch in (5, 6):  # as if it had ended after epoch 4
+    for epoch in (5, 6):  # as if the run had ended after epoch 4
         (tmp_path / 'run' / f'epoch_{epoch}.pth').unlink()
     (tmp_path / 'run' / 'last_checkpoint').write_text(str(tmp_path / 'run' / 'epoch_4.pth'))
     again = run([*command, '--resume', *small], tmp_path)
@@ -214,7 +214,7 @@ def test_two_ranks_equal_one_with_the_same_global_batch(
         'two ranks against one', f'{relative:.1e} relative, worst tensor {worst[0]:.1e} {worst[1]}'
     )
     assert relative < 1e-5
-    assert worst[0] < 1e-4  # a bias that has hardly left zero
+    assert worst[0] < 1e-4  # the worst tensor is a bias close to zero
     ours = json.loads((whole / 'history.json').read_text())
     theirs = json.loads((tmp_path / 'run' / 'history.json').read_text())
-    assert ours == theirs  # 14 clips, 7 a rank, in batches of 4: none counted twice
+    assert ours == theirs  # 14 clips, 7 per rank, each counted once

@@ -1,4 +1,4 @@
-"""Set-ups that users bring: other hooks, other classes, debug switches, EMA, validation alone."""
+"""Test changes that users make: other hooks, other classes, EMA, only validation, debugging."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ TINY = {
 
 @pytest.fixture
 def small(small_config: Small, monkeypatch: pytest.MonkeyPatch) -> Small:
-    """Align-DFER for as many epochs as there are stages, tiny, and with nothing drawn."""
+    """Return a function that builds a tiny Align-DFER config, with one epoch per stage."""
     monkeypatch.setattr(Runner, '_log_env', lambda self, env_cfg: None)
     monkeypatch.setattr('mmdfer.evaluation.dfer_metric.save_confusion', lambda *_: None)
-    monkeypatch.setattr(Config, 'pretty_text', '')  # takes longer than an epoch
+    monkeypatch.setattr(Config, 'pretty_text', '')  # formatting the text takes longer than an epoch
 
     def build(*stages: dict, hooks: tuple = (), **options: Any) -> Config:
         config = small_config(**TINY, **options)
@@ -62,7 +62,7 @@ def small(small_config: Small, monkeypatch: pytest.MonkeyPatch) -> Small:
     return build
 
 
-def warnings_of(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def record_warnings(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     said: list[str] = []
     monkeypatch.setattr(runner.logger, 'warning', said.append)
     return said
@@ -79,17 +79,17 @@ def test_stages_without_their_hook_are_refused_before_anything_is_encoded(small:
     assert '\n' not in str(error.value)
 
 
-def test_without_vectors_it_trains_on_frames_and_reports_no_baselines(
+def test_training_on_frames_reports_no_baselines(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The datasets are not encoded, and mmengine's debug switch cuts the training set."""
+    """Train on frames, with mmengine's debug option for a part of the training set."""
     config = small(VIDEO, **{'default_hooks.report.baselines': True})
     for loader in (config.train_dataloader, config.val_dataloader):
         loader.dataset = loader.dataset.dataset
     config.train_dataloader.update(num_batch_per_epoch=1, batch_size=4)
     config.val_dataloader.update(num_batch_per_epoch=1, batch_size=4)
     runner = build_runner(config)
-    said = warnings_of(runner, monkeypatch)
+    said = record_warnings(runner, monkeypatch)
     runner.train()
     assert runner.iter == 1
     assert [line for line in said if 'without the baselines' in line and '_SlicedDataset' in line]
@@ -97,7 +97,7 @@ def test_without_vectors_it_trains_on_frames_and_reports_no_baselines(
     assert set(report) >= {'last', 'best'} and 'CLIP zero-shot, mean frame vector' not in report
 
 
-def test_baselines_of_a_wrapped_training_set_that_names_nobody(data_root: Path) -> None:
+def test_baselines_of_a_wrapped_training_set_without_identities(data_root: Path) -> None:
     synth = dict(type='SynthDFER', data_root=str(data_root / 'synth'), num_train=32, num_test=14)
     pipeline = [dict(type='PackActionInputs')]
     train = EncodedClips(dict(synth, split='train', pipeline=pipeline, num_views=2))
@@ -116,7 +116,7 @@ def test_baselines_of_a_wrapped_training_set_that_names_nobody(data_root: Path) 
         return ReportHook(baselines=True)._baselines(runner)
 
     repeated = RepeatDataset(dict(synth, pipeline=pipeline), times=3, lazy_init=True)
-    repeated.dataset = train  # built, which mmengine's constructor takes of BaseDataset alone
+    repeated.dataset = train  # mmengine's constructor takes only a BaseDataset
     assert rows(repeated) == rows(train)
     info = train.get_data_info
     train.get_data_info = lambda index: {k: v for k, v in info(index).items() if k != 'identity'}
@@ -137,7 +137,9 @@ def test_validation_alone_gives_the_metrics_and_writes_no_history(
         config.val_dataloader.dataset.bank = bank
         runner = build_runner(config)
         found.append(runner.val())
-        assert runner._train_loop == config.train_cfg  # not built, so its data were not read
+        assert (
+            runner._train_loop == config.train_cfg
+        )  # the loop is not built, so no training data were read
         left = {p.name for p in Path(runner.work_dir).iterdir() if p.is_file()}
         assert left == {'align_dfer_synth.py'}
     assert found[0]['WAR'] >= 0 and found[0].keys() == found[1].keys()
@@ -148,7 +150,7 @@ def test_validation_alone_gives_the_metrics_and_writes_no_history(
 
 
 class Labelled:
-    """A dataset whose second clip has the labels given."""
+    """Provide two clips, where the second has the given label or labels."""
 
     def __init__(self, label: Any) -> None:
         self.label = label
@@ -196,7 +198,7 @@ def test_the_metric_refuses_several_labels(label: torch.Tensor) -> None:
 
 
 class Scores(Hook):
-    """The scores of the last validation."""
+    """Record the scores of the last validation."""
 
     def before_val_epoch(self, runner: Runner) -> None:
         self.kept: list[torch.Tensor] = []
@@ -208,7 +210,7 @@ class Scores(Hook):
 
 
 def test_scores_under_ema_are_those_of_the_checkpoint(small: Small) -> None:
-    """The second stage's text side is frozen, and its averaged weights lag behind."""
+    """Validate after a stage with a frozen text side, whose averaged weights lag behind."""
     ema = dict(type='EMAHook', momentum=0.2)
     fast = {'optim_wrapper.optimizer.lr': 0.1}
     scores = []
@@ -238,15 +240,17 @@ def test_class_vectors_follow_weights_that_change_without_a_version(training: bo
     before = model.class_vectors()
     assert model.class_vectors() is before
     tokens = model.cls_head.tokens
-    tokens.data[1] += 0.1  # one class's
+    tokens.data[1] += 0.1  # the tokens of one class
     model.train(training)  # as every loop does after its hooks
     assert not torch.equal(model.class_vectors()[1], before[1])
     assert torch.equal(model.class_vectors()[0], before[0])
     tokens.data[1] -= 0.1
-    if not training:  # in eval no switch of mode is needed
+    if not training:  # in evaluation mode, no call of train() is needed
         assert torch.allclose(model.class_vectors(), before, atol=1e-5)
     before = model.eval().class_vectors()
-    for parameter in model.backbone.clip.parameters():  # the tower's derived weights follow too
+    for (
+        parameter
+    ) in model.backbone.clip.parameters():  # the derived weights of the tower follow too
         parameter.data.mul_(1.5)
     model.eval()
     model._kept.clear()
@@ -269,7 +273,7 @@ def test_a_cache_computes_again_for_what_a_version_does_not_tell() -> None:
     cache.set_mode(training=True)
     assert get() == 3
     tensors[0].data[::5] = 2
-    assert get() == 3  # no step waits for a comparison
+    assert get() == 3  # in training, no values are compared
     cache.set_mode(training=True)
     assert get() == 4
     tensors[1] += 1
@@ -310,7 +314,7 @@ def test_new_classes_take_over_what_belongs_to_no_class(
     head: str, others: str, small: Small, tmp_path: Path
 ) -> None:
     saved = OTHERS[others]
-    stage = dict(TEXT, trains=[r'neck\.text_encoder\.'])  # of a head without tokens too
+    stage = dict(TEXT, trains=[r'neck\.text_encoder\.'])  # also works for a head without tokens
     config = small(stage, **{'default_hooks.class_names.new_classes': True})
     config.model.cls_head = dict(HEADS[head])
     runner = build_runner(config)
@@ -354,7 +358,7 @@ def test_new_classes_take_over_what_belongs_to_no_class(
 
 
 def hook_less(runner: Runner) -> Runner:
-    """Leave the checkpoint hook out, which asks a resumed file for more than weights."""
+    """Remove the checkpoint hook, which requires more than weights of a resumed file."""
     runner._hooks = [hook for hook in runner.hooks if isinstance(hook, ClassNamesHook)]
     return runner
 
@@ -380,7 +384,7 @@ def test_new_classes_of_a_head_that_keeps_no_names() -> None:
     [
         (('a', 'b'), True, False, False),
         (('b', 'a'), True, False, True),
-        (('a', 'b', 'c'), True, False, False),  # mmengine leaves out what does not fit
+        (('a', 'b', 'c'), True, False, False),  # mmengine skips weights of other shapes
         (('a', 'b', 'c'), True, True, True),
         (('a', 'b', 'c'), False, False, True),
         (None, False, False, False),

@@ -1,4 +1,4 @@
-"""The Slurm scripts under a real Slurm: one node on this machine, started and ended here."""
+"""Test the Slurm scripts with a real Slurm of one node, which the tests start and stop."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ PartitionName=cpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 
 def _why_not() -> str | None:
-    """Return why Slurm cannot be started here, or None where it can."""
+    """Return why Slurm cannot be started here, or None if it can."""
     missing = [name for name in (*DAEMONS, *CLIENTS) if shutil.which(name, path=SBIN) is None]
     if missing:
         return f'{", ".join(missing)} not found: apt-get install slurm-wlm munge'
@@ -65,7 +65,7 @@ pytestmark = pytest.mark.skipif(_why_not() is not None, reason=_why_not() or 'Sl
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return ports that are free now; all are held at once, so that they differ."""
+    """Return different ports that are free now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for sock in sockets:
@@ -77,7 +77,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 class Cluster:
-    """A Slurm of one node with four CPUs and no GPU.
+    """Run a Slurm cluster of one node with four CPUs and no GPU.
 
     Args:
         folder: An empty folder for the configuration, the state and the logs.
@@ -127,7 +127,7 @@ class Cluster:
             )
 
     def stop(self) -> None:
-        """End all jobs, then the daemons, the last one first."""
+        """Cancel all jobs, then stop the daemons in reverse order."""
         if len(self._daemons) == len(DAEMONS) and self._daemons[1].poll() is None:
             subprocess.run(['scancel', '--user=root'], env=self.env, timeout=20)
             self._wait(('squeue', '--noheader'), until='', seconds=20)
@@ -141,7 +141,7 @@ class Cluster:
                 daemon.wait()
 
     def _wait(self, command: tuple[str, ...], until: str, seconds: float) -> None:
-        """Wait until a command of Slurm's prints this text; fail with the logs after a while."""
+        """Wait until a Slurm command prints this text; after the time limit, fail with the logs."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             done = subprocess.run(command, env=self.env, capture_output=True, text=True)
@@ -152,7 +152,7 @@ class Cluster:
         pytest.fail('\n'.join([f'{" ".join(command)} never printed {until!r}', *logs]))
 
     def run(self, *command: object, cwd: Path, **env: str) -> subprocess.CompletedProcess:
-        """Run a command to its end, in this cluster's environment."""
+        """Run a command in the environment of this cluster, and wait for its end."""
         return subprocess.run(
             [str(part) for part in command],
             cwd=cwd,
@@ -168,7 +168,7 @@ class Cluster:
         submitted = self.run('sbatch', *options, *command, cwd=cwd, **env)
         assert submitted.returncode == 0, submitted.stderr
         job = submitted.stdout.strip()
-        # Not sbatch --wait, which looks every ten seconds.
+        # sbatch --wait is slower, since it checks only every ten seconds.
         self._wait(('squeue', '--noheader', f'--jobs={job}'), until='', seconds=240)
         record = self.run('scontrol', '--oneliner', 'show', 'job', job, cwd=cwd).stdout
         status = int(re.search(r' ExitCode=(\d+):', record)[1])
@@ -177,7 +177,7 @@ class Cluster:
 
 @pytest.fixture(scope='module')
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A running cluster."""
+    """Start a cluster, and stop it after the tests of this module."""
     cluster = Cluster(tmp_path_factory.mktemp('slurm'))
     try:
         cluster.start()
@@ -188,7 +188,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope='module')
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The config of a run of seconds, in a folder with a space in its name."""
+    """Write the config of a short run, in a folder with a space in its name."""
     path = tmp_path_factory.mktemp('a folder') / 'toy_run.py'
     path.write_text(toy.CONFIG.format(base=str(ROOT / 'configs/_base_/default_runtime.py')))
     return path
@@ -196,7 +196,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='module')
 def submitted(cluster: Cluster, config: Path) -> Path:
-    """The work dir of a training on two CPU ranks, submitted from elsewhere."""
+    """Submit a training on two CPU ranks from another folder, and return the work directory."""
     work_dir = config.parent / 'submitted'
     arguments = (TOOLS / 'slurm_train.sh', 'cpu', 'a job', config, '--work-dir', work_dir)
     epochs = ('--cfg-options', 'train_cfg.max_epochs=1')
@@ -207,7 +207,7 @@ def submitted(cluster: Cluster, config: Path) -> Path:
 
 def test_a_submitted_training_runs_on_two_ranks(submitted: Path) -> None:
     checkpoint = load_from_local(submitted / 'epoch_1.pth')
-    # 16 clips in batches of 4, shared by two ranks: 2 steps, where one rank takes 4.
+    # 16 clips in batches of 4: two ranks share them in 2 steps, and one rank takes 4.
     assert checkpoint['meta']['iter'] == 2
     assert list(submitted.glob('*/confusion_matrix.png'))
 
@@ -223,7 +223,7 @@ def test_testing_called_directly_runs_on_two_ranks(
         SRUN_ARGS='--quiet --time=5',
     )
     assert done.returncode == 0, done.stderr
-    # Seven clips, of which the sampler gives one twice to the two ranks; it counts once.
+    # The sampler repeats one of the seven clips for two ranks, but the clip counts once.
     (matrix,) = (tmp_path / 'tested').glob('*/confusion_matrix.json')
     assert sum(map(sum, json.loads(matrix.read_text())['confusion'])) == 7
 
@@ -238,7 +238,7 @@ ARGUMENTS = {
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with the scripts in tools/, and train.py and test.py that print their arguments."""
+    """Write a folder with the Slurm scripts, and a train.py and test.py that print arguments."""
     tools = tmp_path / 'a project' / 'tools'
     tools.mkdir(parents=True)
     for verb in ARGUMENTS:
@@ -262,7 +262,7 @@ def test_the_tool_is_found_from_where_the_script_is_submitted(
     script, cwd = f'tools/slurm_{verb}.sh', project
     if place == 'elsewhere':
         script, cwd = f'{project.name}/{script}', project.parent
-    if place == 'under another name':  # the job's record then names no slurm_train.sh
+    if place == 'under another name':  # then the job's record does not name slurm_train.sh
         shutil.copy(project / script, project / 'mine.sh')
         script = 'mine.sh'
     status, printed = cluster.submit(script, *ARGUMENTS[verb], cwd=cwd, **TWO_CPU_RANKS)

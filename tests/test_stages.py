@@ -1,4 +1,4 @@
-"""What follows from the stages of training: its length, its rates, which modules change."""
+"""Test what the stages of training determine: epochs, learning rates and trained modules."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ Build = Callable[..., Config]
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
-    """The toy in two stages, of one and two epochs, changed by dotted keys."""
+    """Return a function that builds the toy config with two stages, of one and two epochs."""
     monkeypatch.setenv('LOCAL_RANK', '0')
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     monkeypatch.setattr(Config, 'pretty_text', property(lambda _: ''))
@@ -78,7 +78,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
 
 def run_tool(monkeypatch: pytest.MonkeyPatch, tool: str, *arguments: str) -> None:
     """Run a train.py in this process; the last arguments are ``--cfg-options``."""
-    # A name of its own: mmengine finds the logger of a run of the same second again.
+    # Each run needs its own name, since mmengine reuses the logger of a run in the same second.
     name = f'experiment_name=run_{next(COUNT)}'
     command = ['train.py', 'staged.py', '--work-dir', 'run', *arguments, name]
     monkeypatch.setattr(sys, 'argv', command)
@@ -86,13 +86,13 @@ def run_tool(monkeypatch: pytest.MonkeyPatch, tool: str, *arguments: str) -> Non
 
 
 def logged(work_dir: str) -> list[dict[str, Any]]:
-    """The lines of the logs of a work dir, the first run's first."""
+    """Return the lines of all logs of a work directory, in the order of the runs."""
     logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     return [json.loads(line) for log in logs for line in log.read_text().splitlines()]
 
 
 def half_cosine(epochs: int) -> list[float]:
-    """The rate of each step of a stage, by hand."""
+    """Return the learning rate of each step of a stage, by hand."""
     steps = epochs * BATCHES
     return [RATE * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]
 
@@ -112,7 +112,7 @@ def test_the_epochs_of_one_stage_are_one_option(
     lines = logged('run')
     rates = [line['lr'] for line in lines if 'lr' in line]
     assert rates == pytest.approx(half_cosine(1) + half_cosine(4))
-    assert [line['step'] for line in lines if 'WAR' in line] == [2, 4, 5]  # the last one too
+    assert [line['step'] for line in lines if 'WAR' in line] == [2, 4, 5]  # also the last epoch
     assert json.loads(Path('run/report.json').read_text())['last']['epoch'] == 5
 
 
@@ -200,7 +200,7 @@ def test_what_disagrees_is_refused_under_mmengines_own_loop_too(
     train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs)
     cfg = config(train_cfg=train_cfg, param_scheduler=[scheduler])
     runner = build_runner(cfg)
-    with pytest.raises(DFERError, match=words):  # as our train.py does, before the data are read
+    with pytest.raises(DFERError, match=words):  # as our train.py does before reading data
         check_schedule(runner)
     if epochs is not None:
         with pytest.raises(DFERError, match=words):
@@ -273,8 +273,8 @@ def test_other_schedulers_take_their_range_from_a_stage() -> None:
     assert fill_schedulers(None, STAGES) is None
 
 
-def rates_of(name: str) -> list[float]:
-    """The rate of a shipped config at the beginning of each epoch."""
+def epoch_rates(name: str) -> list[float]:
+    """Return the learning rate of a shipped config at the start of each epoch."""
     cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=cfg.optim_wrapper.optimizer.lr)
     wrapper = OptimWrapper(optimizer)
@@ -304,7 +304,7 @@ def cosine(epoch: int, epochs: int) -> float:
     ],
 )
 def test_the_rates_of_shipped_configs(name: str, expected: list[float]) -> None:
-    assert rates_of(name) == pytest.approx(expected, rel=1e-9)
+    assert epoch_rates(name) == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_last_epoch_of_a_config(config: Build) -> None:
@@ -325,19 +325,24 @@ def test_the_last_epoch_of_a_config(config: Build) -> None:
 
 @MODELS.register_module()
 class StagedToy(toy.ToyModel):
-    """The toy with a module that changes with the stage, and takes part by its class alone."""
+    """Extend the toy by a module that changes with the stage and is found by its class."""
 
     def __init__(self) -> None:
         super().__init__()
         self.scale = Grown()
 
     def forward(self, inputs: list[Tensor], data_samples: list, mode: str = 'loss') -> Any:
-        """As the toy, of scaled frames."""
+        """Scale the frames, then compute what the toy computes."""
         return super().forward(self.scale(inputs), data_samples, mode)
 
 
 class Grown(nn.Module, StagedModule):
-    """Three layers, of which as many work as have joined; it notes what it is told."""
+    """Apply as many of three layers as have joined, and record the calls of its methods.
+
+    Attributes:
+        told: The calls of `enter_stage` and `set_stage` with their arguments.
+        working: The number of layers that are applied.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -425,8 +430,8 @@ def test_a_staged_module_has_to_have_every_method() -> None:
         Half()
 
 
-def test_no_step_of_the_stages_reads_a_value_of_the_device() -> None:
-    """On the meta device a tensor has no value: reading one there is an error."""
+def test_training_in_stages_reads_no_value_from_the_device() -> None:
+    """Run on the meta device, where tensors have no values and reading a value is an error."""
     neck = JAS(64, image_layers=2, text_layers=1, joint_layers=2, shared_layers=1).to('meta')
     frames = torch.empty(2, 16, 64, device='meta')
     with pytest.raises(RuntimeError):
@@ -444,7 +449,7 @@ def test_no_step_of_the_stages_reads_a_value_of_the_device() -> None:
 
 
 def test_a_checkpoint_of_earlier_versions_sets_the_stage() -> None:
-    """They saved the stage's number and its layers as integers, under these names."""
+    """Load a checkpoint that has the number of the stage and of its layers as integers."""
     neck = JAS(64)
     state = neck.state_dict()
     assert state['stage'].dtype == state['layers'].dtype == torch.int64

@@ -1,4 +1,4 @@
-"""The package's imports point downwards, and benchmarks/structure.py would notice if not."""
+"""Test benchmarks/structure.py, and by it that the package follows its levels of imports."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Head:
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
-    """A package whose imports point downwards."""
+    """Write a package that imports only from lower levels."""
     for name, text in FILES.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def test_figures_are_those_counted_by_hand(toy):
         f'| lines of 2 functions, with docstring: {kinds} | 7.5 / 12 / 12 (`{HEAD}`) |',
         '| median of all lines of 2 leaf configs | 4 |',
         '| median of lines of code of 2 leaf configs | 2 |',
-        # 1 + 1 + 3 + 9 + 1 of the files; of head.py 7 above the class
+        # The files have 1 + 1 + 3 + 9 + 1 lines; of the 9 in head.py, 7 are above the class.
         '| lines of code in mmdfer/ | 15 |',
         '| lines of code in configs/ | 5 |',
         '| lines of code in tests/ | 0 |',
@@ -109,10 +109,10 @@ def test_a_cycle_fails_also_through_a_function_and_a_relative_import(toy):
 @pytest.mark.parametrize(
     'name, imported',
     [
-        ('mmdfer/evaluation/metrics.py', 'mmdfer.engine.hook'),  # upwards
-        ('mmdfer/datasets/clips.py', 'mmdfer.models.head'),  # sideways, on one level
-        ('mmdfer/models/neck.py', 'mmdfer'),  # its __init__.py imports everything
-        ('mmdfer/other.py', 'mmdfer.errors'),  # in no level
+        ('mmdfer/evaluation/metrics.py', 'mmdfer.engine.hook'),  # imports from a higher level
+        ('mmdfer/datasets/clips.py', 'mmdfer.models.head'),  # imports from the same level
+        ('mmdfer/models/neck.py', 'mmdfer'),  # imports everything through __init__.py
+        ('mmdfer/other.py', 'mmdfer.errors'),  # belongs to no level
     ],
 )
 def test_an_import_against_the_levels_fails(toy, name, imported):

@@ -1,4 +1,4 @@
-"""The small CLIP that ships with the package: its files, its words, and what it can see."""
+"""Test the small CLIP that ships with the package: files, vocabulary and accuracy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mmdfer.synthetic.small_clip.merges import learn_merges
 
 @pytest.fixture(scope='module')
 def clip() -> open_clip.CLIP:
-    """The shipped weights in open_clip's own class, loaded strictly."""
+    """Load the shipped weights strictly into open_clip's own class."""
     model = open_clip.CLIP(**small_clip.config())
     model.load_state_dict(load_file(small_clip.WEIGHTS), strict=True)
     return model.eval()
@@ -110,12 +110,12 @@ def test_shared_captions_are_no_negatives() -> None:
     image = torch.eye(4)[[0, 0, 1]]
     text = torch.eye(4)[[0, 1]]
     loss = training.contrastive_loss(image, text, torch.tensor([0, 0, 1]), torch.tensor(50.0))
-    # Faces find their caption; caption 0 is shared evenly by two faces: ln 2 over two captions.
+    # Each face matches its caption. Two faces share caption 0: ln 2, averaged over two captions.
     assert loss.item() == pytest.approx((0 + np.log(2) / 2) / 2, abs=1e-6)
 
 
 class KilledError(Exception):
-    """Stands for the end of the process."""
+    """Simulate the end of the process."""
 
 
 def test_training_resumes_to_the_same_weights(
@@ -151,7 +151,7 @@ def test_training_resumes_to_the_same_weights(
 
 
 def test_names_expressions_of_unseen_identities(clip: open_clip.CLIP) -> None:
-    """Chance is 14 %; here it is 93 %, and 92 % on the 700 other faces of the provenance."""
+    """Measure the accuracy: 93 % here, 92 % on the 700 faces of the provenance, chance 14 %."""
     labels, images = _apex_faces(per_class=30)
     prompts = small_clip.tokenizer()([f'an expression of {name}.' for name in emotions.CLASSES])
     with torch.inference_mode():
@@ -168,7 +168,7 @@ def test_recorded_figures_are_useful(provenance: dict) -> None:
 
 
 def _apex_faces(per_class: int) -> tuple[np.ndarray, np.ndarray]:
-    """Faces at the height of each expression, rendered here on identities drawn here."""
+    """Render faces at the peak of each expression, on newly drawn identities."""
     rng = np.random.default_rng(2024)
     labels = np.repeat(np.arange(len(emotions.CLASSES)), per_class)
     images = []
@@ -182,7 +182,7 @@ def _apex_faces(per_class: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pool(size: int) -> dict[str, np.ndarray]:
-    """A pool as `render_pool` returns, of noise."""
+    """Draw a pool of noise, in the format of `render_pool`."""
     rng, side = np.random.default_rng(0), training_faces.POOL_SIZE
     return {
         'images': rng.integers(0, 256, (size, side, side, 3), np.uint8),

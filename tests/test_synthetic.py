@@ -1,4 +1,4 @@
-"""The synthetic benchmark: what it holds, the same on every machine, and that order matters."""
+"""Test the synthetic benchmark: contents, equality between machines, and order of frames."""
 
 import collections
 import dataclasses
@@ -44,7 +44,7 @@ def specs() -> list[ClipSpec]:
 
 @pytest.fixture(scope='module')
 def small(tmp_path_factory) -> Path:
-    """A small benchmark with everything, made by two processes."""
+    """Make a small benchmark with all extras by two processes."""
     root = tmp_path_factory.mktemp('synthetic') / 'small'
     return make_benchmark(root, **SMALL, size=64, workers=2, extras=benchmark.EXTRAS)
 
@@ -88,11 +88,11 @@ def test_clips_survive_json(specs):
         assert ClipSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 
-# What there is ------------------------------------------------------------------------------------
+# Contents -----------------------------------------------------------------------------------------
 
 
 def test_class_counts_are_dfews(specs):
-    # Largest remainder by hand: 11,697 single-labelled clips in DFEW.
+    # The largest-remainder method by hand, with the 11,697 single-labelled clips of DFEW.
     totals = np.array([2445, 1894, 2669, 2173, 1469, 145, 902])
     for split, count in (('train', 1400), ('test', 700)):
         exact = totals / totals.sum() * count
@@ -217,7 +217,7 @@ def test_sorting_keeps_frames_and_drops_order(specs):
 
 BROWS, EYES, NOSE, MOUTH = (17, 27), (36, 48), (27, 36), (48, 68)
 CHIN, JAW = (6, 11), (4, 13)
-# Which landmarks each unit works around, and how far beyond them (fractions of the frame).
+# The landmarks around which each unit has an effect, and the margin as a fraction of the frame.
 WHERE = {
     'AU1': ([BROWS], 0.16),
     'AU2': ([BROWS], 0.16),
@@ -239,7 +239,7 @@ WHERE = {
 
 
 def drawn(unit: str | None, who: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A still face with one unit (or none) at full strength, and its landmarks."""
+    """Draw a still face with one unit (or none) at full strength, and return its landmarks too."""
     aus = np.array([float(name == unit) for name in AUS])
     face, shot = (f(np.random.default_rng(who)) for f in (sample_identity, sample_shot))
     return render(face, aus, shot, size=size), render_parts(face, aus, shot, size=size)[1]
@@ -250,7 +250,7 @@ def test_each_action_unit_changes_its_region(unit):
     for who in range(4):
         rest, points = drawn(None, who, 64)
         change = np.abs(drawn(unit, who, 64)[0].astype(int) - rest).sum(2)
-        assert (change > 60).sum() >= 12, 'too little to be seen at 64 pixels'
+        assert (change > 60).sum() >= 12, 'the change is too small to be seen at 64 pixels'
         groups, beyond = WHERE[unit]
         near = np.concatenate([points[slice(*g)] for g in groups])
         low, high = near.min(0) - 64 * beyond, near.max(0) + 64 * beyond
@@ -308,7 +308,7 @@ def test_wrong_action_units_are_refused(aus):
 
 
 def clip(*expressions: emotions.Expression, **changes) -> ClipSpec:
-    """A training clip of the given expressions."""
+    """Build the description of a training clip with the given expressions."""
     values = dict(id='00001', split='train', part='fit', label=2, kind='plain', num_frames=30)
     values |= dict(identity='train_000', seed=0, rest=(0.0,) * len(AUS), syllables=(), blinks=())
     return ClipSpec(**values | changes, expressions=expressions)
@@ -356,7 +356,7 @@ def test_decord_reads_other_sizes(size, tmp_path):
     spec, face = clip(), sample_identity(np.random.default_rng(0))
     benchmark._write_video(tmp_path / 'clip.mp4', spec, face, size)
     video = decord.VideoReader(str(tmp_path / 'clip.mp4'), num_threads=1)
-    frame = video[15].asnumpy().astype(int)  # RGB, as drawn
+    frame = video[15].asnumpy().astype(int)  # RGB, as the drawn frame
     truth = list(benchmark.frames(spec, face, size))[15]
     assert (len(video), frame.shape) == (30, (size, size, 3))
     assert np.abs(frame - truth).mean() < 8
@@ -394,12 +394,12 @@ def stamps(root: Path) -> dict[Path, int]:
 
 @pytest.fixture
 def copy(small, tmp_path) -> Path:
-    """A copy of the benchmark for a test that damages it."""
+    """Copy the benchmark for a test that damages it."""
     return shutil.copytree(small, tmp_path / 'copy')
 
 
 def remade(root: Path, before: dict[Path, int]) -> set[str]:
-    """Makes the benchmark again; the videos that were written."""
+    """Make the benchmark again, and return the videos that were written."""
     make_benchmark(root, **SMALL, size=64, workers=1)
     after = stamps(root)
     assert after.keys() >= before.keys()
@@ -474,7 +474,7 @@ def test_a_changed_annotation_is_restored_and_said(copy):
     assert (copy / 'train.txt').read_bytes() == whole
 
 
-def test_a_record_that_is_none_is_refused(copy):
+def test_an_incomplete_record_is_refused(copy):
     (copy / 'benchmark.json').write_text('{"arguments": ')
     with pytest.raises(ValueError, match=r'benchmark\.json.*delete it'):
         make_benchmark(copy, **SMALL, size=64)
@@ -501,7 +501,7 @@ def test_the_command(tmp_path):
     sizes = {'train': 60, 'test': 8, 'train-identities': 4, 'test-identities': 2, 'size': 64}
     command += [f'--{name}={value}' for name, value in sizes.items()] + ['--workers', '2']
     run = functools.partial(subprocess.run, capture_output=True, text=True, timeout=600)
-    # The sheet starts OpenCV's threads, which a forked worker must not wait for.
+    # The contact sheet starts threads of OpenCV, which must not block a forked worker.
     done = run([*command, '--contact-sheet', str(tmp_path / 'sheet.png')])
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / 'out').rglob('*.mp4'))) == 68

@@ -1,4 +1,4 @@
-"""Tables of text are aligned, and keep what stands in their cells."""
+"""Test that tables of text are aligned and keep the text of their cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The temporal necks: parity with torch cell by cell, numbers by hand, and 16 clips to 100 %."""
+"""Test the temporal necks: parity with torch, numbers by hand, and 16 clips to 100 %."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FRAMES = torch.randn(3, 7, 24, generator=torch.Generator().manual_seed(5))  # (N
 
 
 def redraw(module: nn.Module) -> nn.Module:
-    """Draws all weights wide, so that attention is far from even and the order shows."""
+    """Draw all weights widely, so that attention is uneven and the order has an effect."""
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.5)
     return module
@@ -34,7 +34,7 @@ def redraw(module: nn.Module) -> nn.Module:
 
 
 def run_cells(cell: type[nn.Module], state: dict[str, Tensor], suffix: str, x: Tensor) -> Tensor:
-    """One layer in one direction, step by step: (N, T, I) -> the states (N, T, H)."""
+    """Run one layer in one direction step by step, (N, T, I) -> states (N, T, H)."""
     names = ('weight_ih', 'weight_hh', 'bias_ih', 'bias_hh')
     copied = {name: state[f'{name}_{suffix}'] for name in names}
     step = cell(x.shape[2], copied['weight_hh'].shape[1])
@@ -47,7 +47,7 @@ def run_cells(cell: type[nn.Module], state: dict[str, Tensor], suffix: str, x: T
 
 
 def recurrent_by_hand(cell: type[nn.Module], state: dict[str, Tensor], x: Tensor) -> Tensor:
-    """All layers and directions, -> the last layer's last state (N, H * directions)."""
+    """Run all layers and directions, and return the last states (N, H * directions)."""
     both = any(name.endswith('_reverse') for name in state)
     layers = sum(name.startswith('weight_ih') for name in state) // (1 + both)
     for layer in range(layers):
@@ -75,11 +75,13 @@ def test_recurrent_necks_equal_torch_cell_by_cell(neck, cell, options: dict[str,
     assert vectors.shape == (3, 24)
     assert losses == {}
     torch.testing.assert_close(vectors, expected)
-    assert (model(FRAMES.flip(1))[0] - vectors).abs().max() > 1e-2  # the order counts
+    assert (
+        model(FRAMES.flip(1))[0] - vectors
+    ).abs().max() > 1e-2  # the order of the frames matters
 
 
 def transformer_by_hand(state: dict[str, Tensor], frames: Tensor, heads: int) -> Tensor:
-    """(N, T, D) -> (N, D), in the plain algebra of reference.py."""
+    """Compute the transformer by the plain algebra of reference.py, (N, T, D) -> (N, D)."""
     token = (state['class_token'] + state['class_position']).expand(len(frames), 1, -1)
     x = torch.cat([token, frames + stretch(state['position'], frames.shape[1])], 1)
     for layer in (
@@ -94,7 +96,9 @@ def transformer_by_hand(state: dict[str, Tensor], frames: Tensor, heads: int) ->
 def test_temporal_transformer_equals_plain_algebra(layers: int, learned: int, train: bool) -> None:
     model = TemporalTransformer(24, depth=layers, heads=3, mlp=40, num_frames=learned).train(train)
     redraw(model)
-    with torch.set_grad_enabled(train):  # torch has another path without a gradient, in eval
+    with torch.set_grad_enabled(
+        train
+    ):  # torch uses other code in evaluation mode without gradients
         expected = transformer_by_hand(weights(model), FRAMES, heads=3)
         vectors, losses = model(FRAMES)
     assert vectors.shape == (3, 24)
@@ -104,7 +108,7 @@ def test_temporal_transformer_equals_plain_algebra(layers: int, learned: int, tr
 
 
 def test_temporal_transformer_equals_dfer_clips_code() -> None:
-    """On copied weights, against a reference that was written from the authors' code alone."""
+    """Compare on copied weights with a reference written from the authors' code only."""
     state = reference.temporal_state(32, layers=2, heads=4, head=8, mlp=48, frames=7)
     model = TemporalTransformer(32, depth=2, heads=4, mlp=48, num_frames=7)
     assert 0.7 < torch.cat([model.position.flatten(), model.class_token]).std() < 1.3
@@ -127,7 +131,7 @@ def test_temporal_transformer_equals_dfer_clips_code() -> None:
 
 
 def test_the_size_of_dfer_clips_transformer_is_the_default() -> None:
-    """One layer of 512 with an MLP of 1024, 16 positions, and a class token with its own."""
+    """Count one layer (width 512, MLP 1024), 16 positions, and a class token with a position."""
     d, mlp = 512, 1024
     layer = 3 * d * d + d * (d + 1) + 2 * d * mlp + mlp + d + 2 * 2 * d
     assert sum(p.numel() for p in TemporalTransformer(d).parameters()) == layer + (17 + 1) * d
@@ -149,7 +153,7 @@ def test_vgg13_equals_torchvisions() -> None:
 
 
 def with_neck(kind: str, neck: dict[str, Any], **options: Any) -> nn.Module:
-    """MMAction2's TSN or SlowOnly of 18 layers, with a neck of width 128 before the head."""
+    """Build MMAction2's TSN or SlowOnly of 18 layers, with a neck of width 128."""
     widths = {'cls_head.in_channels': 128, 'cls_head.dropout_ratio': 0.0}
     resnet = {'backbone.depth': 18, 'backbone.out_indices': (2, 3)}
     neck = dict(dims=128, **neck)
@@ -157,7 +161,7 @@ def with_neck(kind: str, neck: dict[str, Any], **options: Any) -> nn.Module:
 
 
 def by_hand(neck: nn.Module, frames: Tensor) -> Tensor:
-    """(clips, T, D) -> (clips, D), of the neck's default form."""
+    """Compute a neck with default options by hand, (clips, T, D) -> (clips, D)."""
     if isinstance(neck, TemporalTransformer):
         return transformer_by_hand(weights(neck), frames, heads=8)
     cell = nn.LSTM if isinstance(neck, LSTMNeck) else nn.GRU
@@ -198,7 +202,7 @@ def test_maps_of_the_necks_own_width_need_no_mapping() -> None:
 
 @pytest.mark.parametrize('name', NECKS)
 def test_necks_learn_the_order_of_frames(name: str, tmp_path: Path) -> None:
-    """Eight clips and the same backwards, over a frozen ResNet that sees one frame at a time."""
+    """Learn eight clips and their reverses with a frozen ResNet that reads single frames."""
     dataset = dict(kind='order', frames=6)
     options = {**FROZEN, 'cls_head.num_classes': 2}
     model = settle(

@@ -1,4 +1,4 @@
-"""The text side once in an optimizer step, and shared among the ranks, with the plain gradients."""
+"""Test that the text side runs once per optimizer step, shared by the ranks, exactly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mmdfer.models import CLIPDataPreprocessor, CLIPRecognizer, FrameFeatures
 from mmdfer.models.data_preprocessors.clip_preprocessor import encoder_digest
 from mmdfer.models.recognizers.sharded_prompts import encode_sharded
 
-CLASSES, SENTENCES, TOKENS = 7, 5, 6  # 35 prompts: two ranks take 18 each, one of them twice
+CLASSES, SENTENCES, TOKENS = 7, 5, 6  # 35 prompts: 18 for each of two ranks, one prompt twice
 Clip = dict[str, Any]
 
 
@@ -40,13 +40,13 @@ def _recognizer(stage: str = 'joint', dtype: torch.dtype = torch.float64) -> CLI
             type='CLIPRecognizer',
             backbone=dict(type='FrozenCLIP', arch='synth-clip'),
             neck=dict(type='JAS', num_sentences=SENTENCES),
-            cls_head=dict(head, temperature=0.03),  # soft, so that every class has a gradient
+            cls_head=dict(head, temperature=0.03),  # so that every class has a gradient
         )
     )
-    # Classes far apart: where they are alike gradients cancel, and rounding is most of them.
+    # Draw classes far apart. The gradients of similar classes cancel and leave rounding errors.
     torch.nn.init.normal_(model.cls_head.tokens)
     for name, parameter in model.neck.named_parameters():
-        if name.endswith(('out_proj.weight', 'linear2.weight')):  # zeros, which hide a wrong wiring
+        if name.endswith(('out_proj.weight', 'linear2.weight')):  # zeros hide wrong wiring
             torch.nn.init.normal_(parameter, std=0.05)
     model.neck.set_stage(stage)
     return model.to(dtype).train()
@@ -64,7 +64,7 @@ def _clips(count: int, dtype: torch.dtype = torch.float64) -> list[Clip]:
 
 @contextmanager
 def _counted(model: CLIPRecognizer) -> Iterator[dict[str, list[int]]]:
-    """The positions given to the text tower, for each pass forward and each backward."""
+    """Count the positions that the text tower encodes in each forward and backward pass."""
     encode, passes = model.backbone.encode_prompts, dict(forward=[], backward=[])
 
     def counted(prompts: Tensor, end: int | Tensor) -> Tensor:
@@ -84,7 +84,10 @@ def _counted(model: CLIPRecognizer) -> Iterator[dict[str, list[int]]]:
 
 
 class ScaledWrapper(OptimWrapper):
-    """AmpOptimWrapper's loss scaling, which asserts a GPU; the first step's gradients overflow."""
+    """Scale losses as AmpOptimWrapper does, which requires a GPU.
+
+    With this initial scale, the gradients of the first step overflow.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -107,7 +110,7 @@ def _train(
     counts: int = 3,
     wrapper: type[OptimWrapper] = OptimWrapper,
 ) -> Runner:
-    """Two epochs, two clips a batch, a step every ``counts`` batches."""
+    """Train two epochs in batches of two clips, with a step every ``counts`` batches."""
     sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     runner = Runner(
         model,
@@ -127,13 +130,14 @@ def _train(
 
 @pytest.mark.parametrize('stage', ['text', 'joint'])
 def test_a_step_of_several_batches_passes_the_text_once(stage: str, tmp_path: Path) -> None:
-    # 7 batches an epoch, 3 a step: steps are 3, 3, 1 + 2 over the epoch's end, 3, 2 at the run's.
+    # An epoch has 7 batches, and a step takes 3. The steps of both epochs take 3, 3, 1 + 2 (across
+    # the end of the first epoch), 3, and 2 batches (at the end of the run).
     clips, passes, models = _clips(14), {}, {}
     for hooks in ([], [AccumulationHook()]):
         models[len(hooks)] = model = _recognizer(stage)
         with _counted(model) as passes[len(hooks)]:
             _train(model, tmp_path / stage, hooks, clips)
-    assert len(passes[0]['forward']) == 14  # once a batch
+    assert len(passes[0]['forward']) == 14  # once for each batch
     assert len(passes[1]['forward']) == len(passes[1]['backward']) == 6
     _assert_equal(models[1], models[0], 1e-9)
     assert not torch.allclose(models[1].cls_head.tokens, _recognizer(stage).cls_head.tokens)
@@ -179,13 +183,13 @@ CASES = [
     for dtype in (torch.float32, torch.float64)
     for counts in (1, 2)
 ]
-STEPS, BATCH = 2, 8  # steps, and clips in each over all ranks and all batches of the step
+STEPS, BATCH = 2, 8  # steps, and clips of a step in all ranks and batches
 
 
 def _steps(
     model: CLIPRecognizer, wrapped: torch.nn.Module, clips: list[Clip], counts: int
 ) -> list[dict[str, Tensor]]:
-    """Trains on all clips, and returns each step's gradients as the optimizer gets them."""
+    """Train on all clips, and return the gradients that the optimizer gets in each step."""
     optimizer, gradients = torch.optim.SGD(model.parameters(), lr=0.1), []
     optimizer.register_step_pre_hook(
         lambda *_: gradients.append(
@@ -201,7 +205,7 @@ def _steps(
 
 
 def _rank(rank: int, port: int, out: str) -> None:
-    """One of two ranks: each case's gradients and passes, saved to ``out``."""
+    """Run all cases as one of two ranks, and save the gradients and passes to ``out``."""
     torch.set_num_threads(1)
     init_default_scope('mmaction')
     torch.distributed.init_process_group(
@@ -218,7 +222,7 @@ def _rank(rank: int, port: int, out: str) -> None:
     for number, (stage, dtype, counts) in enumerate(CASES):
         model = _recognizer(stage, dtype)
         wrapped = MMDistributedDataParallel(model, find_unused_parameters=True)
-        if rank == 0:  # what one rank does alone, as a report may, must not wait for the others
+        if rank == 0:  # a pass of one rank, as in a report, must not wait for the other
             with torch.no_grad():
                 model(FrameFeatures(_clips(1, dtype)[0]['features'][None]), stage='head')
         with _counted(model) as passes:
@@ -234,7 +238,7 @@ def _index(ends: Tensor) -> Tensor:
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """What each of two ranks found."""
+    """Run two ranks and return their results."""
     out = tmp_path_factory.mktemp('ranks')
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
@@ -261,7 +265,7 @@ def test_two_ranks_have_the_gradients_of_one(ranks: list[dict], number: int) -> 
 
 
 def test_each_rank_encodes_its_share(ranks: list[dict]) -> None:
-    share = -(-CLASSES * SENTENCES // 2) * (TOKENS + 3)  # positions: 18 of 35 prompts
+    share = -(-CLASSES * SENTENCES // 2) * (TOKENS + 3)  # the positions of 18 of 35 prompts
     for rank in ranks:
         for number in range(len(CASES)):
             _, passes = rank[number]

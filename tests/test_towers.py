@@ -1,4 +1,7 @@
-"""The fast towers against open_clip's own modules: outputs, gradients, and when they step aside."""
+"""Test the fast towers against open_clip's own modules: outputs and gradients.
+
+Where a fast tower does not apply, open_clip's own code must be used.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def small() -> FrozenCLIP:
 
 
 def _stir(model: nn.Module) -> None:
-    """Random biases and LayerNorms: fresh ones are zero and one, and would hide an error."""
+    """Draw biases and LayerNorm weights, since initial zeros and ones would hide errors."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for module in model.modules():
@@ -44,7 +47,7 @@ def _stir(model: nn.Module) -> None:
 
 
 def _open_clip_text(clip: FrozenCLIP, embeddings: Tensor, ends: Tensor) -> Tensor:
-    """open_clip's own text modules at full length: (P, L, W), (P,) -> (P, D)."""
+    """Encode prompts (P, L, W) by open_clip's own text modules, read at `ends`: (P, D)."""
     model, length = clip.clip, embeddings.shape[1]
     x = embeddings + model.positional_embedding[:length]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
@@ -52,7 +55,7 @@ def _open_clip_text(clip: FrozenCLIP, embeddings: Tensor, ends: Tensor) -> Tenso
 
 
 def _error(ours: Tensor, theirs: Tensor) -> float:
-    """The largest difference, in units of the largest value."""
+    """Return the largest difference divided by the largest value."""
     return float((ours.float() - theirs).abs().max() / theirs.abs().max())
 
 
@@ -107,7 +110,8 @@ def test_passes_and_what_they_keep_change_no_result(
             out = clip.encode_prompts(leaf, 8)
         out.float().square().sum().backward()
         results.append((out.detach().float(), leaf.grad))
-    # Six sentences: at once; two at a time; all again backwards; the first two passes again.
+    # Six sentences in one pass; in passes of two; in passes of two, all computed again for the
+    # gradient; in passes of two, the first two passes computed again.
     assert calls == [6, *[2] * 3, *[2] * 6, *[2] * 5]
     for whole, *passes in zip(*results):
         assert all(torch.equal(passes[0], other) for other in passes)
@@ -142,10 +146,12 @@ def test_a_changed_weight_is_seen(small: FrozenCLIP) -> None:
         assert _error(clip.encode_images(images), clip.clip.encode_image(images)) < 1e-5
         assert _error(clip.encode_prompts(embeddings, 4), 2 * before[1]) < 1e-5
     assert _error(clip.encode_images(images), before[0]) > 1e-3
-    assert torch.equal(small.encode_images(images), before[0])  # a copy shares nothing
+    assert torch.equal(
+        small.encode_images(images), before[0]
+    )  # the copy shares no weights with the original
 
 
-def test_what_is_trained_or_watched_takes_open_clips_way(small: FrozenCLIP) -> None:
+def test_trained_or_hooked_modules_use_open_clips_code(small: FrozenCLIP) -> None:
     clip = copy.deepcopy(small)
     images = torch.randn(1, 3, 224, 224)
     seen: list[str] = []
@@ -184,7 +190,7 @@ def test_inference_mode_leaves_weights_that_training_can_use() -> None:
         (dict(), True),
         (dict(act_layer=QuickGELU), True),
         (dict(final_ln_after_pool=True), True),
-        (dict(patch_dropout=0.5), True),  # in eval it drops nothing
+        (dict(patch_dropout=0.5), True),  # has no effect in evaluation mode
         (dict(pool_type='avg'), False),
         (dict(attentional_pool=True), False),
         (dict(ls_init_value=0.1), False),
@@ -192,7 +198,7 @@ def test_inference_mode_leaves_weights_that_training_can_use() -> None:
         (dict(qk_norm=True), False),
     ],
 )
-def test_the_image_tower_knows_what_it_can_do(options: dict, fast: bool) -> None:
+def test_the_fast_image_tower_applies_to_supported_options(options: dict, fast: bool) -> None:
     sizes = dict(image_size=32, patch_size=8, width=64, layers=2, heads=2, mlp_ratio=2)
     visual = VisionTransformer(**sizes, output_dim=16, **options).eval().requires_grad_(False)
     _stir(visual)
@@ -203,7 +209,7 @@ def test_the_image_tower_knows_what_it_can_do(options: dict, fast: bool) -> None
         assert _error(tower(images), visual(images)) < 1e-5
 
 
-def test_adapters_take_open_clips_way() -> None:
+def test_adapters_use_open_clips_code() -> None:
     sizes = dict(image_size=32, patch_size=8, width=64, layers=2, heads=2, mlp_ratio=2)
     visual = VisionTransformer(**sizes, output_dim=16).eval().requires_grad_(False)
     tower, mlp = ImageTower(visual), visual.transformer.resblocks[1].mlp

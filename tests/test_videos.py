@@ -1,4 +1,4 @@
-"""Videos of many kinds, read through the pipeline, against the numbers drawn into their frames."""
+"""Test reading videos of many kinds; each frame shows its number, which the tests read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from mmdfer.errors import DFERError, UnreadableClipError
 ROOT = Path(__file__).resolve().parents[1]
 pytest.importorskip('imageio_ffmpeg', reason='needs an ffmpeg: pip install imageio-ffmpeg')
 
-# The numbers of the frames that each whole file shows.
+# The numbers of the frames in each undamaged file.
 WHOLE: dict[str, range] = {
     'plain.mp4': range(40),
     'plain.mkv': range(40),
@@ -70,7 +70,7 @@ files = load_benchmark()
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All files, made once."""
+    """Make all files once."""
     folder = tmp_path_factory.mktemp('films')
 
     def encode(name: str, *arguments: object, **options: Any) -> bytes:
@@ -122,7 +122,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for content, suffix in ((plain, 'mp4'), (mkv, 'mkv'), (avi, 'avi')):
         kept = len(content) * 8 // 10
         write(f'zeros.{suffix}', content[:kept] + bytes(len(content) - kept))
-    # Pictures that the edit list of trimmed.mp4 hides, but that later ones are made from.
+    # Overwrite frames that the edit list of trimmed.mp4 hides, but that later frames depend on.
     trimmed = (folder / 'trimmed.mp4').read_bytes()
     start, end = trimmed.index(b'mdat'), trimmed.index(b'moov')
     start, end = start + (end - start) // 3, start + (end - start) * 2 // 3
@@ -130,7 +130,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     middle = len(first) // 188 // 2 * 188
     write('hole.ts', first[:middle] + first[middle + 3 * 188 :])
     start, end = hevc.index(b'mdat'), hevc.index(b'moov')
-    for share in (45, 61, 69):  # in the data of three pictures
+    for share in (45, 61, 69):  # in the data of three frames
         place = start + (end - start) * share // 100
         hevc = hevc[:place] + b'UUU' + hevc[place + 3 :]
     write('damaged_hevc.mp4', hevc)
@@ -138,14 +138,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write('sound.mp4', (folder / 'sound.m4a').read_bytes())
     write('text.mp4', b'This is no film.\n' * 100)
     write('empty.mp4', b'')
-    # Byte 16 of a ProRes frame's header is the colour matrix; 3 is reserved.
+    # Byte 16 of the header of a ProRes frame is the colour matrix. The value 3 is reserved.
     parts = prores.split(b'icpf')
     write('matrix.mov', b'icpf'.join([parts[0], *(p[:16] + b'\3' + p[17:] for p in parts[1:])]))
     return folder
 
 
 class Films(DFERDataset):
-    """Some clips by their paths."""
+    """Provide clips that are given by their paths."""
 
     METAINFO = dict(classes=('a', 'b'), dataset='films')
 
@@ -158,7 +158,9 @@ class Films(DFERDataset):
             dict(type='FormatShape', input_format='NCTHW'),
             dict(type='PackActionInputs'),
         ]
-        kwargs.setdefault('serialize_data', False)  # which collects garbage, for most of a second
+        kwargs.setdefault(
+            'serialize_data', False
+        )  # serialising runs the garbage collector (about 1 s)
         super().__init__('', pipeline, test_mode=test_mode, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -172,7 +174,7 @@ def shown(data: dict[str, Any]) -> list[int]:
 
 
 def in_a_child(call: Callable[[], None], seconds: float = 20) -> None:
-    """Run a function in a process of its own, which must end in time and without a signal."""
+    """Run a function in a separate process, which must end in time and without a signal."""
     child = multiprocessing.get_context('fork').Process(target=call)
     child.start()
     child.join(seconds)
@@ -221,7 +223,7 @@ def test_colours_are_converted_by_the_matrix_and_range_of_the_file(folder: Path)
         assert np.abs(image.astype(int) - files.draw(20)).mean() < 16, name
 
 
-def test_frames_of_several_sizes_are_given_one(folder: Path) -> None:
+def test_frames_of_several_sizes_are_resized_to_one(folder: Path) -> None:
     sizes = {image.shape[:2] for image in VideoReader(folder / 'joined.ts')}
     assert sizes == {(128, 128), (96, 192)}
     data = Films([folder / 'joined.ts'], test_mode=True).read_view(0, 0)
@@ -252,13 +254,13 @@ def test_memory_does_not_grow_with_the_frames_read(tmp_path: Path, monkeypatch) 
     monkeypatch.setattr(videos, 'KEPT_BYTES', 2**20)
 
     def read() -> None:
-        gc.disable()  # frames must be freed without Python's garbage collection
+        gc.disable()  # frames must be freed without the garbage collector
         sizes = []
         for _ in range(3):
             for _image in VideoReader(films):
                 pass
             sizes.append(int(Path('/proc/self/statm').read_text().split()[1]) * 4096 / 2**20)
-        # 60 frames are 26 MB as they are decoded and 53 MB as RGB.
+        # 60 frames take 26 MB when decoded and 53 MB as RGB.
         sys.exit(sizes[-1] - sizes[0] > 13)
 
     in_a_child(read)
@@ -280,7 +282,7 @@ def test_workers_read_what_the_main_process_reads(folder: Path) -> None:
     batches = [inputs for batch in loader for inputs in batch['inputs']]
     assert dataset.unreadable.tolist() == [0, dataset.LOST, 0, 0]
     alone = [Films(paths).read_view(i, 0)['inputs'] for i in (0, 2, 2, 3)]
-    # The clip after the damaged one took its place, with a view of its own.
+    # The damaged clip is replaced by the next clip, with the view that the next clip has.
     assert all(map(torch.equal, batches, alone))
 
 
@@ -369,8 +371,8 @@ def test_what_is_no_file_is_refused_at_once(folder: Path, tmp_path: Path) -> Non
     in_a_child(read)
 
 
-def test_no_damage_is_met_as_another_error(folder: Path) -> None:
-    """Bytes are overwritten at many places: each file is read or refused."""
+def test_damage_raises_no_other_error(folder: Path) -> None:
+    """Overwrite bytes at many places; each file must be read or refused."""
 
     def read() -> None:
         random = np.random.default_rng(0)
@@ -389,7 +391,7 @@ def test_no_damage_is_met_as_another_error(folder: Path) -> None:
 
 def test_a_block_of_matroska_may_not_leave_its_group(tmp_path: Path) -> None:
     header, segment = b'\x1a\x45\xdf\xa3\x80', b'\x18\x53\x80\x67\xff'
-    cluster = b'\x1f\x43\xb6\x75\xff\xe7\x81\x00'  # of unknown size, with its time
+    cluster = b'\x1f\x43\xb6\x75\xff\xe7\x81\x00'  # a cluster of unknown size with a time
     path = tmp_path / 'film.mkv'
     for length, damage in ((4, None), (5, 'a part of the file is overwritten')):
         block = bytes([0xA0, 0x86, 0xA1, 0x80 | length]) + bytes([0x81, 0, 0, 0])

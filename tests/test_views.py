@@ -1,4 +1,4 @@
-"""Every view of every shipped config, on pictures of many sizes: nothing fails or slips."""
+"""Test the views of every shipped config on pictures of many sizes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mmdfer.features.dataset_config import without_features
 RNG = np.random.default_rng(0)
 SHORT = [64, 65, 100, 111, 112, 113, 119, 120, 121, 128, 144, 160, 221, 222, 223, 224, 225, 239]
 SHORT += [240, 241, 256, 300, 480, 512, 640, 720]
-# The short side, and the long one: upright, wide and square by turns, 40 in all.
+# 40 pairs of a short side and a long side; every third of the first is square.
 SIZES = [(s, min(720, s + (0, 37, s // 2)[i % 3])) for i, s in enumerate(SHORT)]
 SIZES += [(s, 720) for s in (64, 110, 111, 222, 223, 238, 360, 719)]
 SIZES += [(64, 66), (90, 160), (110, 113), (207, 209), (222, 226), (405, 720)]
 
 
 def pipelines() -> dict[str, list[dict]]:
-    """The different pipelines of the shipped configs, by the first config and loader with each."""
+    """Return the different pipelines of all shipped configs, named by their first config."""
     found: dict[str, list[dict]] = {}
     seen = set()
     for path in sorted((ROOT / 'configs').rglob('*.py')):
@@ -45,7 +45,7 @@ PIPELINES = pipelines()
 
 
 def draw(path: Path, height: int, width: int) -> None:
-    """A dark disc in the middle of a bright picture; its radius is a fifth of the short side."""
+    """Draw a dark disc on a bright picture; its radius is a fifth of the short side."""
     y, x = np.mgrid[0:height, 0:width]
     radius = 0.2 * min(height, width)
     disc = np.hypot(y - (height - 1) / 2, x - (width - 1) / 2) < radius
@@ -54,7 +54,7 @@ def draw(path: Path, height: int, width: int) -> None:
 
 
 def shown(folder: Path, pipeline: list[dict[str, Any]], seed: int) -> Tensor:
-    """The frames (T, H, W) that a pipeline gives of a folder, grey."""
+    """Return the frames (T, H, W) that a pipeline reads from a folder, as grey values."""
     np.random.seed(seed)
     data = dict(filename=str(folder), label=0, start_index=0, modality='RGB')
     inputs = Compose(pipeline)(data)['inputs']
@@ -64,7 +64,7 @@ def shown(folder: Path, pipeline: list[dict[str, Any]], seed: int) -> Tensor:
 
 
 def disc(frames: Tensor) -> np.ndarray:
-    """The disc's centre and area in each frame, (T, 3), in shares of the frame's side."""
+    """Return the centre and the area of the disc in each frame, (T, 3), relative to the frame."""
     rows = []
     for frame in (frames < 128).numpy():
         y, x = np.nonzero(frame)
@@ -78,7 +78,7 @@ def test_there_are_forty_sizes() -> None:
 
 @pytest.fixture(scope='module')
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A clip of each size, upright and wide by turns; and clips whose frames differ in size."""
+    """Write a clip of each size, upright and wide by turns, and clips with several sizes."""
     root, made = tmp_path_factory.mktemp('sizes'), []
     for number, (short, long) in enumerate(SIZES):
         height, width = (short, long) if number % 2 else (long, short)
@@ -92,7 +92,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def is_whole(pipeline: list[dict]) -> bool:
-    """Whether a view is squeezed to a square, or of a random area, as torchvision crops it."""
+    """Return whether a view is resized to a square, or is a crop of random area."""
     names = [step['type'] if isinstance(step['type'], str) else '' for step in pipeline]
     return any(name.startswith('Pillow') or name == 'RandomResizedCrop' for name in names)
 
@@ -105,9 +105,9 @@ def test_every_size_shows_the_marker_at_one_place(name: str, folders: list[Path]
             frames = shown(folder, pipeline, seed)
             assert frames.shape[-1] == frames.shape[-2] >= 64
             if 'mixed' not in folder.name:
-                assert (frames == frames[0]).all(), folder.name  # all are of one picture
+                assert (frames == frames[0]).all(), folder.name  # all frames are of one picture
             if is_train and is_whole(pipeline):
-                continue  # a crop of any area and place: the disc may be cut
+                continue  # a random crop, which may cut the disc
             if 'mixed' in folder.name or not is_train:
                 found = disc(frames)
                 assert np.ptp(found, axis=0).max() <= 0.02, folder.name

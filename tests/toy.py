@@ -1,4 +1,7 @@
-"""A run of seconds for the tools: is a sequence of numbers rising or falling?"""
+"""Provide a toy dataset, model and config that train in seconds, for tests of the tools.
+
+The task is to tell whether the brightness of the frames rises or falls.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.5, momentum=0.9))
 
 @TRANSFORMS.register_module()
 class View:
-    """A wrapper around transforms, as a later dataset may have one."""
+    """Apply several transforms, as a wrapper of transforms in a user's pipeline may do."""
 
     def __init__(self, transforms: list[dict]) -> None:
         self.transforms = [TRANSFORMS.build(transform) for transform in transforms]
@@ -53,7 +56,7 @@ class View:
 
 @TRANSFORMS.register_module()
 class SampleToyFrames:
-    """All eight frames."""
+    """Sample all eight frames of a clip."""
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         return dict(results, frame_inds=torch.arange(8).numpy(), clip_len=8, num_clips=1)
@@ -61,7 +64,10 @@ class SampleToyFrames:
 
 @TRANSFORMS.register_module()
 class PackToyInputs:
-    """Frame k shows k / 8 - 1/2, or the negative of it: the order is all there is to see."""
+    """Draw eight frames whose brightness rises or falls evenly, and pack them.
+
+    Both kinds of clips have the same frames, so only the order of the frames tells them apart.
+    """
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         frames = (torch.as_tensor(results['frame_inds']) - 3.5) / 8 * results['slope']
@@ -72,10 +78,15 @@ class PackToyInputs:
 
 @DATASETS.register_module()
 class ToyClips(BaseDataset):
-    """``length`` clips, by turns rising and falling; those in ``mislabelled`` are said to be not.
+    """Provide clips that rise and fall by turns, some with a wrong label.
 
-    ``broken`` is a clip that cannot be read, in ``broken_fold`` or, without one, in every fold.
-    In ``fold`` k the clips begin with number k - 1.
+    Args:
+        length: The number of clips.
+        mislabelled: The numbers of the clips that have the wrong label.
+        broken: The index of a clip that cannot be read; None for no such clip.
+        fold: The fold. The clips of fold k are numbered from k - 1.
+        broken_fold: The only fold in which the broken clip cannot be read; None for all folds.
+        **kwargs: Arguments of BaseDataset.
     """
 
     METAINFO = dict(classes=('rising', 'falling'))
@@ -94,7 +105,7 @@ class ToyClips(BaseDataset):
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Clip i rises where i is even."""
+        """List the clips; a clip with an even number rises."""
         return [
             dict(
                 filename=f'clip{i}.mp4',
@@ -105,7 +116,7 @@ class ToyClips(BaseDataset):
         ]
 
     def prepare_data(self, idx: int) -> dict[str, Any]:
-        """Reads a clip."""
+        """Read a clip, or raise an error for the broken clip."""
         if idx == self.broken:
             raise DFERError(f'clip{idx}.mp4: cannot be read; restore the file')
         return super().prepare_data(idx)
@@ -113,14 +124,14 @@ class ToyClips(BaseDataset):
 
 @MODELS.register_module()
 class ToyModel(BaseModel):
-    """A linear classifier of the frames' brightness over time."""
+    """Classify a clip with a linear layer over the brightness of its frames."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.linear = nn.Linear(8, 2)
 
     def forward(self, inputs: list[Tensor], data_samples: list, mode: str = 'loss') -> Any:
-        """Loss, or samples with scores."""
+        """Return the loss, or the samples with their scores."""
         frames = torch.stack(inputs)[:, 0, 0, :, 0, 0].float() / 255 - 0.5  # (B, T)
         logits = self.linear(frames)
         if mode == 'loss':

@@ -1,7 +1,7 @@
-"""Small trees in the layouts of the licensed datasets, written out plainly, and their truth.
+"""Write small trees of files in the layouts of the licensed datasets, with their true labels.
 
-Not by mmdfer.synthetic, whose reading of the layouts would then be tested against itself. The
-pictures are one of eight pixels.
+The trees are not made by mmdfer.synthetic, since its idea of the layouts would then be tested
+against itself. Each picture is random noise of 8 x 8 pixels.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ SCENES = (
 # fmt: on
 COMPOUND = ('anger_disgust', 'sadness_anxiety_helplessness', 'fear_surprise')
 
-# Clips of each class: all different, so that no two orders of the classes have the same counts.
+# The number of clips of each class. All numbers differ, so that any other order of the classes has
+# other counts.
 SIZES = (6, 7, 11, 9, 8, 5, 10, 12, 13, 14, 15)
 
 
 def _picture(seed: int) -> bytes:
-    """Coloured noise: of flat or equal pictures batch normalisation makes huge gradients."""
+    """Draw coloured noise: BatchNorm has huge gradients on flat or identical pictures."""
     noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, 'jpeg')
@@ -48,33 +49,39 @@ PICTURE = _picture(0)
 
 @dataclass
 class Tree:
-    """A tree, and its truth: (split, fold) -> clip -> label; fold 0 where there is one split."""
+    """Describe a tree of files.
+
+    Attributes:
+        root: The folder of the tree.
+        truth: The label of each clip, by (split, fold); the fold is 0 for a dataset without folds.
+        counts: The number of clips of each class, by the package's key of a split and fold.
+    """
 
     root: Path
     truth: dict[tuple[str, int], dict[str, int]]
     counts: dict[str, list[int]] = field(default_factory=dict)
 
     def mark(self) -> None:
-        """Writes the numbers of clips that stand in for the release's."""
+        """Write the marker whose numbers of clips replace those of the published dataset."""
         marker = dict(layout='test', note='a test', counts=self.counts)
         (self.root / 'synthetic.json').write_text(json.dumps(marker))
 
 
 def write(path: Path, text: str | bytes, encoding: str = 'utf-8') -> None:
-    """Writes a file and its folders."""
+    """Write a file, and create its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
 
 
 def pictures(folder: Path, names: list[str]) -> None:
-    """A clip of pictures, each its own."""
+    """Write a clip as a folder of pictures that all differ."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / name).write_bytes(_picture(zlib.crc32(f'{folder.name}/{name}'.encode())))
 
 
 def folds(labels: Mapping[str, int], rng: random.Random) -> dict[tuple[str, int], dict[str, int]]:
-    """Five folds, with each class in each test set."""
+    """Split the clips into five folds, with each class in each test set."""
     test: dict[str, int] = {}
     for label in set(labels.values()):
         clips = sorted(clip for clip, other in labels.items() if other == label)
@@ -92,7 +99,7 @@ def folds(labels: Mapping[str, int], rng: random.Random) -> dict[tuple[str, int]
 
 
 def tally(labels: Mapping[str, int], classes: int) -> list[int]:
-    """Clips of each class."""
+    """Count the clips of each class."""
     return [list(labels.values()).count(label) for label in range(classes)]
 
 
@@ -103,7 +110,7 @@ def _numbered(classes: int, rng: random.Random, first: int, last: int) -> dict[s
 
 
 def dfew(root: Path, seed: int = 0, media: bool = True) -> Tree:
-    """DFEW: official lists, counted from 1, and face frames with gaps in their numbers."""
+    """Write DFEW: official lists with labels from 1, and frames with gaps in their numbers."""
     rng = random.Random(seed)
     labels = _numbered(7, rng, 1, 3200)
     tree = Tree(root, folds(labels, rng))
@@ -121,7 +128,7 @@ def dfew(root: Path, seed: int = 0, media: bool = True) -> Tree:
 
 
 def ferv39k(root: Path, seed: int = 0, media: bool = True) -> Tree:
-    """FERV39k: official lists without a header, and face crops."""
+    """Write FERV39k: official lists without a header, and face crops."""
     rng = random.Random(seed)
     labels, test = {}, set()
     for label, word in enumerate(FERV39K):
@@ -150,7 +157,7 @@ def ferv39k(root: Path, seed: int = 0, media: bool = True) -> Tree:
 
 
 def mafw(root: Path, seed: int = 0, media: bool = True) -> Tree:
-    """MAFW: official lists, of all four kinds, and frames; the truth is of single/no_caption."""
+    """Write MAFW: lists of all four kinds, and frames; the truth is that of single/no_caption."""
     rng = random.Random(seed)
     labels = _numbered(11, rng, 19, 20098)
     tree = Tree(root, folds(labels, rng))
@@ -185,7 +192,7 @@ MAKERS = dict(dfew=dfew, ferv39k=ferv39k, mafw=mafw)
 
 
 def move(root: Path, old: str, new: str) -> None:
-    """Renames what lies at ``old`` below a root."""
+    """Move a file or folder from ``old`` to ``new``, both relative to a root."""
     target = root / new
     target.parent.mkdir(parents=True, exist_ok=True)
     os.rename(root / old, target)

@@ -1,4 +1,4 @@
-"""Start benchmarks/speed.py, which lies in the repository and not in the package."""
+"""Run benchmarks/speed.py, which is part of the repository but not of the installed package."""
 
 import sys
 from pathlib import Path

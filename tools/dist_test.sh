@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test on several ranks of this machine, or of several; on the CPU where there is no GPU.
+# Test on several ranks, on one or several machines. Without GPUs, the ranks run on CPUs.
 #     [NNODES=1 NODE_RANK=0 MASTER_ADDR=127.0.0.1 PORT=29500] \
 #         dist_test.sh CONFIG CHECKPOINT GPUS [FLAGS...]
 set -euo pipefail
@@ -11,14 +11,14 @@ fi
 here=$(cd -- "$(dirname -- "$0")" > /dev/null && pwd)
 export PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}"
 
-# torchrun ends in a traceback where another program, often another training, uses the port.
+# If another program uses the port, often another training, torchrun fails with a traceback.
 port=${PORT:-29500}
 if [ "${NODE_RANK:-0}" = 0 ] && (: < "/dev/tcp/${MASTER_ADDR:-127.0.0.1}/$port") 2> /dev/null; then
     echo "error: PORT=$port is used by another program; set PORT to another port" >&2
     exit 1
 fi
 
-# torchrun under its module's name: that of this python, and no other environment's.
+# python -m starts the torchrun of this Python and not that of another environment.
 exec python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Train under Slurm: slurm_train.sh PARTITION JOB_NAME CONFIG [FLAGS...]
-# It may also be submitted: sbatch OPTIONS tools/slurm_train.sh ... The environment variables
-# GPUS=8, GPUS_PER_NODE=8, CPUS_PER_TASK=5, SRUN_ARGS and MASTER_PORT are described in
-# docs/clusters.md. Nodes without GPUs: GPUS=2 GPUS_PER_NODE=0 CPUS_PER_TASK=1 (2 ranks).
+# The script may also be submitted: sbatch OPTIONS tools/slurm_train.sh ... docs/clusters.md
+# describes the environment variables GPUS=8, GPUS_PER_NODE=8, CPUS_PER_TASK=5, SRUN_ARGS and
+# MASTER_PORT. For 2 ranks on nodes without GPUs: GPUS=2 GPUS_PER_NODE=0 CPUS_PER_TASK=1.
 set -euo pipefail
 
 if [ $# -lt 3 ]; then
@@ -10,8 +10,9 @@ if [ $# -lt 3 ]; then
     exit 2
 fi
 
-# sbatch runs a copy of this script in its spool folder. The job's record names the original,
-# which lies beside train.py; where it does not, use the folder that the job was submitted from.
+# sbatch runs a copy of this script from its spool folder. The record of the job names the original
+# script, which is in the same folder as train.py. If the record does not name it, use the folder
+# from which the job was submitted.
 here=$(cd -- "$(dirname -- "$0")" > /dev/null && pwd)
 if [ ! -f "$here/train.py" ]; then
     original=
@@ -28,7 +29,7 @@ if [ ! -f "$here/train.py" ]; then
     exit 1
 fi
 export PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}"
-# Any free port will do, but the ranks must agree on it, so it is chosen here and not in Python.
+# All ranks must use the same port, so the port is chosen here and not in Python.
 export MASTER_PORT="${MASTER_PORT:-$((12000 + RANDOM % 20000))}"
 
 per_node=${GPUS_PER_NODE:-8}

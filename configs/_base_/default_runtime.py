@@ -1,7 +1,7 @@
-"""How a run goes, whatever it trains: scope, hooks, ranks, logs.
+"""Define what all configs share: the default scope, the hooks, the ranks, the logs and the seed.
 
-``default_scope`` and ``custom_imports`` are what makes our parts and MMAction2's known by name, in
-MMAction2's own tools too. A config of yours that is not based on this file needs these two lines.
+``default_scope`` and ``custom_imports`` make the classes of this package and of MMAction2 known by
+name, in MMAction2's own tools too. A config that is not based on this file must set both.
 """
 
 default_scope = 'mmaction'
@@ -24,13 +24,14 @@ default_hooks = dict(
     unreadable=dict(type='UnreadableHook'),
 )
 
-# Without an accelerator the ranks join over gloo, whatever the backend here.
+# On a machine without an accelerator, the ranks use gloo and ignore this backend.
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
-# device_ids=None lets the ranks run on the CPU; each stage leaves some parameters unused.
+# device_ids=None allows ranks on the CPU. find_unused_parameters=True is required because each
+# stage of training leaves some parameters unused.
 model_wrapper_cfg = dict(
     type='MMDistributedDataParallel', device_ids=None, find_unused_parameters=True
 )
@@ -42,6 +43,6 @@ log_level = 'INFO'
 
 resume = False
 
-# Bit-identical runs on the CPU. On a GPU, `deterministic=True` has torch refuse operations that
-# are not, at a cost in speed.
+# Runs on the CPU are bit-identical with these settings. On a GPU, `deterministic=True` makes torch
+# refuse operations that are not deterministic, and makes training slower.
 randomness = dict(seed=0, diff_rank_seed=False, deterministic=False)

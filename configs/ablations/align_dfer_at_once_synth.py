@@ -1,4 +1,4 @@
-"""Align-DFER without BAP: the tokens and all layers of JAS train together from the start."""
+"""Train Align-DFER without BAP: the tokens and all layers of JAS train together from the start."""
 
 _base_ = ['../align_dfer_synth.py']
 

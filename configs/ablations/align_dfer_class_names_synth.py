@@ -1,4 +1,4 @@
-"""Align-DFER with class names in place of MAT: the text side has no tokens to learn."""
+"""Train Align-DFER with class names in place of MAT: the text side has no tokens to learn."""
 
 _base_ = ['../align_dfer_synth.py']
 

@@ -1,4 +1,4 @@
-"""Align-DFER with an image dynamic encoder of 2 layers in place of 4."""
+"""Train Align-DFER with an image dynamic encoder of 2 layers in place of 4."""
 
 _base_ = ['../align_dfer_synth.py']
 

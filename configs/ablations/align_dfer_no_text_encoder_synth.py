@@ -1,4 +1,4 @@
-"""Align-DFER without the text dynamic encoder: a class is the mean of its sentences."""
+"""Train Align-DFER without the text dynamic encoder: class vectors are means of sentences."""
 
 _base_ = ['../align_dfer_synth.py']
 

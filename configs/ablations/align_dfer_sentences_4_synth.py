@@ -1,4 +1,4 @@
-"""Align-DFER with S = 4 sentences for each class in place of 16."""
+"""Train Align-DFER with S = 4 sentences for each class in place of 16."""
 
 _base_ = ['../align_dfer_synth.py']
 

@@ -1,4 +1,4 @@
-"""Align-DFER with T = 4 tokens in each sentence in place of 64."""
+"""Train Align-DFER with T = 4 tokens in each sentence in place of 64."""
 
 _base_ = ['../align_dfer_synth.py']
 

@@ -1,4 +1,4 @@
-"""C3D on FERV39k, 16 frames of 112 pixels."""
+"""Train C3D on FERV39k, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/c3d.py',

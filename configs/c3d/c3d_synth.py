@@ -1,4 +1,4 @@
-"""C3D on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
+"""Train C3D from scratch on the synthetic benchmark, with 16 frames of 64 pixels."""
 
 _base_ = [
     '../_base_/models/c3d.py',
@@ -7,4 +7,4 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-model = dict(backbone=dict(pretrained=None, out_dim=4608))  # the width that 64 pixels leave
+model = dict(backbone=dict(pretrained=None, out_dim=4608))  # the width of the features at 64 pixels

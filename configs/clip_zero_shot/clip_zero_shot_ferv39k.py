@@ -1,4 +1,4 @@
-"""CLIP zero-shot on FERV39k, over CLIP ViT-B/32."""
+"""Test CLIP ViT-B/32 zero-shot on FERV39k, without training."""
 
 _base_ = [
     '../_base_/models/clip_zero_shot.py',

@@ -1,4 +1,4 @@
-"""CLIP zero-shot on the synthetic benchmark, over the small CLIP that ships with the package."""
+"""Test the small CLIP of this package zero-shot on the synthetic benchmark, without training."""
 
 _base_ = [
     '../_base_/models/clip_zero_shot.py',

@@ -1,4 +1,4 @@
-"""CLIPER on FERV39k, over CLIP ViT-B/16."""
+"""Train CLIPER on FERV39k, with CLIP ViT-B/16."""
 
 _base_ = [
     '../_base_/models/cliper.py',

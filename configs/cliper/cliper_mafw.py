@@ -1,4 +1,4 @@
-"""CLIPER on MAFW, over CLIP ViT-B/16."""
+"""Train CLIPER on MAFW, with CLIP ViT-B/16."""
 
 _base_ = [
     '../_base_/models/cliper.py',

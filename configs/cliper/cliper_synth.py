@@ -1,4 +1,4 @@
-"""CLIPER on the synthetic benchmark, over the small CLIP that ships with the package."""
+"""Train CLIPER on the synthetic benchmark, with the small CLIP of this package."""
 
 _base_ = [
     '../_base_/models/cliper.py',

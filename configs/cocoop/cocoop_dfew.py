@@ -1,4 +1,4 @@
-"""CoCoOp on DFEW, over CLIP ViT-B/32."""
+"""Train CoCoOp on DFEW, with CLIP ViT-B/32."""
 
 _base_ = [
     '../_base_/models/cocoop.py',

@@ -1,4 +1,4 @@
-"""CoCoOp on FERV39k, over CLIP ViT-B/32."""
+"""Train CoCoOp on FERV39k, with CLIP ViT-B/32."""
 
 _base_ = [
     '../_base_/models/cocoop.py',

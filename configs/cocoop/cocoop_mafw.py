@@ -1,4 +1,4 @@
-"""CoCoOp on MAFW, over CLIP ViT-B/32."""
+"""Train CoCoOp on MAFW, with CLIP ViT-B/32."""
 
 _base_ = [
     '../_base_/models/cocoop.py',

@@ -1,4 +1,4 @@
-"""CoCoOp on the synthetic benchmark, over the small CLIP that ships with the package."""
+"""Train CoCoOp on the synthetic benchmark, with the small CLIP of this package."""
 
 _base_ = [
     '../_base_/models/cocoop.py',

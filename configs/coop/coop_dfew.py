@@ -1,4 +1,4 @@
-"""CoOp on DFEW, over CLIP ViT-B/32."""
+"""Train CoOp on DFEW, with CLIP ViT-B/32."""
 
 _base_ = [
     '../_base_/models/coop.py',

@@ -1,4 +1,4 @@
-"""CoOp on MAFW, over CLIP ViT-B/32."""
+"""Train CoOp on MAFW, with CLIP ViT-B/32."""
 
 _base_ = [
     '../_base_/models/coop.py',

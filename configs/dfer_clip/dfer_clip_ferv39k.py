@@ -1,4 +1,4 @@
-"""DFER-CLIP on FERV39k, over CLIP ViT-B/32."""
+"""Train DFER-CLIP on FERV39k, with CLIP ViT-B/32."""
 
 _base_ = [
     '../_base_/models/dfer_clip.py',

@@ -1,4 +1,4 @@
-"""EC-STFL on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
+"""Train EC-STFL from scratch on the synthetic benchmark, with 16 frames of 64 pixels."""
 
 _base_ = [
     '../_base_/models/ec_stfl.py',

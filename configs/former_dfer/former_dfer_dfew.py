@@ -1,4 +1,4 @@
-"""Former-DFER on DFEW, 16 frames of 112 pixels."""
+"""Train Former-DFER on DFEW, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/former_dfer.py',

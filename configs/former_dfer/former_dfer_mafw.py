@@ -1,4 +1,4 @@
-"""Former-DFER on MAFW, 16 frames of 112 pixels."""
+"""Train Former-DFER on MAFW, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/former_dfer.py',

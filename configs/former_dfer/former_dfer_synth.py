@@ -1,4 +1,4 @@
-"""Former-DFER on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
+"""Train Former-DFER from scratch on the synthetic benchmark, with 16 frames of 64 pixels."""
 
 _base_ = [
     '../_base_/models/former_dfer.py',

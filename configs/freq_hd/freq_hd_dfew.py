@@ -1,4 +1,4 @@
-"""Freq-HD with 3D ResNet18 on DFEW, 16 frames of 112 pixels."""
+"""Train 3D ResNet18 with Freq-HD on DFEW, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/r3d18.py',

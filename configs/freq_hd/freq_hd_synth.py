@@ -1,4 +1,4 @@
-"""Freq-HD with 3D ResNet18 on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
+"""Train Freq-HD (R3D-18) from scratch on the synthetic benchmark, with 16 frames of 64 pixels."""
 
 _base_ = [
     '../_base_/models/r3d18.py',
@@ -8,7 +8,7 @@ _base_ = [
 ]
 
 model = dict(backbone=dict(pretrained=None))
-# The sampler alone differs.
+# Only the sampler differs from r3d18_synth.py.
 train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
 train_pipeline[1] = test_pipeline[1] = dict(type='SampleFreqHD', clip_len=16)
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -1,4 +1,4 @@
-"""I3D on FERV39k, 16 frames of 112 pixels."""
+"""Train I3D on FERV39k, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/i3d.py',

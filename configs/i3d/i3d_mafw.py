@@ -1,4 +1,4 @@
-"""I3D on MAFW, 16 frames of 112 pixels."""
+"""Train I3D on MAFW, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/i3d.py',

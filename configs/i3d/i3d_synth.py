@@ -1,4 +1,4 @@
-"""I3D on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
+"""Train I3D from scratch on the synthetic benchmark, with 16 frames of 64 pixels."""
 
 _base_ = [
     '../_base_/models/i3d.py',

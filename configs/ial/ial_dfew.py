@@ -1,4 +1,4 @@
-"""IAL on DFEW, 16 frames of 112 pixels."""
+"""Train IAL on DFEW, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/ial.py',

@@ -1,4 +1,4 @@
-"""IAL on FERV39k, 16 frames of 112 pixels."""
+"""Train IAL on FERV39k, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/ial.py',

@@ -1,4 +1,4 @@
-"""IAL on DFEW with its authors' views and schedule, over ResNet18-ViT."""
+"""Train IAL over ResNet18-ViT on DFEW with the views and the schedule of its authors' code."""
 
 _base_ = [
     '../_base_/models/ial.py',

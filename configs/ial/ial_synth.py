@@ -1,4 +1,4 @@
-"""IAL on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
+"""Train IAL from scratch on the synthetic benchmark, with 16 frames of 64 pixels."""
 
 _base_ = [
     '../_base_/models/ial.py',

@@ -1,4 +1,4 @@
-"""M3DFEL on FERV39k, 16 frames of 112 pixels."""
+"""Train M3DFEL on FERV39k, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/m3dfel.py',

@@ -1,4 +1,4 @@
-"""M3DFEL on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
+"""Train M3DFEL from scratch on the synthetic benchmark, with 16 frames of 64 pixels."""
 
 _base_ = [
     '../_base_/models/m3dfel.py',

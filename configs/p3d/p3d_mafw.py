@@ -1,4 +1,4 @@
-"""P3D on MAFW, 16 frames of 112 pixels."""
+"""Train P3D on MAFW, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/p3d.py',

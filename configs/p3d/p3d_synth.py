@@ -1,4 +1,4 @@
-"""P3D on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
+"""Train P3D from scratch on the synthetic benchmark, with 16 frames of 64 pixels."""
 
 _base_ = [
     '../_base_/models/p3d.py',

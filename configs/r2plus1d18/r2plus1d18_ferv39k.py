@@ -1,4 +1,4 @@
-"""R(2+1)D-18 on FERV39k, 16 frames of 112 pixels."""
+"""Train R(2+1)D-18 on FERV39k, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/r2plus1d18.py',

@@ -1,4 +1,4 @@
-"""R(2+1)D-18 on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
+"""Train R(2+1)D-18 from scratch on the synthetic benchmark, with 16 frames of 64 pixels."""
 
 _base_ = [
     '../_base_/models/r2plus1d18.py',

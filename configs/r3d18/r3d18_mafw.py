@@ -1,4 +1,4 @@
-"""3D ResNet18 on MAFW, 16 frames of 112 pixels."""
+"""Train 3D ResNet18 on MAFW, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/r3d18.py',

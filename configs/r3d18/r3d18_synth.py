@@ -1,4 +1,4 @@
-"""3D ResNet18 on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
+"""Train 3D ResNet18 from scratch on the synthetic benchmark, with 16 frames of 64 pixels."""
 
 _base_ = [
     '../_base_/models/r3d18.py',

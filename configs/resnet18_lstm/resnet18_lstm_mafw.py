@@ -1,4 +1,4 @@
-"""ResNet18-LSTM on MAFW, 16 frames of 112 pixels."""
+"""Train ResNet18-LSTM on MAFW, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/resnet18_lstm.py',

@@ -1,4 +1,4 @@
-"""ResNet18-ViT on DFEW, 16 frames of 112 pixels."""
+"""Train ResNet18-ViT on DFEW, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/resnet18_vit.py',

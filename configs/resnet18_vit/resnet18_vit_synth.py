@@ -1,4 +1,4 @@
-"""ResNet18-ViT on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
+"""Train ResNet18-ViT from scratch on the synthetic benchmark, with 16 frames of 64 pixels."""
 
 _base_ = [
     '../_base_/models/resnet18_vit.py',

@@ -1,4 +1,4 @@
-"""SlowOnly on DFEW, 16 frames of 112 pixels."""
+"""Train SlowOnly on DFEW, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/slowonly.py',

@@ -1,4 +1,4 @@
-"""SlowOnly on MAFW, 16 frames of 112 pixels."""
+"""Train SlowOnly on MAFW, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/slowonly.py',

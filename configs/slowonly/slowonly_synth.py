@@ -1,4 +1,4 @@
-"""SlowOnly on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
+"""Train SlowOnly from scratch on the synthetic benchmark, with 16 frames of 64 pixels."""
 
 _base_ = [
     '../_base_/models/slowonly.py',

@@ -1,4 +1,4 @@
-"""TimeSformer on MAFW, 16 frames of 224 pixels."""
+"""Train TimeSformer on MAFW, with 16 frames of 224 pixels."""
 
 _base_ = [
     '../_base_/models/timesformer.py',

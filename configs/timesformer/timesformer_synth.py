@@ -1,4 +1,4 @@
-"""TimeSformer on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
+"""Train TimeSformer from scratch on the synthetic benchmark, with 16 frames of 64 pixels."""
 
 _base_ = [
     '../_base_/models/timesformer.py',

@@ -1,4 +1,4 @@
-"""TSM on DFEW, 16 frames of 112 pixels."""
+"""Train TSM on DFEW, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/tsm.py',

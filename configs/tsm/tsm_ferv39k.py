@@ -1,4 +1,4 @@
-"""TSM on FERV39k, 16 frames of 112 pixels."""
+"""Train TSM on FERV39k, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/tsm.py',

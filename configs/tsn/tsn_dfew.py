@@ -1,4 +1,4 @@
-"""TSN on DFEW, 16 frames of 112 pixels."""
+"""Train TSN on DFEW, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/tsn.py',

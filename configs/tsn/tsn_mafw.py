@@ -1,4 +1,4 @@
-"""TSN on MAFW, 16 frames of 112 pixels."""
+"""Train TSN on MAFW, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/tsn.py',

@@ -1,4 +1,4 @@
-"""VGG13-LSTM on FERV39k, 16 frames of 112 pixels."""
+"""Train VGG13-LSTM on FERV39k, with 16 frames of 112 pixels."""
 
 _base_ = [
     '../_base_/models/vgg13_lstm.py',

@@ -1,4 +1,4 @@
-"""VGG13-LSTM on the synthetic benchmark, 16 frames of 64 pixels, from scratch."""
+"""Train VGG13-LSTM from scratch on the synthetic benchmark, with 16 frames of 64 pixels."""
 
 _base_ = [
     '../_base_/models/vgg13_lstm.py',

@@ -1,4 +1,4 @@
-"""VideoMAE on DFEW, 16 frames of 224 pixels."""
+"""Train VideoMAE on DFEW, with 16 frames of 224 pixels."""
 
 _base_ = [
     '../_base_/models/videomae.py',

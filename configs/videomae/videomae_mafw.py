@@ -1,4 +1,4 @@
-"""VideoMAE on MAFW, 16 frames of 224 pixels."""
+"""Train VideoMAE on MAFW, with 16 frames of 224 pixels."""
 
 _base_ = [
     '../_base_/models/videomae.py',

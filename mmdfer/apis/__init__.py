@@ -1,4 +1,4 @@
-"""Python functions for users of the package."""
+"""Provide the functions that users of the package call from Python."""
 
 from mmdfer.apis.publish import publish_model
 

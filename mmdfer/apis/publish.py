@@ -1,4 +1,4 @@
-"""Make a small checkpoint for others out of one of training."""
+"""Convert a checkpoint of training into a small checkpoint for publication."""
 
 from __future__ import annotations
 
@@ -15,29 +15,33 @@ from mmdfer.files import write_aside
 from mmdfer.models.necks.jas import published_keys
 from mmdfer.version import __version__
 
-# What a reader of the checkpoint needs to know of the run; the rest of its meta stays behind.
+# The entries of the checkpoint's meta data that a published checkpoint keeps.
 META = ('dataset_meta', 'config_text', 'epoch', 'iter', 'seed', 'mmengine_version')
 
 
 def publish_model(in_file: str | Path, out_file: str | Path) -> Path:
-    """Write a small form of a checkpoint, for others to test.
+    """Write a small copy of a checkpoint, which other people can test.
 
-    It has the tensors that testing reads, the class names and the text of the config. Optimizer,
-    schedule and logs are left out. No code from the file is executed.
+    The copy contains the tensors that testing reads, the class names and the text of the config. It
+    contains neither the state of the optimizer and the schedule nor the logs. No code from the
+    checkpoint is executed.
 
     Args:
-        in_file: A checkpoint of training.
-        out_file: Where to write; the date and the digest of the content are added to the name.
+        in_file: The path of a checkpoint that training wrote.
+        out_file: The path to write to. The date and a hash of the content are added to the file
+            name.
 
     Returns:
-        The path of the file, `<out_file>_<date>-<sha256, 8 digits>.pth`.
+        The path of the written file, `<out_file>_<date>-<first 8 hex digits of the SHA-256>.pth`.
 
     Raises:
-        DFERError: ``in_file`` is missing, unreadable, or not a checkpoint of training.
+        DFERError: If ``in_file`` is missing, unreadable, or not a checkpoint of training.
     """
     checkpoint = CheckpointLoader.load_checkpoint(str(in_file), map_location='cpu')
     if 'state_dict' not in checkpoint:
-        raise DFERError(f'{in_file}: has no state_dict; give a checkpoint that training wrote')
+        raise DFERError(
+            f'{in_file}: the file has no state_dict; give a checkpoint that training wrote'
+        )
     meta = checkpoint.get('meta', {})
     kept = {key: meta[key] for key in META if key in meta}
     published = dict(

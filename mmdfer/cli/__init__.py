@@ -1,15 +1,18 @@
-"""The commands `mmdfer <name>`, one module for each, which has a `main(argv)`."""
+"""Provide the commands `mmdfer NAME`, each in a module of its name with a function `main(argv)`.
 
-# The name of each command, which is its module's, and what `mmdfer --help` says about it.
+`argv` is the list of the command's arguments. By default, the arguments of the process are used.
+"""
+
+# The name of each command, which is also the name of its module, and its line in `mmdfer --help`.
 COMMANDS = {
-    'train': 'Train what a config describes',
-    'test': 'Test a checkpoint of what a config describes',
-    'extract_features': 'Encode every view of a dataset once, into a feature bank',
+    'train': 'Train the model of a config',
+    'test': 'Test a checkpoint with the config that it was trained with',
+    'extract_features': 'Encode every view of a dataset once, into a feature bank on disk',
     'cross_validate': 'Train and test a config on each fold of its dataset',
-    'leaderboard': 'Train and test methods on one dataset with several seeds, and compare them',
-    'check_dataset': 'Check whether a dataset on disk is the release',
-    'complexity': 'Count parameters and FLOPs of a config, and measure its clips per second',
-    'publish_model': 'Make a small checkpoint for others out of one of training',
-    'make_synthetic': 'Make the synthetic benchmark, or a tree in the layout of a licensed dataset',
+    'leaderboard': 'Train and test several methods on one dataset, and compare them in a table',
+    'check_dataset': 'Check that a dataset on disk is complete and matches its release',
+    'complexity': "Count the parameters and FLOPs of a config's model, and measure its speed",
+    'publish_model': 'Write a small copy of a training checkpoint for publication',
+    'make_synthetic': 'Make the synthetic benchmark, or drawn clips in the layout of a dataset',
     'train_synth_clip': 'Train the small CLIP of the synthetic benchmark on rendered faces',
 }

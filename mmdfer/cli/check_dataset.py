@@ -1,9 +1,10 @@
-"""Check whether a dataset on disk is the release: counts, labels, missing and damaged clips.
+"""Check that a dataset on disk is complete and matches its release.
 
     mmdfer check_dataset dfew data/DFEW
 
-Prints one table and a verdict, writes them as json, and ends with status 1 where training on it
-would give wrong numbers.
+The command compares the numbers of clips and labels with those of the release, and looks for
+missing and damaged clips. It prints one table and a verdict, and writes both to a JSON file. The
+exit status is 1 if training on the dataset would give wrong results.
 """
 
 from __future__ import annotations
@@ -24,32 +25,42 @@ from mmdfer.files import write_aside
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser('check_dataset')
-    parser.add_argument('dataset', choices=DATASETS, help='which one')
-    parser.add_argument('root', help='the folder that holds it')
+    parser.add_argument('dataset', choices=DATASETS, help='name of the dataset')
+    parser.add_argument('root', help='folder of the dataset')
     parser.add_argument(
-        '--media', nargs='+', choices=MEDIA, help='what to look at (default: all that is there)'
+        '--media',
+        nargs='+',
+        choices=MEDIA,
+        help='the media to check: folders of all frames, folders of 16 frames, or videos '
+        '(default: all that the folder contains)',
     )
     parser.add_argument(
-        '--decode', action='store_true', help='decode every picture and video (hours)'
+        '--decode',
+        action='store_true',
+        help='also decode every picture and video, which takes hours',
     )
-    parser.add_argument('--workers', type=int, help='processes (default: the CPUs)')
     parser.add_argument(
-        '--out', metavar='JSON', help='default: work_dirs/check_dataset/<dataset>.json'
+        '--workers', type=int, help='number of processes (default: the number of CPUs)'
+    )
+    parser.add_argument(
+        '--out',
+        metavar='JSON',
+        help='file for the report (default: work_dirs/check_dataset/<dataset>.json)',
     )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check; exit with status 1 where training would give wrong numbers."""
+    """Check a dataset, and exit with status 1 if training on it would give wrong results."""
     args = parse_args(argv)
     try:
         run(args)
     except KeyboardInterrupt:
-        sys.exit('Interrupted; nothing was written.')
+        sys.exit('Interrupted. No report was written.')
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check, write the report and exit."""
+    """Check the dataset, write the report and exit."""
     with one_line_errors():
         report = check(args.dataset, args.root, args.media, args.decode, args.workers)
     out = Path(args.out or f'work_dirs/check_dataset/{args.dataset}.json')

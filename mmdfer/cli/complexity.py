@@ -1,9 +1,10 @@
-"""Parameters, FLOPs and clips per second of what a config describes, untrained.
+"""Count the parameters and FLOPs of a config's untrained model, and measure its clips per second.
 
     mmdfer complexity align_dfer_synth
 
-The clip is the test set's first, so the data must be there. FLOPs are those of each further clip
-and, apart, those that are spent once: a class vector that depends on no clip is kept.
+The measurement uses the first clip of the test set, so the dataset must exist. The FLOPs of each
+clip and the FLOPs that are spent once are reported separately, because class vectors that do not
+depend on the clip are computed once and kept.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser('complexity')
     add_config(parser)
-    parser.add_argument('--out', metavar='JSON', help='write the figures to this file too')
+    parser.add_argument('--out', metavar='JSON', help='file to which the figures are written too')
     add_run_flags(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure."""
+    """Measure the model of a config, and print the figures as JSON."""
     args = parse_args(argv)
     with one_line_errors():
         cfg = read_run_config(args)

@@ -1,12 +1,15 @@
-"""Encode every view of a dataset once, into a feature bank.
+"""Encode every view of a dataset once, and save the frame vectors in a feature bank.
 
     mmdfer extract_features align_dfer_dfew
     mmdfer train align_dfer_dfew --bank
 
-The V views of each training clip and the test view of each test clip, as the config's pipelines
-show them; of a dataset with folds, both of every clip, so that all folds read the same bank.
-Interrupted, the same command goes on where it stopped; several at once, or several ranks (torchrun
-and ``--launcher pytorch``), share the work. A damaged shard is encoded again.
+The command encodes the V training views of each training clip and the test view of each test clip,
+with the pipelines of the config. For a dataset with folds, it encodes the training views and the
+test view of every clip, so that all folds read the same feature bank.
+
+To continue after an interruption, run the same command again. Several such commands that run at the
+same time share the work, and so do several ranks (torchrun with ``--launcher pytorch``). A damaged
+shard of the bank is encoded again.
 """
 
 from __future__ import annotations
@@ -40,20 +43,23 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Encode; an interruption ends in one line."""
+    """Encode the views of a dataset into a feature bank."""
     args = parse_args(argv)
     try:
         with one_line_errors():
             extract(args)
     except KeyboardInterrupt:
-        sys.exit('Interrupted; the same command goes on where it stopped.')
+        sys.exit('Interrupted. Run the same command again to continue.')
 
 
 def extract(args: argparse.Namespace) -> None:
-    """Encode what is missing in the bank.
+    """Encode the views that are missing in the feature bank.
+
+    Args:
+        args: The parsed command line.
 
     Raises:
-        DFERError: The config cannot be read, or its dataset cannot be encoded.
+        DFERError: If the config cannot be read, or if its dataset cannot be encoded.
     """
     cfg = read_run_config(args)
     use_bank(cfg, args.bank or True)

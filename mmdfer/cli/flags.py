@@ -1,4 +1,4 @@
-"""Flags that several commands have in common, and the config that they lead to."""
+"""Define the flags that several commands share, and read the config that these flags describe."""
 
 from __future__ import annotations
 
@@ -11,70 +11,91 @@ from mmdfer.cli import COMMANDS
 from mmdfer.engine.runner.config import read_config
 
 _OPTIONS = (
-    'settings that replace those of the config: key=value, nested as a.b=value, '
-    'lists as key="[a,b]" without spaces'
+    'settings that replace those of the config, as key=value; a nested key is written a.b=value, '
+    'and a list key="[a,b]" without spaces'
 )
+AUTO_SCALE_LR_HELP = (
+    'scale the learning rate linearly with the batch size, from the base_batch_size in the '
+    "config's auto_scale_lr"
+)
+SEED_HELP = "random seed (default: the config's)"
+DETERMINISTIC_HELP = 'use only deterministic algorithms, which may be slower'
 
 
 def command_parser(name: str) -> argparse.ArgumentParser:
-    """Return a parser for the arguments of `mmdfer NAME`."""
+    """Return a parser for the arguments of the command `mmdfer NAME`."""
     return argparse.ArgumentParser(prog=f'mmdfer {name}', description=f'{COMMANDS[name]}.')
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add the argument that names a config."""
     parser.add_argument(
-        'config', help='path of the config, or name of one that is installed with the package'
+        'config', help='path of a config, or name of a config that is installed with the package'
     )
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that MMAction2's train.py and test.py have in common."""
-    parser.add_argument('--work-dir', help='folder for logs, checkpoints and metrics')
+    """Add the flags that MMAction2's train.py and test.py share."""
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs, checkpoints and metrics (default: work_dirs/<name of the config>)',
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help=_OPTIONS)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='what has started the ranks; without an accelerator they run on the CPU',
+        help='how the ranks of this run were started; without an accelerator, they run on the CPU '
+        '(default: none, a single process)',
     )
     parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0, help='set by old launchers'
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help='set by old versions of the launcher of torch; not for use by hand',
     )
 
 
 def read_run_config(args: argparse.Namespace) -> Config:
-    """Read the config that `add_config` and `add_run_flags` describe.
+    """Read the config that the arguments of `add_config` and `add_run_flags` describe.
 
-    The command's own flags come after and win.
+    The other flags of a command are applied afterwards, and take precedence over `--cfg-options`.
+
+    Args:
+        args: The parsed command line.
+
+    Returns:
+        The config, with `--cfg-options`, `--work-dir` and `--launcher` applied.
 
     Raises:
-        DFERError: There is no such config, or one that it is based on is missing.
+        DFERError: If there is no such config, or if a config that it is based on is missing.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return read_config(args.config, args.cfg_options, args.work_dir, args.launcher)
 
 
 def add_passed_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--cfg-options` for a command that passes them on to others, as they are written."""
+    """Add `--cfg-options` for a command that passes the options on, unparsed, to other commands."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action='extend',
         default=[],
         metavar='KEY=VALUE',
-        help=f'for every run, {_OPTIONS}',
+        help=f'for every training, {_OPTIONS}',
     )
 
 
 def add_bank_flag(parser: argparse.ArgumentParser) -> None:
-    """Add `--bank`, which `use_bank` writes into the config."""
+    """Add the flag `--bank`, which `use_bank` applies to the config."""
     parser.add_argument(
         '--bank',
         nargs='?',
         const=True,
         metavar='DIR',
-        help='read frame vectors from the feature bank in this folder, encoded first where it is '
-        'missing; without a value from work_dirs/banks/<dataset>-<arch>-<train or test>-<key>, '
-        'the key made of all that the vectors depend on',
+        help='use the feature bank in this folder, which saves the vectors of all frames on disk; '
+        'missing vectors are encoded first. Without DIR, the folder is '
+        'work_dirs/banks/<dataset>-<arch>-<train or test>-<key>, where the key is a hash of '
+        'everything that the vectors depend on',
     )

@@ -1,19 +1,23 @@
-"""Train and test methods on one dataset with several seeds, and put them into one table.
+"""Train and test several methods on one dataset with several seeds, and compare them in a table.
 
     mmdfer leaderboard --dataset synth
     mmdfer leaderboard --dataset synth --methods align_dfer coop 'cl*' --seeds 1
 
-The methods are those of `model-index.yml`; left out, all but the ablations. Each run is one of
-`mmdfer train` in `<work dir>/<dataset>/<method>/seed_<k>`, on a dataset with folds in a `fold_<n>`
-in it for each of the five; what it prints goes to `train.log` there. Where the image tower is
-frozen the runs read one feature bank, encoded before the first. Afterwards a run is tested on
-shuffled frames, and each method's parameters, FLOPs and clips/s are measured once. What is done is
-not done again, and what was interrupted goes on where it stopped. So the same command continues,
-and deleting a run's `report.json`, or its folder, redoes only that run. A run that fails does not
-keep the others from running.
+The methods are listed in `model-index.yml`. Without `--methods`, all methods except the ablations
+are trained. Each training is a run of `mmdfer train` in `<work dir>/<dataset>/<method>/seed_<k>`,
+and its output is written to `train.log` in this folder. For a dataset with folds, each of the five
+folds is a run in a subfolder `fold_<n>`. If the image tower of a method is frozen, its runs share
+one feature bank, which is encoded before the first run.
 
-The table is of the methods named, written to `<work dir>/<dataset>/leaderboard.txt`, `.md`, `.csv`,
-`.json` and `.png`.
+After its training, each run is also tested with shuffled frames. The parameters, FLOPs and clips
+per second of each method are measured once.
+
+If a run fails, the other runs still start. To continue after an interruption, run the same command
+again: a run that was interrupted continues from its last checkpoint, and finished runs are not
+repeated. To repeat a single run, delete its folder or its `report.json`.
+
+The table contains the chosen methods. It is written to `<work dir>/<dataset>/leaderboard.txt`,
+`.md`, `.csv`, `.json` and `.png`.
 """
 
 from __future__ import annotations
@@ -31,27 +35,36 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser('leaderboard')
     parser.add_argument(
-        '--dataset', required=True, help="as in the configs' names: synth, dfew, ferv39k, mafw"
+        '--dataset',
+        required=True,
+        help='name of the dataset, as in the names of the configs: synth, dfew, ferv39k or mafw',
     )
     parser.add_argument(
         '--methods',
         nargs='+',
         metavar='METHOD',
-        help="names, or patterns such as 'align_dfer*'; default: all but the ablations",
+        help="names of methods, or patterns such as 'align_dfer*' (default: all methods except "
+        'the ablations)',
     )
-    parser.add_argument('--seeds', type=int, default=3, help='how many; they are 0, 1, ...')
-    parser.add_argument('--work-dir', default='work_dirs/leaderboard', help='folder for all of it')
+    parser.add_argument(
+        '--seeds', type=int, default=3, help='number of seeds, which are 0, 1, ... (default: 3)'
+    )
+    parser.add_argument(
+        '--work-dir',
+        default='work_dirs/leaderboard',
+        help='folder for the runs and the tables (default: work_dirs/leaderboard)',
+    )
     parser.add_argument(
         '--model-index',
         default=str(installed('model-index.yml')),
-        help="the file that names the methods; default: this package's",
+        help="file that lists the methods (default: this package's model-index.yml)",
     )
     add_passed_options(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run, and write the table."""
+    """Train and test the methods, and write the table."""
     args = parse_args(argv)
     run_resumable(
         lambda: compare_methods(

@@ -1,10 +1,11 @@
-"""The console script `mmdfer`, which runs the command that its first argument names.
+"""Run the command that the first argument of the console script `mmdfer` names.
 
     mmdfer train align_dfer_synth
     mmdfer train --help
 
-A command's module is imported when it is called. The package itself is imported before: that
-registers its parts in MMAction2, as `custom_imports` in configs asks for, and takes seconds.
+The module of a command is imported only when this command is called. The package `mmdfer` itself is
+always imported, which takes a few seconds: the import registers the package's classes in
+MMAction2's registries, as `custom_imports` does in the configs.
 """
 
 from __future__ import annotations
@@ -20,20 +21,24 @@ from mmdfer.version import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command that the arguments name."""
+    """Run the command that the first argument names.
+
+    Args:
+        argv: The arguments of the command line. By default, those of the process.
+    """
     width = max(map(len, COMMANDS))
     parser = argparse.ArgumentParser(
         prog='mmdfer',
         description='Dynamic facial expression recognition with a frozen CLIP, in MMAction2.',
         epilog='\n'.join(
             ['commands:', *(f'  {name:{width}}  {text}' for name, text in COMMANDS.items())]
-            + ['', 'mmdfer COMMAND --help describes the arguments of one.']
+            + ['', 'Run mmdfer COMMAND --help for the arguments of a command.']
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--version', action='version', version=f'mmdfer {__version__}')
     parser.add_argument('command', metavar='COMMAND', help='one of the commands below')
-    parser.add_argument('arguments', nargs=argparse.REMAINDER, help="the command's own arguments")
+    parser.add_argument('arguments', nargs=argparse.REMAINDER, help='arguments of the command')
     args = parser.parse_args(argv)
     with one_line_errors():
         check_name(args.command)
@@ -41,7 +46,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check_name(name: str) -> None:
-    """Raise DFERError where there is no command of this name."""
+    """Check that there is a command with this name.
+
+    Raises:
+        DFERError: If there is no such command.
+    """
     if name not in COMMANDS:
         near = get_close_matches(name, COMMANDS) or COMMANDS
         raise DFERError(f'{name}: no such command; did you mean {" or ".join(near)}?')

@@ -1,9 +1,10 @@
-"""Make the synthetic benchmark, or a drawn tree in the layout of a licensed dataset.
+"""Make the synthetic benchmark, or drawn clips in the layout of a licensed dataset.
 
     mmdfer make_synthetic data/synth
     mmdfer make_synthetic --layout dfew data/drawn/DFEW --clips 140
 
-Made once, then reused; interrupted, it goes on where it stopped. What it holds: docs/synthetic.md.
+A folder that is complete is not made again. To continue after an interruption, run the same command
+again. `docs/synthetic.md` describes the files of the benchmark.
 """
 
 from __future__ import annotations
@@ -19,61 +20,103 @@ from mmdfer.synthetic.media import check_picture_name, write_picture
 from mmdfer.synthetic.releases import MEDIA, RELEASES, make_release
 
 _MEDIA_HELP = (
-    'all frames as pictures (the default)',
-    'the folder of 16 frames each, which dfew has; can be given with --frames',
-    'videos; can be given with the others',
+    'write a folder with all frames of each clip, as pictures (default)',
+    'write a folder with 16 frames of each clip, for dfew; can be combined with --frames',
+    'write a video of each clip; can be combined with the other two',
 )
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser('make_synthetic')
-    parser.add_argument('out', nargs='?', help='folder for the videos; without it, none are made')
-    parser.add_argument('--train', type=int, default=1400, help='training clips (default 1400)')
-    parser.add_argument('--test', type=int, default=700, help='test clips (default 700)')
-    parser.add_argument('--train-identities', type=int, default=140, help='faces to train on (140)')
-    parser.add_argument('--test-identities', type=int, default=70, help='faces to test on (70)')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--size', type=int, default=112, help='side of the frames in pixels (112)')
-    parser.add_argument('--workers', type=int, help='processes (default: the CPUs, at most 8)')
-    parser.add_argument('--extras', nargs='+', choices=EXTRAS, default=[], help='also written')
     parser.add_argument(
-        '--check-order', action='store_true', help='show what order tells, on true action units'
+        'out', nargs='?', help='folder for the videos; without this folder, no videos are made'
     )
-    parser.add_argument('--contact-sheet', metavar='PNG', help='draw an overview')
-    tree = parser.add_argument_group('a tree in the layout of a dataset, in place of the benchmark')
-    tree.add_argument('--layout', choices=RELEASES, help='of which dataset')
-    tree.add_argument('--clips', type=int, help='how many (default: as many as the release has)')
+    parser.add_argument(
+        '--train', type=int, default=1400, help='number of training clips (default: 1400)'
+    )
+    parser.add_argument('--test', type=int, default=700, help='number of test clips (default: 700)')
+    parser.add_argument(
+        '--train-identities',
+        type=int,
+        default=140,
+        help='number of different faces in the training clips (default: 140)',
+    )
+    parser.add_argument(
+        '--test-identities',
+        type=int,
+        default=70,
+        help='number of different faces in the test clips (default: 70)',
+    )
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of all random choices (default: 0)'
+    )
+    parser.add_argument(
+        '--size', type=int, default=112, help='width and height of a frame in pixels (default: 112)'
+    )
+    parser.add_argument(
+        '--workers',
+        type=int,
+        help='number of processes (default: the number of CPUs, at most 8)',
+    )
+    parser.add_argument(
+        '--extras',
+        nargs='+',
+        choices=EXTRAS,
+        default=[],
+        help='annotations to write for each clip: action units, masks of the parts of the face, '
+        'landmarks, captions (default: none)',
+    )
+    parser.add_argument(
+        '--check-order',
+        action='store_true',
+        help='print how much a classifier of the true action units loses without the order of '
+        'the frames',
+    )
+    parser.add_argument(
+        '--contact-sheet', metavar='PNG', help='picture to draw with an overview of the clips'
+    )
+    tree = parser.add_argument_group(
+        'layout of a licensed dataset', 'make drawn clips in this layout instead of the benchmark'
+    )
+    tree.add_argument('--layout', choices=RELEASES, help='name of the licensed dataset')
+    tree.add_argument(
+        '--clips', type=int, help='number of clips (default: as many as the dataset has)'
+    )
     for kind, text in zip(MEDIA, _MEDIA_HELP, strict=True):
         tree.add_argument(f'--{kind}', action='append_const', dest='media', const=kind, help=text)
     args = parser.parse_args(argv)
     if args.layout is None and (args.clips is not None or args.media):
-        parser.error('--clips, --frames, --frames16 and --videos are for a --layout')
+        parser.error('--clips, --frames, --frames16 and --videos require --layout')
     if args.layout is not None and not args.out:
-        parser.error('--layout: give OUT, the folder to make it in')
+        parser.error('--layout requires OUT, the folder to write to')
     if not (args.out or args.check_order or args.contact_sheet):
-        parser.error('give OUT, --check-order or --contact-sheet')
+        parser.error('give at least one of OUT, --check-order and --contact-sheet')
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Make what the command line asks for; an error ends in one line."""
+    """Make the synthetic benchmark or the drawn clips, and report an error in one line."""
     args = parse_args(argv)
     try:
         make(args)
     except (ValueError, OSError) as error:
         sys.exit(f'{error}')
     except KeyboardInterrupt:
-        sys.exit('Interrupted; the same command goes on where it stopped.')
+        sys.exit('Interrupted. Run the same command again to continue.')
 
 
 def make(args: argparse.Namespace) -> None:
-    """Make what the flags ask for."""
+    """Make the files that the command line requests.
+
+    Args:
+        args: The parsed command line.
+    """
     if args.layout:
         media = args.media or ['frames']
         options = dict(seed=args.seed, size=args.size, workers=args.workers)
         root = make_release(args.layout, args.out, args.clips, media, **options)
-        print(f'Drawn tree in the layout of {args.layout}: {root}')
+        print(f'Drawn clips in the layout of {args.layout}: {root}')
         return
     people = (args.train_identities, args.test_identities)
     specs = make_specs(args.train, args.test, *people, args.seed)

@@ -1,8 +1,8 @@
-"""Make a small checkpoint for others out of one of training.
+"""Write a small copy of a training checkpoint for publication.
 
     mmdfer publish_model work_dirs/align_dfer_synth/epoch_40.pth align_dfer_synth.pth
 
-writes `align_dfer_synth_<date>-<sha256, 8 digits>.pth`.
+This command writes `align_dfer_synth_<date>-<first 8 hex digits of the SHA-256>.pth`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from mmdfer.errors import one_line_errors
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Publish."""
+    """Write the small copy of a checkpoint, and print its path."""
     parser = command_parser('publish_model')
-    parser.add_argument('in_file', help='checkpoint of training')
-    parser.add_argument('out_file', help='where to; date and digest are added to the name')
+    parser.add_argument('in_file', help='path of a checkpoint that training wrote')
+    parser.add_argument(
+        'out_file',
+        help='path of the copy; the date and a hash of the content are added to the file name',
+    )
     args = parser.parse_args(argv)
     with one_line_errors():
         print(publish_model(args.in_file, args.out_file))

@@ -1,9 +1,10 @@
-"""Test a checkpoint of what a config describes.
+"""Test a checkpoint with the config that it was trained with.
 
     mmdfer test align_dfer_synth work_dirs/align_dfer_synth/epoch_40.pth
 
-On several ranks: tools/dist_test.sh, tools/slurm_test.sh. The flags are those of MMAction2's
-test.py, and ``--shuffle-frames``. The metrics are printed, and kept as json in the work dir.
+To test on several ranks, run tools/dist_test.sh or tools/slurm_test.sh. The flags are those of
+MMAction2's test.py, and in addition ``--bank`` and ``--shuffle-frames``. The metrics are printed,
+and written as JSON to the work directory.
 """
 
 from __future__ import annotations
@@ -33,19 +34,30 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command_parser('test')
     add_config(parser)
     parser.add_argument('checkpoint', help='path of the checkpoint')
-    parser.add_argument('--dump', metavar='FILE.pkl', help='keep the predictions in this file')
-    parser.add_argument('--show-dir', help='folder for pictures of clips with their predictions')
+    parser.add_argument('--dump', metavar='FILE.pkl', help='save the predictions to this file')
+    parser.add_argument(
+        '--show-dir', help='save pictures of clips with their predictions to this folder'
+    )
     parser.add_argument(
         '--show', action='store_true', help='show clips with their predictions in a window'
     )
-    parser.add_argument('--interval', type=int, default=1, help='show every n-th clip')
     parser.add_argument(
-        '--wait-time', type=float, default=2, help='how long a window stays, in seconds'
+        '--interval',
+        type=int,
+        default=1,
+        help='show or save every n-th clip, for --show and --show-dir (default: 1)',
+    )
+    parser.add_argument(
+        '--wait-time',
+        type=float,
+        default=2,
+        help='seconds for which a window shows a clip, for --show (default: 2)',
     )
     parser.add_argument(
         '--shuffle-frames',
         action='store_true',
-        help='put the frames of each clip in a random order: what does the model read of time?',
+        help='put the frames of each clip in a random order, to measure how much the model '
+        'depends on the order of the frames',
     )
     add_bank_flag(parser)
     add_run_flags(parser)
@@ -53,17 +65,24 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
-    """Write the flags into the config.
+    """Change a config as the flags of the command line require.
+
+    Args:
+        cfg: The config, which is changed in place.
+        args: The parsed command line.
 
     Raises:
-        DFERError: A flag does not fit the config, or the checkpoint is missing.
+        DFERError: If a flag does not fit the config, or if the checkpoint is missing.
     """
     check_checkpoint(args.checkpoint)
     cfg.load_from, cfg.resume = args.checkpoint, False
     use_bank(cfg, args.bank)
     if args.show or args.show_dir is not None:
         if args.bank is not None:
-            raise DFERError('--show and --show-dir draw frames, not features: leave --bank out')
+            raise DFERError(
+                '--show and --show-dir draw frames, which a feature bank does not contain; '
+                'leave out --bank'
+            )
         cfg.test_dataloader.dataset = without_features(cfg.test_dataloader.dataset)
         cfg.default_hooks.visualization = dict(
             type='ShowClipsHook',
@@ -74,34 +93,40 @@ def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
         )
     if args.dump is not None:
         if not args.dump.endswith(('.pkl', '.pickle')):
-            raise DFERError(f'--dump {args.dump}: the predictions are pickled, name it *.pkl')
+            raise DFERError(
+                f'--dump {args.dump}: the file name must end in .pkl, because the predictions are '
+                'pickled'
+            )
         metrics = cfg.test_evaluator
         metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
         cfg.test_evaluator = [*metrics, dict(type='DumpResults', out_file_path=args.dump)]
     if args.shuffle_frames and shuffle_frames(cfg.test_dataloader.dataset) == 0:
         raise DFERError(
-            f'{args.config}: --shuffle-frames found no sampler such as UniformSample in the '
-            'pipeline of test_dataloader.dataset'
+            f'{args.config}: the pipeline of test_dataloader.dataset has no sampler, such as '
+            'UniformSample, after which --shuffle-frames could shuffle; add a sampler or leave '
+            'out the flag'
         )
 
 
 def shuffle_frames(part: Any) -> int:
-    """Put a ShuffleFrames behind each sampler, however deep datasets and pipelines are nested.
+    """Insert the transform ShuffleFrames after each frame sampler in the pipelines of a dataset.
 
-    A sampler is a transform with "Sample" in its name, as all of MMAction2's have.
+    A sampler is a transform with "Sample" in its name, as in MMAction2. The pipelines of nested
+    datasets are changed too.
 
     Args:
-        part: A dataset's config, or a part of it; changed in place.
+        part: The config of a dataset, or a part of this config. It is changed in place.
 
     Returns:
-        How many samplers there are.
+        The number of samplers that were found.
     """
     if isinstance(part, dict):
         return sum(shuffle_frames(value) for value in part.values())
     if not isinstance(part, list):
         return 0
     found = sum(shuffle_frames(value) for value in part)
-    for index in reversed(range(len(part))):  # from the end: what is inserted moves the rest
+    # From the last transform to the first, because an insertion moves all later transforms.
+    for index in reversed(range(len(part))):
         kind = part[index].get('type', '') if isinstance(part[index], dict) else ''
         if 'Sample' in (kind if isinstance(kind, str) else kind.__name__):
             part.insert(index + 1, dict(type='ShuffleFrames', seed=0))
@@ -110,7 +135,7 @@ def shuffle_frames(part: Any) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Test."""
+    """Test a checkpoint."""
     args = parse_args(argv)
     with one_line_errors():
         cfg = read_run_config(args)

@@ -1,11 +1,11 @@
-"""Train the small CLIP of the synthetic benchmark, from nothing, on single rendered faces.
+"""Train the small CLIP of the synthetic benchmark from scratch, on single rendered faces.
 
     mmdfer train_synth_clip --out mmdfer/synthetic/small_clip
 
-writes the architecture, the tokenizer's merges, the weights and their provenance to `--out`.
-Training reads no clip and no label of the benchmark. The work dir (`--work`) holds the rendered
-faces and the training state; after an interruption the same command with `--resume` goes on from
-the last state and ends with the same weights.
+The command writes four files to `--out`: the architecture, the merges of the tokenizer, the weights
+and their provenance. Training uses neither clips nor labels of the benchmark. The work directory
+(`--work`) holds the rendered faces and the training state. After an interruption, the same command
+with `--resume` continues from the last saved state and produces the same weights.
 """
 
 from __future__ import annotations
@@ -26,32 +26,82 @@ from mmdfer.synthetic.small_clip.training import Settings
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser, default = command_parser('train_synth_clip'), Settings()
-    parser.add_argument('--out', type=Path, required=True, help='where the four files go')
-    parser.add_argument('--work', type=Path, default=Path('work_dirs/synth_clip'))
-    parser.add_argument('--steps', type=int, default=default.steps)
-    parser.add_argument('--batch', type=int, default=default.batch)
-    parser.add_argument('--lr', type=float, default=default.lr)
-    parser.add_argument('--faces', type=int, default=default.faces, help='training faces to render')
-    parser.add_argument('--seed', type=int, default=default.seed)
     parser.add_argument(
-        '--threads', type=int, default=default.threads, help='for training; sums depend on it'
+        '--out',
+        type=Path,
+        required=True,
+        help='folder for the architecture, the merges of the tokenizer, the weights and their '
+        'provenance',
     )
-    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='for rendering')
+    parser.add_argument(
+        '--work',
+        type=Path,
+        default=Path('work_dirs/synth_clip'),
+        help='folder for the rendered faces and the training state (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--steps',
+        type=int,
+        default=default.steps,
+        help='number of training steps (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--batch',
+        type=int,
+        default=default.batch,
+        help='number of faces in a batch (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--lr',
+        type=float,
+        default=default.lr,
+        help='highest learning rate of the schedule (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--faces',
+        type=int,
+        default=default.faces,
+        help='number of training faces to render (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=default.seed,
+        help='seed of the faces, the batches and the initial weights (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--threads',
+        type=int,
+        default=default.threads,
+        help='number of threads for training, which affects the last digits of sums '
+        '(default: %(default)s)',
+    )
+    parser.add_argument(
+        '--workers',
+        type=int,
+        default=os.cpu_count(),
+        help='number of processes for rendering (default: the number of CPUs)',
+    )
     parser.add_argument(
         '--bf16',
         action=argparse.BooleanOptionalAction,
         default=default.bf16,
-        help='image tower in bfloat16 while it trains, twice as fast where the CPU has it',
+        help='compute the image tower in bfloat16 during training, unless --no-bf16 is given; this '
+        'is twice as fast on a CPU that supports bfloat16',
     )
-    parser.add_argument('--resume', action='store_true', help='go on from the last saved state')
+    parser.add_argument(
+        '--resume', action='store_true', help='continue from the last saved training state'
+    )
     args = parser.parse_args(argv)
     if not 2 <= args.batch <= args.faces:
-        parser.error(f'--batch {args.batch}: take 2 to --faces, which is {args.faces}')
+        parser.error(
+            f'--batch must be between 2 and --faces, which is {args.faces}, got {args.batch}'
+        )
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Make the small CLIP, and print its figures."""
+    """Train the small CLIP, and print its measured figures."""
     args = parse_args(argv)
     settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
     with one_line_errors():

@@ -1,6 +1,7 @@
 """Datasets of dynamic facial expressions and their transforms; importing it registers them."""
 
 from mmdfer.datasets.base import DFERDataset
+from mmdfer.datasets.csv_dataset import CSVDataset
 from mmdfer.datasets.epochs import EpochIndex, carry_epochs
 from mmdfer.datasets.licensed import DFEW, MAFW, FERV39k
 from mmdfer.datasets.synth import SynthDFER
@@ -18,6 +19,7 @@ from mmdfer.datasets.transforms import (
 )
 
 __all__ = [
+    'CSVDataset',
     'ClipDecode',
     'ClipInit',
     'DFERDataset',

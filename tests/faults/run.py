@@ -1,11 +1,11 @@
-"""Run the scripts of this folder, each of which looks for one fault that was reported in public.
+"""Run the scripts of this folder; each checks that one publicly reported fault is not back.
 
     python tests/faults/run.py [NAME ...]    # 07, 07_resume_takes_load_from_away, or all of them
 
-A script makes its own input, runs the package that Python finds, and prints one line. It ends with
-0 where the package behaves rightly, with 1 where it has the fault, and with 2 where the script
-itself cannot run, for example without ffmpeg. Each runs in a process and in a temporary folder of
-its own. The command ends with 1 unless every script ends with 0.
+A script makes its own input, runs the package that Python finds, and prints one line. Its exit
+status is 0 if the package behaves correctly, 1 if the package has the fault, and 2 if the script
+cannot run, for example because ffmpeg is missing. Each script runs in its own process and in its
+own temporary folder. The exit status of this command is 0 if that of all scripts is 0, otherwise 1.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ LIMIT = 200  # seconds; most scripts take 5 to 40
 
 
 def find_scripts(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Return the scripts of a folder, or those that are named, in the order of their numbers.
+    """Return all scripts of a folder, or only the named ones, in the order of their numbers.
 
     Args:
-        folder: Where the scripts are, as `<number>_<words>.py`.
-        names: Numbers, or names with or without `.py`; none for all scripts.
+        folder: The folder of the scripts, which are named `<number>_<words>.py`.
+        names: Numbers, or names with or without `.py`; an empty list for all scripts.
 
     Raises:
-        SystemExit: There is no script of such a name.
+        SystemExit: If no script has one of the names.
     """
     scripts = sorted(folder.glob('[0-9]*.py'))
     wanted = {name.removesuffix('.py') for name in names}
@@ -48,14 +48,14 @@ def _keys(path: Path) -> set[str]:
 
 
 def run_script(path: Path, limit: float = LIMIT) -> tuple[int | None, str]:
-    """Run a script, and end it with all that it started when its time is over.
+    """Run a script, and kill it and its child processes when the time limit is reached.
 
     Args:
-        path: Of the script.
-        limit: How many seconds it may take.
+        path: The path of the script.
+        limit: The time limit in seconds.
 
     Returns:
-        The exit status, which is None for a script that was ended, and the last line it printed.
+        The exit status (None for a script that was killed) and the last line that it printed.
     """
     with tempfile.TemporaryDirectory(prefix='faults_') as folder:
         process = subprocess.Popen(
@@ -77,7 +77,7 @@ def run_script(path: Path, limit: float = LIMIT) -> tuple[int | None, str]:
 
 
 def _paths() -> str:
-    """Return PYTHONPATH with the folder of the package in front, for any working directory."""
+    """Return PYTHONPATH with the absolute folder of the package in front."""
     found = importlib.util.find_spec('mmdfer')
     if found is None or found.origin is None:
         sys.exit('mmdfer is not installed: pip install -e ., or set PYTHONPATH')
@@ -89,11 +89,11 @@ def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
     """Run scripts and print one line for each.
 
     Args:
-        arguments: Of the command line.
-        folder: Where the scripts are.
+        arguments: The arguments of the command line; None for those of this process.
+        folder: The folder of the scripts.
 
     Returns:
-        The exit status: 0 if each script has ended with 0, otherwise 1.
+        The exit status: 0 if the exit status of each script is 0, otherwise 1.
     """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

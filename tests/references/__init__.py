@@ -1,1 +1,1 @@
-"""Parts of published methods, written from the authors' public code without a look at ours."""
+"""Provide parts of published methods, written from the authors' code and not from this package."""

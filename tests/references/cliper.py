@@ -1,8 +1,8 @@
-"""CLIPER's prompts, score and losses, from muse1998/CLIPER, main_RAFDB_CLIPER.py.
+"""Compute CLIPER's prompts, scores and losses, from main_RAFDB_CLIPER.py of muse1998/CLIPER.
 
-Lines of that file: the prompt 211 and 289; the tokens 138 to 151; logits 219 to 223; the class's
-score 242 and 344; margin logits 237 to 244; fine-grained logits 245 to 253; the weights 228 to 235;
-the sum of both losses 258.
+The lines of that file are: the prompt 211 and 289, the tokens 138 to 151, the logits 219 to 223,
+the score of a class 242 and 344, the margin logits 237 to 244, the fine-grained logits 245 to 253,
+the weights 228 to 235, the sum of both losses 258.
 """
 
 import torch
@@ -20,7 +20,16 @@ def init_tokens(classes, width, k=K, length=4, generator=None):
 
 
 def embedded_prompts(token_embedding, tokens, context=77):
-    """token_embedding: (vocab, width) weight. tokens: (C*K, 4, width). -> (C*K, context, width)."""
+    """Embed the prompts and replace the placeholders by the learned tokens.
+
+    Args:
+        token_embedding: The weight (vocab, width) of CLIP's token embedding.
+        tokens: The learned tokens (C * K, 4, width).
+        context: The number of positions of a prompt.
+
+    Returns:
+        The embedded prompts (C * K, context, width).
+    """
     ids = torch.zeros(context, dtype=torch.long)
     ids[: len(PROMPT_IDS)] = torch.tensor(PROMPT_IDS)
     base = token_embedding[ids].expand(len(tokens), -1, -1)
@@ -30,12 +39,12 @@ def embedded_prompts(token_embedding, tokens, context=77):
 
 
 def pool_frames(frames, pool='mean'):
-    """(B, T, D) -> (B, D). OPEN, see the module docstring."""
+    """Average frame vectors (B, T, D) -> (B, D), normalised first if pool is 'mean_normalised'."""
     return (F.normalize(frames, dim=-1) if pool == 'mean_normalised' else frames).mean(1)
 
 
 def all_logits(image, text):
-    """image (B, D), text (C, K, D), both unnormalised -> (B, C, K): 100 times the cosine."""
+    """Return 100 times the cosines (B, C, K) of image (B, D) and text (C, K, D) vectors."""
     image = image / image.norm(dim=-1, keepdim=True)
     text = text / text.norm(dim=-1, keepdim=True)
     return torch.einsum('bd,ckd->bck', image, text) / 0.01
@@ -51,7 +60,10 @@ def margin_logits(logits, labels):
 
 
 def fine_logits(logits, labels):
-    """(B, C, K) -> (B, 1 + (C-1)*K): the best own, then all of the others, in class order."""
+    """Select the fine-grained logits, (B, C, K) -> (B, 1 + (C - 1) * K).
+
+    The first is the largest logit of the true class; the logits of the other classes follow.
+    """
     rows = []
     for sample, y in zip(logits, labels.tolist()):
         others = torch.cat([sample[:y], sample[y + 1 :]]).reshape(-1)
@@ -61,7 +73,7 @@ def fine_logits(logits, labels):
 
 @torch.no_grad()
 def sample_weights(logits, labels):
-    """alpha of every sample, from the counts of this batch."""
+    """Compute the weight (alpha) of each sample from the counts of this batch."""
     b, c, k = logits.shape
     best = logits.max(-1).indices[torch.arange(b), labels]
     counts = torch.zeros(c, k, dtype=logits.dtype, device=logits.device)
@@ -75,7 +87,7 @@ def sample_weights(logits, labels):
 
 
 def losses(image, text, labels):
-    """-> dict(margin=..., fine=..., total=..., alpha=...)"""
+    """Return a dict of the losses (margin, fine, total) and of the weights (alpha)."""
     logits = all_logits(image, text)
     margin = F.cross_entropy(margin_logits(logits, labels), labels)
     alpha = sample_weights(logits, labels)

@@ -1,8 +1,9 @@
-"""DFER-CLIP's temporal transformer, logits, sampling and views, from zengqunzhao/DFER-CLIP.
+"""Compute DFER-CLIP's temporal transformer, logits, sampling and views.
 
-Files and lines there: the transformer, models/Temporal_Model.py 7 to 120; logits,
-models/Generate_Model.py 30 to 43; sampling, dataloader/video_dataloader.py 48 to 70; views,
-dataloader/video_transform.py 52 to 424 and dataloader/video_dataloader.py 104 to 144.
+The source is zengqunzhao/DFER-CLIP, in these files and lines: the transformer in
+models/Temporal_Model.py 7 to 120, the logits in models/Generate_Model.py 30 to 43, the sampling in
+dataloader/video_dataloader.py 48 to 70, the views in dataloader/video_transform.py 52 to 424 and
+dataloader/video_dataloader.py 104 to 144.
 """
 
 import glob
@@ -22,7 +23,7 @@ FRAMES, HEADS, SIZE = 16, 8, 224
 def temporal_state(
     width=512, layers=1, heads=HEADS, head=64, mlp=1024, frames=FRAMES, generator=None
 ):
-    """Random weights under the authors' names (checkpoint keys without 'module.temporal_net.')."""
+    """Draw weights under the authors' checkpoint keys, without 'module.temporal_net.'."""
 
     def randn(*shape, std=1.0):
         return torch.randn(*shape, generator=generator) * std
@@ -56,7 +57,7 @@ def gelu_tanh(x):
 
 
 def temporal(frames, s, heads=HEADS):
-    """(B, T, D) unnormalised frame vectors -> (B, D), the unnormalised class token."""
+    """Encode frame vectors (B, T, D) as the class token (B, D); neither is normalised."""
     b, t, d = frames.shape
     x = torch.cat([s['cls_token'].expand(b, 1, d), frames], 1) + s['pos_embedding'][:, : t + 1]
     i = 0
@@ -81,7 +82,7 @@ def temporal(frames, s, heads=HEADS):
 
 
 def logits(video, text):
-    """unnormalised (B, D) and (C, D)"""
+    """Compute logits (B, C) of unnormalised vectors of clips (B, D) and classes (C, D)."""
     return (
         (video / video.norm(dim=-1, keepdim=True))
         @ (text / text.norm(dim=-1, keepdim=True)).t()
@@ -123,7 +124,7 @@ def _random_sized_crop(images, size, rng):
         if w <= width and h <= height:
             x, y = rng.randint(0, width - w), rng.randint(0, height - h)
             return [_resize(i.crop((x, y, x + w, y + h)), size) for i in images]
-    short = min(width, height)  # fallback; torchvision truncates the longer side
+    short = min(width, height)  # the fallback: torchvision rounds the longer side down
     long = (int(size * width / short), int(size * height / short))
     wide = (long[0] if width > height else size, long[1] if height > width else size)
     images = [i.resize(wide, Image.BILINEAR) for i in images]
@@ -142,13 +143,13 @@ def _tensor(images):
 
 
 def view_for_testing(images, size=SIZE, layout='TCHW'):
-    """The sampled RGB PIL images -> (16, 3, size, size); (3, 16, size, size) for 'CTHW'."""
+    """Resize the sampled RGB images to (16, 3, size, size), or (3, 16, size, size) for 'CTHW'."""
     x = _tensor([_resize(i, size) for i in images])
     return x if layout == 'TCHW' else x.transpose(0, 1).contiguous()
 
 
 def view_for_training(images, dataset, size=SIZE, rng=_random, layout='TCHW'):
-    """dataset: 'DFEW', 'FERV39k' or 'MAFW'."""
+    """Augment the sampled images as for the dataset 'DFEW', 'FERV39k' or 'MAFW'."""
     if dataset == 'DFEW':
         factor = rng.uniform(0.5, 1.5)
         images = [ImageEnhance.Brightness(i).enhance(factor) for i in images]
@@ -165,7 +166,7 @@ def view_for_training(images, dataset, size=SIZE, rng=_random, layout='TCHW'):
 
 
 def load_clip(folder, n=None, train=False, rng=np.random):
-    """n: the number of frames of the annotation file; the authors trust it."""
+    """Read the sampled images of a folder; n is its number of frames in the annotation file."""
     paths = sorted(glob.glob(os.path.join(folder, '*')))
     n = len(paths) if n is None else n
     return [

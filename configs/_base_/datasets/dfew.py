@@ -1,7 +1,9 @@
-"""DFEW, fold 1 of five.
+"""Load DFEW, fold 1 of five, in batches of 64 clips as in Align-DFER's paper.
 
-From the paper: batch 64. Ours: eight views of each DFEW clip, which training shows in turn.
-``media='frames16'`` reads the folder of 16 frames each, whose figures are other figures.
+Our choice: each clip of DFEW has eight training views, which the epochs show in turn, so that a
+frozen image tower can encode each view only once. ``media='frames16'`` reads the published folders
+with 16 frames of each clip instead of all frames. Results with 16 and with all frames cannot be
+compared.
 """
 
 _base_ = ['../views/faces_224.py']

@@ -1,4 +1,4 @@
-"""DFEW with the views and loaders of faces_112.py."""
+"""Load DFEW with the views and the loaders of faces_112.py."""
 
 _base_ = ['dfew.py', '../views/faces_112.py']
 

@@ -1,4 +1,4 @@
-"""DFEW with the views and loaders of faces_112_2d.py."""
+"""Load DFEW with the views and the loaders of faces_112_2d.py."""
 
 _base_ = ['dfew.py', '../views/faces_112_2d.py']
 

@@ -1,4 +1,4 @@
-"""DFEW with the views and loaders of nets_224.py."""
+"""Load DFEW with the loaders of nets_224.py."""
 
 _base_ = ['dfew.py', '../views/nets_224.py']
 

@@ -1,4 +1,4 @@
-"""DFEW, each view encoded once."""
+"""Load the frame vectors of DFEW: a frozen CLIP encodes each view once."""
 
 _base_ = ['dfew.py']
 

@@ -1,7 +1,8 @@
-"""FERV39k, its one split.
+"""Load FERV39k, with its one split, in batches of 64 clips as in Align-DFER's paper.
 
-From the paper: batch 64. Ours: eight views of each FERV39k clip, which training shows in turn.
-``scenes=[...]`` reads some of the 22 scenes.
+Our choice: each clip of FERV39k has eight training views, which the epochs show in turn, so that a
+frozen image tower can encode each view only once. ``scenes=[...]`` reads only some of the 22
+scenes.
 """
 
 _base_ = ['../views/faces_224.py']

@@ -1,4 +1,4 @@
-"""FERV39k with the views and loaders of faces_112.py."""
+"""Load FERV39k with the views and the loaders of faces_112.py."""
 
 _base_ = ['ferv39k.py', '../views/faces_112.py']
 

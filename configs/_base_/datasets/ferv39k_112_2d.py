@@ -1,4 +1,4 @@
-"""FERV39k with the views and loaders of faces_112_2d.py."""
+"""Load FERV39k with the views and the loaders of faces_112_2d.py."""
 
 _base_ = ['ferv39k.py', '../views/faces_112_2d.py']
 

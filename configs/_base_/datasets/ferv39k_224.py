@@ -1,4 +1,4 @@
-"""FERV39k with the views and loaders of nets_224.py."""
+"""Load FERV39k with the loaders of nets_224.py."""
 
 _base_ = ['ferv39k.py', '../views/nets_224.py']
 

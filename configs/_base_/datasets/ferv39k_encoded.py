@@ -1,4 +1,4 @@
-"""FERV39k, each view encoded once."""
+"""Load the frame vectors of FERV39k: a frozen CLIP encodes each view once."""
 
 _base_ = ['ferv39k.py']
 

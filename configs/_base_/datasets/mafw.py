@@ -1,8 +1,9 @@
-"""MAFW, fold 1 of five, single labels.
+"""Load MAFW, fold 1 of five, single labels, in batches of 64 clips as in Align-DFER's paper.
 
-From the paper: batch 64. Ours: eight views of each MAFW clip, which training shows in turn.
-``captions=True`` reads the lists that have captions. ``labels='compound'`` reads the 43 classes,
-with 43 as the number of classes here and in the model's head.
+Our choice: each clip of MAFW has eight training views, which the epochs show in turn, so that a
+frozen image tower can encode each view only once. ``captions=True`` reads the label files with
+captions. ``labels='compound'`` reads the 43 compound classes, for which the number of classes must
+be 43 in this file and in the head of the model.
 """
 
 _base_ = ['../views/faces_224.py']

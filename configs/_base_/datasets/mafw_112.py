@@ -1,4 +1,4 @@
-"""MAFW with the views and loaders of faces_112.py."""
+"""Load MAFW with the views and the loaders of faces_112.py."""
 
 _base_ = ['mafw.py', '../views/faces_112.py']
 

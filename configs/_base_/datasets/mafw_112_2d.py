@@ -1,4 +1,4 @@
-"""MAFW with the views and loaders of faces_112_2d.py."""
+"""Load MAFW with the views and the loaders of faces_112_2d.py."""
 
 _base_ = ['mafw.py', '../views/faces_112_2d.py']
 

@@ -1,4 +1,4 @@
-"""MAFW with the views and loaders of nets_224.py."""
+"""Load MAFW with the loaders of nets_224.py."""
 
 _base_ = ['mafw.py', '../views/nets_224.py']
 

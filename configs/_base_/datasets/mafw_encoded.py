@@ -1,4 +1,4 @@
-"""MAFW, each view encoded once."""
+"""Load the frame vectors of MAFW: a frozen CLIP encodes each view once."""
 
 _base_ = ['mafw.py']
 

@@ -1,17 +1,18 @@
-"""The synthetic benchmark, made where it is missing.
+"""Load the synthetic benchmark, which is made first if it is missing.
 
-``split='fit'`` and ``split='heldout'`` are the training set in two parts of different people, to
-tune on (``docs/synthetic.md``).
+``split='fit'`` and ``split='heldout'`` are two parts of the training set that show different
+people. They are meant for tuning hyperparameters (``docs/synthetic.md``).
 
-Ours, all of it: the frames, one of each segment, random in training and central in testing; four
-views of each drawn clip, which training shows in turn; batch 64, as Align-DFER has it.
+All values are our choice. A view has one frame from each of 16 equal segments of a drawn clip, at a
+random place in training and in the middle in testing. Each drawn clip has four training views,
+which the epochs show in turn. The batch size of 64 is that of Align-DFER.
 """
 
 data_root = (__import__('os').environ.get('MMDFER_DATA') or 'data') + '/synth'
 classes = ['happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear']
 num_classes = 7
 
-# Views: 16 frames, one of each segment; a crop of 64 from 69, the paper's 112 from 120.
+# A crop of 64 from 69 pixels has nearly the ratio of Align-DFER's crop of 112 from 120.
 train_pipeline = [
     dict(type='ClipInit'),
     dict(type='UniformSample', clip_len=16),

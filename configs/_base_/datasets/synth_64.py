@@ -1,6 +1,6 @@
-"""The synthetic benchmark for the nets, at 64, as Recognizer3D takes it.
+"""Load the synthetic benchmark at 64 x 64 pixels, for networks that use Recognizer3D.
 
-A new view of each clip in every epoch. Ours: batch 16.
+Each epoch shows a new random view of each drawn clip. Our choice: batches of 16 clips.
 """
 
 _base_ = ['synth.py']

@@ -1,4 +1,4 @@
-"""The synthetic benchmark for the nets, at 64, as Recognizer2D takes it: (16, 3, 64, 64)."""
+"""Load the views of synth_64.py in the shape (16, 3, 64, 64), which Recognizer2D requires."""
 
 _base_ = ['synth_64.py']
 

@@ -1,4 +1,4 @@
-"""The synthetic benchmark, each view encoded once."""
+"""Load the frame vectors of the synthetic benchmark: a frozen CLIP encodes each view once."""
 
 _base_ = ['synth.py']
 

@@ -1,7 +1,8 @@
-"""Align-DFER's three parts, of the paper's sizes: S = 16 sentences of T = 64 tokens, 16 frames.
+"""Define Align-DFER: a frozen CLIP, the temporal encoders (JAS) and learned sentences (MAT).
 
-From the paper: the parts and their sizes, ViT-B/32. Ours: OpenAI's weights, and what methods the
-docstrings of MATHead and JAS call ours.
+The paper gives these three parts and their sizes: ViT-B/32, 16 frames, and S = 16 sentences of T =
+64 tokens for each class. Our choice: OpenAI's weights of CLIP, because the paper does not name the
+weights. The docstrings of JAS and MATHead list our other choices.
 """
 
 model = dict(

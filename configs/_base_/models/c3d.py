@@ -1,6 +1,7 @@
-"""C3D (Tran et al., ICCV 2015) from MMAction2: 16 frames of 112, the paper's own input.
+"""Define C3D (Tran et al., ICCV 2015) from MMAction2, for 16 frames of 112 pixels as in its paper.
 
-The backbone starts from MMAction2's weights of Sports-1M; the input is normalised as there.
+The backbone starts from MMAction2's weights for Sports-1M. Pixels are normalised as these weights
+require.
 """
 
 model = dict(

@@ -1,7 +1,8 @@
-"""CLIP zero-shot: the mean of the frame vectors against a sentence with the class's name.
+"""Define zero-shot CLIP, which compares the mean frame vector with a sentence about each class.
 
-From the paper (the comparison in Align-DFER's table): the sentence, the mean. Ours: ViT-B/32 and
-OpenAI's weights. Several ``templates`` are averaged.
+The sentence and the mean over frames are those of the comparison in the table of Align-DFER's
+paper. Our choice: ViT-B/32 with OpenAI's weights. If several ``templates`` are given, the vectors
+of their sentences are averaged.
 """
 
 model = dict(

@@ -1,8 +1,8 @@
-"""CoCoOp: CoOp's shared context, shifted by a Meta-Net of the video vector.
+"""Define CoCoOp: the shared context of CoOp, to which a Meta-Net adds a vector for each clip.
 
-From the paper: the Meta-Net (two linear layers, a 16th as wide inside), the shared context. Ours:
-16 tokens as in coop.py, the mean of the frame vectors for the image's, ViT-B/32 and OpenAI's
-weights.
+The paper gives the shared context and the Meta-Net, which has two linear layers and a hidden width
+of 1/16. The paper is about images. Our choice: the mean of the frame vectors takes the place of the
+image vector, the context has 16 tokens as in coop.py, and CLIP is ViT-B/32 with OpenAI's weights.
 """
 
 model = dict(

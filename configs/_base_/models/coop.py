@@ -1,7 +1,8 @@
-"""CoOp: 16 learned tokens before each class's name, on the mean of the frame vectors.
+"""Define CoOp: 16 learned tokens before the name of each class, compared with the mean over frames.
 
-From the paper: 16 tokens, shared by the classes; ``class_specific=True`` gives each class its own.
-Ours: frames are averaged, as CoOp is for images; ViT-B/32 and OpenAI's weights.
+The paper gives 16 tokens that all classes share. ``class_specific=True`` gives each class its own
+tokens. Our choice: the vectors of the frames are averaged, because the paper is about images, and
+CLIP is ViT-B/32 with OpenAI's weights.
 """
 
 model = dict(

@@ -1,9 +1,10 @@
-"""DFER-CLIP: learned tokens before a description of each class, a temporal transformer.
+"""Define DFER-CLIP: learned tokens before a description of each class, and a temporal transformer.
 
-From the paper and the authors' code (zengqunzhao/DFER-CLIP): ViT-B/32 with OpenAI's weights, whose
-image tower trains; 8 tokens of each class's own before its description; a transformer of one layer,
-8 heads and MLP 1024 with a class token over 16 frames, whose vectors are not normalised; cosines
-over 0.01; pixels in 0..1 without CLIP's mean and std. Ours: the descriptions
+The values are those of the paper and of the authors' code (zengqunzhao/DFER-CLIP). CLIP is ViT-B/32
+with OpenAI's weights, and its image tower trains. Each class has 8 learned tokens of its own before
+its description. The temporal transformer has one layer, 8 heads, an MLP of width 1024 and a class
+token, and reads 16 frame vectors that are not normalised. Cosines are divided by the temperature
+0.01. Pixels are between 0 and 1, without CLIP's mean and std. Our choice: the descriptions
 (mmdfer/models/heads/class_descriptions.py).
 """
 

@@ -1,7 +1,7 @@
-"""Former-DFER: CS-Former and T-Former over 16 frames at 112, and a linear layer.
+"""Define Former-DFER: CS-Former and T-Former over 16 frames of 112 pixels, and a linear classifier.
 
-From the paper: the net and its sizes. From the authors' code: pixels between 0 and 1, no dropout.
-Another size of frames is ``model.backbone.input_size`` too.
+The paper gives the network and its sizes. The authors' code gives pixels between 0 and 1 and no
+dropout. If frames have another size, ``model.backbone.input_size`` must be changed too.
 """
 
 model = dict(

@@ -1,7 +1,8 @@
-"""I3D from MMAction2: a ResNet-50 inflated, where the I3D of the papers is an Inception.
+"""Define I3D from MMAction2: an inflated ResNet-50, where the papers on DFER use an Inception.
 
-Training starts from MMAction2's weights of Kinetics-400, 32 frames. Ours: the first convolution and
-pooling leave time as it is, since 16 frames are half of what they were made for.
+Training starts from MMAction2's weights for Kinetics-400, which were trained with 32 frames. Our
+choice: the first convolution and the first pooling have a stride of 1 in time, because 16 frames
+are half of those 32.
 """
 
 load_from = 'https://download.openmmlab.com/mmaction/v1.0/recognition/i3d/i3d_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb/i3d_imagenet-pretrained-r50_8xb8-32x2x1-100e_kinetics400-rgb_20220812-e213c223.pth'  # noqa: E501

@@ -1,9 +1,9 @@
-"""M3DFEL: an R3D-18 on 4 instances of 4 frames at 112, DLIAM, and a linear layer.
+"""Define M3DFEL: R3D-18 on 4 instances of 4 frames of 112 pixels, DLIAM and a linear classifier.
 
-From the paper: the net and its sizes, Kinetics-400's weights of R3D-18. From a replicate of its
-code: label smoothing of 0.1. Ours: the weights are read where ``model.backbone.pretrained`` gives
-the path of torchvision's file, and nothing is downloaded; without it R3D-18 starts from scratch.
-Pixels are normalised as torchvision has them for these weights.
+The paper gives the network, its sizes, and the weights of R3D-18 for Kinetics-400. A replicate of
+the authors' code gives label smoothing of 0.1. Our choice: nothing is downloaded. The weights are
+read if ``model.backbone.pretrained`` is the path of torchvision's file, and otherwise R3D-18 starts
+from scratch. Pixels are normalised as torchvision does for these weights.
 """
 
 model = dict(

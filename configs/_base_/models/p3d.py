@@ -1,7 +1,8 @@
-"""P3D-63: a ResNet-50 of pseudo-3D blocks over 16 frames, and a linear layer.
+"""Define P3D-63: a ResNet-50 of pseudo-3D blocks over 16 frames, and a linear classifier.
 
-From the paper: the net, 16 frames. Ours: 63 layers, since DFER's tables do not say which; dropout
-of 0.5, ImageNet's mean and standard deviation, and frames at 112 as the other nets have them.
+The paper gives the network and 16 frames. Our choice: 63 layers, because the tables on DFER do not
+say which P3D they list. Also our choice: dropout of 0.5, the mean and standard deviation of
+ImageNet, and frames of 112 pixels as for the other networks.
 """
 
 model = dict(

@@ -1,6 +1,7 @@
-"""R(2+1)D-18 (Tran et al., CVPR 2018): 3D ResNet18 with factorised convolutions, from torchvision.
+"""Define R(2+1)D-18 (Tran et al., CVPR 2018), a 3D ResNet18 with factorised convolutions.
 
-Its start, input and dropout are those of r3d18.py.
+As in r3d18.py, the network starts from torchvision's Kinetics-400 weights. The input and the
+dropout are also the same.
 """
 
 _base_ = ['r3d18.py']

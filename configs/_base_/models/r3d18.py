@@ -1,7 +1,8 @@
-"""3D ResNet18 (R3D-18; Tran et al., CVPR 2018): torchvision's net, and its Kinetics-400 weights.
+"""Define 3D ResNet18 (R3D-18; Tran et al., CVPR 2018) with torchvision's Kinetics-400 weights.
 
-The papers that print this row do not say how their nets began. Ours: torchvision's weights,
-downloaded when training begins, pixels normalised as these take them, dropout 0.5.
+The papers that report this network do not say how it was initialised. Our choice: torchvision's
+weights, which are downloaded when training starts, pixels normalised as these weights require, and
+dropout of 0.5.
 """
 
 model = dict(

@@ -1,7 +1,7 @@
-"""ResNet18-LSTM: a ResNet18 on each frame, an LSTM of one layer and 512 units over the 16.
+"""Define ResNet18-LSTM: a ResNet18 on each of 16 frames, and an LSTM of one layer and 512 units.
 
-The last state of the LSTM is classified. Ours: all of this, and the weights of ImageNet that the
-ResNet18 starts from; the tables that have the row say no more than its name.
+The last state of the LSTM is classified. All values are our choice, because the tables that list
+this network give only its name. ResNet18 starts from ImageNet weights, which is our choice too.
 """
 
 model = dict(

@@ -1,7 +1,7 @@
-"""ResNet18-ViT: a ResNet18 on each frame, a transformer with a class token over the 16.
+"""Define ResNet18-ViT: a ResNet18 on each of 16 frames, and a transformer with a class token.
 
-Ours: the transformer's size, which is DFER-CLIP's, and the weights of ImageNet that the ResNet18
-starts from. The papers' tables only name this net.
+Our choice, because the papers' tables only name this network: the transformer's size, which is that
+of DFER-CLIP, and ImageNet weights as the start of ResNet18.
 """
 
 model = dict(

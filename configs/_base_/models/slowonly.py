@@ -1,6 +1,6 @@
-"""SlowOnly (Feichtenhofer et al., ICCV 2019) from MMAction2: ResNet-50, no stride in time.
+"""Define SlowOnly (Feichtenhofer et al., ICCV 2019) from MMAction2: ResNet-50, no stride in time.
 
-It starts from MMAction2's weights of Kinetics-400, whose clips have 8 frames.
+Training starts from MMAction2's weights for Kinetics-400, which were trained with 8 frames.
 """
 
 load_from = 'https://download.openmmlab.com/mmaction/v1.0/recognition/slowonly/slowonly_r50_8xb16-8x8x1-256e_kinetics400-rgb/slowonly_r50_8xb16-8x8x1-256e_kinetics400-rgb_20220901-2132fc87.pth'  # noqa: E501

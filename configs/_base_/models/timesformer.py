@@ -1,7 +1,8 @@
-"""TimeSformer (Bertasius et al., ICML 2021) from MMAction2: ViT-B/16, time and space by turns.
+"""Define TimeSformer (Bertasius et al., ICML 2021) from MMAction2: ViT-B/16, divided attention.
 
-The eight time positions of MMAction2's weights of Kinetics-400 do not fit our 16 frames and start
-at zero instead.
+Each layer attends first over time and then over space. Training starts from MMAction2's weights for
+Kinetics-400. Their temporal position embeddings are for 8 frames and do not fit 16 frames, so the
+temporal position embeddings start at zero instead.
 """
 
 load_from = 'https://download.openmmlab.com/mmaction/v1.0/recognition/timesformer/timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb/timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb_20220815-a4d0d01f.pth'  # noqa: E501

@@ -1,6 +1,7 @@
-"""TSM (Lin et al., ICCV 2019) from MMAction2: a ResNet-50 that shifts channels between 16 frames.
+"""Define TSM (Lin et al., ICCV 2019) from MMAction2: a ResNet-50 with shifts in time.
 
-MMAction2's weights of Kinetics-400, from which it starts, are of 16 frames too.
+Between its layers, the model shifts a part of the channels from each frame to its neighbours.
+Training starts from MMAction2's weights for Kinetics-400, which were trained with 16 frames too.
 """
 
 load_from = 'https://download.openmmlab.com/mmaction/v1.0/recognition/tsm/tsm_imagenet-pretrained-r50_8xb16-1x1x16-50e_kinetics400-rgb/tsm_imagenet-pretrained-r50_8xb16-1x1x16-50e_kinetics400-rgb_20220831-042b1748.pth'  # noqa: E501

@@ -1,6 +1,7 @@
-"""TSN (Wang et al., ECCV 2016) from MMAction2: a ResNet-50 on each of 16 frames, then the mean.
+"""Define TSN (Wang et al., ECCV 2016) from MMAction2: the mean over a ResNet-50 on each frame.
 
-It starts from MMAction2's weights of Kinetics-400, 8 segments. The order of the frames is not read.
+Training starts from MMAction2's weights for Kinetics-400, which were trained with 8 segments. The
+model has no access to the order of the 16 frames.
 """
 
 load_from = 'https://download.openmmlab.com/mmaction/v1.0/recognition/tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x8-100e_kinetics400-rgb/tsn_imagenet-pretrained-r50_8xb32-1x1x8-100e_kinetics400-rgb_20220906-2692d16c.pth'  # noqa: E501

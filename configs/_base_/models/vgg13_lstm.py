@@ -1,6 +1,7 @@
-"""VGG13-LSTM: the LSTM of resnet18_lstm.py over a VGG13 on each frame.
+"""Define VGG13-LSTM: a VGG13 on each frame, and the LSTM of resnet18_lstm.py.
 
-Ours: all but the name, and the weights of ImageNet that the VGG13 starts from.
+Only the name is from the papers. Our choice: all other values, such as the ImageNet weights that
+VGG13 starts from.
 """
 
 _base_ = ['resnet18_lstm.py']

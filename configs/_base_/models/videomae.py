@@ -1,6 +1,7 @@
-"""VideoMAE (Tong et al., NeurIPS 2022) from MMAction2: ViT-B/16 on cubes of two frames.
+"""Define VideoMAE (Tong et al., NeurIPS 2022) from MMAction2: ViT-B/16 on cubes of two frames.
 
-MMAction2's weights were pretrained by masking on Kinetics-400 and then fine-tuned on it.
+Training starts from MMAction2's weights, which were pretrained by masked autoencoding on
+Kinetics-400 and then fine-tuned on it.
 """
 
 load_from = 'https://download.openmmlab.com/mmaction/v1.0/recognition/videomae/vit-base-p16_videomae-k400-pre_16x4x1_kinetics-400_20221013-860a3cd3.pth'  # noqa: E501

@@ -1,6 +1,6 @@
-"""A large net fine-tuned whole, in 50 epochs: AdamW at 1e-4, 5 epochs of warm-up and a cosine.
+"""Fine-tune a large network for 50 epochs: AdamW at 1e-4, 5 epochs of warm-up and a cosine.
 
-Ours, all of it.
+All values of this schedule are our choice.
 """
 
 max_epochs, warm_up = 50, 5

@@ -1,8 +1,9 @@
-"""BAP in 100 epochs: text 40, video 30, joint 30, in one Runner.
+"""Train Align-DFER in the three stages of BAP, of 40, 30 and 30 epochs, in one Runner.
 
-From the paper: the stages, their epochs, what each trains, SGD with momentum 0.9, batch 64 (in the
-dataset's file). Ours: the rate and its course, restarted at each stage, weight decay, the clipping
-of gradients, and when a layer joins.
+The stages are text, video and joint. The paper gives the stages, their epochs, the parts that each
+stage trains, SGD with momentum 0.9, and batches of 64 (set in the file of the dataset). Our choice,
+because the paper does not say: the learning rate and its schedule, which restarts at each stage,
+the weight decay, the clipping of gradients, and the epochs at which layers join.
 """
 
 custom_hooks = [
@@ -33,9 +34,9 @@ optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=1e-2, momentum=0.9, weight_decay=1e-4, fused=True),
     clip_grad=dict(max_norm=1.0),
 )
-# A cosine in each stage: StagedTrainLoop fills in the periods.
+# One cosine for each stage. StagedTrainLoop sets the periods.
 param_scheduler = [
     dict(type='CosineRestartLR', eta_min=0, by_epoch=True, convert_to_iter_based=True)
 ]
-# Batches are of each rank: --auto-scale-lr multiplies the rate by ranks * batch_size / 64.
+# batch_size is per rank. --auto-scale-lr multiplies the rate by ranks * batch_size / 64.
 auto_scale_lr = dict(enable=False, base_batch_size=64)

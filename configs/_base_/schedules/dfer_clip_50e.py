@@ -1,8 +1,8 @@
-"""DFER-CLIP's schedule: all of it trains at once, each part at a rate of its own.
+"""Train all parts of DFER-CLIP together for 50 epochs, each part with its own learning rate.
 
-From the paper: SGD with momentum 0.9 and weight decay 1e-4; 1e-2 for the temporal transformer, 1e-3
-for the prompts, 1e-5 for the image tower, each x 0.1 after 30 and 40 of 50 epochs; batch 48 (in
-the views' file).
+All values are the paper's: SGD with momentum 0.9 and weight decay 1e-4. The learning rate is 1e-2
+for the temporal transformer, 1e-3 for the prompts and 1e-5 for the image tower. Each is multiplied
+by 0.1 after epochs 30 and 40. Batches have 48 clips (set in the file of the views).
 """
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=50, val_interval=1)

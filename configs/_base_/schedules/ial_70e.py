@@ -1,7 +1,8 @@
-"""IAL's schedule, from the authors' code: SGD at 1e-3 with decay 0.1, halved every 7 epochs.
+"""Train IAL for 70 epochs with SGD at 1e-3 and weight decay 0.1, halved every 7 epochs.
 
-Batch 40 is in the views' file. Ours: 70 epochs, after which the rate has halved ten times; the
-code's default is 1000.
+The values are those of the authors' code. Batches have 40 clips (set in the file of the views). Our
+choice: 70 epochs, after which the learning rate has been halved ten times. The default of the
+authors' code is 1000 epochs.
 """
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=70, val_interval=1)

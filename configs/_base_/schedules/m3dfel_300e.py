@@ -1,8 +1,9 @@
-"""M3DFEL's schedule, from the authors' code (Tencent/TFace): AdamW, 300 epochs, 20 of warm-up.
+"""Train M3DFEL for 300 epochs with AdamW, a warm-up of 20 epochs and a cosine.
 
-AdamW at 5e-4 with decay 0.05, a cosine down to 5e-6 over all 300 epochs, batch 256 (in each
-config), a warm-up that is linear from 0 to 5e-4. Ours: it multiplies the cosine, which is
-within 1.1 % of 1 until then.
+The values are those of the authors' code (Tencent/TFace): AdamW at 5e-4 with weight decay 0.05,
+batches of 256 clips (set in each config), a linear warm-up from 0 to 5e-4, and a cosine down to
+5e-6 over all 300 epochs. Our choice: the warm-up multiplies the cosine. Until the end of the
+warm-up, the factor of the cosine is within 1.1 % of 1.
 """
 
 max_epochs, warm_up = 300, 20

@@ -1,6 +1,6 @@
-"""No epoch: ``tools/train.py`` tests what was never trained, and reports it as epoch 0.
+"""Skip training: ``tools/train.py`` only tests the model, and reports the result as epoch 0.
 
-The optimizer is what mmengine's Runner asks for; it makes no step.
+mmengine's Runner requires an optimizer, which makes no step here.
 """
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=0, val_interval=1)

@@ -1,7 +1,7 @@
-"""Prompts alone, in 50 epochs: SGD and a cosine, the frames encoded once.
+"""Train only the prompts for 50 epochs with SGD and a cosine, on frame vectors of a frozen CLIP.
 
-From the papers of CoOp and CoCoOp: SGD at 2e-3 with a cosine. Ours: 50 epochs, momentum, weight
-decay, no warm-up; batch 64 (in the dataset's file).
+The papers of CoOp and CoCoOp give SGD at 2e-3 with a cosine. Our choice: 50 epochs, momentum,
+weight decay, no warm-up, and batches of 64 clips (set in the file of the dataset).
 """
 
 max_epochs = 50

@@ -1,7 +1,8 @@
-"""A net whole, in 100 epochs: SGD at 0.01, a tenth of it from epoch 40 and again from 80.
+"""Train a whole network for 100 epochs with SGD at 0.01, multiplied by 0.1 after epochs 40 and 80.
 
-Of Former-DFER's code (Zhao and Liu, ACM MM 2021): all of it, with batch 32 (in the views' file).
-Ours for the other nets: one course for all, so that rows differ by the net alone.
+All values are those of Former-DFER's code (Zhao and Liu, ACM MM 2021), also the batches of 32 clips
+(set in the file of the views). Our choice for the other networks: one schedule for all of them, so
+that their results differ only because of the network.
 """
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100, val_interval=1)

@@ -1,8 +1,10 @@
-"""CLIPER's views, from the authors' code (muse1998/CLIPER, for pictures of RAF-DB).
+"""Define CLIPER's views of 16 frames of 224 pixels, from the authors' code (muse1998/CLIPER).
 
-Training: the short side resized to 224 and its centre cut, brightness 0.4 and hue 0.3, a flip, a
-crop of random area (0.15 to 1) and ratio (0.3 to 3.3). Testing: the centre. Ours: 16 frames, one of
-each segment, with the same change in all; the crop is cut before pixels are normalised, not after.
+The code is for pictures of RAF-DB. In training, it resizes the short side to 224, cuts the centre,
+changes the brightness by up to 0.4 and the hue by up to 0.3, flips at random, and takes a crop of
+random area (0.15 to 1) and aspect ratio (0.3 to 3.3). In testing, it takes the centre. Our choice:
+16 frames, one of each segment of a clip, all with the same random changes, because the code is not
+for video. Also our choice: the crop is cut before pixels are normalised, not after.
 """
 
 train_view = [

@@ -1,8 +1,9 @@
-"""DFER-CLIP's views, from the authors' code (zengqunzhao/DFER-CLIP), by Pillow.
+"""Define DFER-CLIP's views, from the authors' code (zengqunzhao/DFER-CLIP), with Pillow as there.
 
-Training: 16 frames as TSN samples them, a crop of random area and ratio, a flip. On DFEW brightness
-changes too (``dfer_clip_224_bright.py``); on FERV39k the picture is rotated
-(``dfer_clip_224_rotated.py``). Testing: the whole picture. A shorter clip repeats its last frame.
+In training, a view has 16 frames sampled as in TSN, cut to a crop of random area and aspect ratio,
+and flipped at random. On DFEW, the brightness changes too (``dfer_clip_224_bright.py``). On
+FERV39k, the picture is rotated too (``dfer_clip_224_rotated.py``). In testing, a view has the whole
+picture. A clip with fewer than 16 frames repeats its last frame.
 """
 
 train_view = [

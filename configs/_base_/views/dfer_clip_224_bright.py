@@ -1,4 +1,4 @@
-"""DFER-CLIP's views on DFEW: brightness changes before the crop."""
+"""Define DFER-CLIP's views for DFEW, where the brightness changes before the crop."""
 
 _base_ = ['dfer_clip_224.py']
 

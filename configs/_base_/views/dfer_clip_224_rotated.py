@@ -1,4 +1,4 @@
-"""DFER-CLIP's views on FERV39k: the picture is rotated before the crop."""
+"""Define DFER-CLIP's views for FERV39k, where the picture is rotated before the crop."""
 
 _base_ = ['dfer_clip_224.py']
 

@@ -1,8 +1,8 @@
-"""The views of the nets: 16 frames, one of each segment, and faces of 112 cut from 120.
+"""Define the views of the networks: 16 frames, and faces of 112 cut from 120 pixels.
 
-From the papers: 16 frames, and a face of 112 pixels with scale jitter. Ours: one frame of each
-segment, random in training and central in testing; that every net sees the same. A view has the
-shape (1, 3, 16, 112, 112), which Recognizer3D takes.
+The papers give 16 frames, and faces of 112 pixels with scale jitter. Our choice: one frame of each
+of 16 equal segments, at a random place in training and in the middle in testing, and the same views
+for every network. A view has the shape (1, 3, 16, 112, 112), as Recognizer3D requires.
 """
 
 train_view = [
@@ -10,7 +10,7 @@ train_view = [
     dict(type='SampleSegments', clip_len=16),
     dict(type='ClipDecode'),
     dict(type='Resize', scale=(-1, 120)),
-    # 14/15 of 120 is 112; the other two scales are the jitter.
+    # 14/15 of 120 is 112. The other two scales are the jitter.
     dict(
         type='MultiScaleCrop',
         input_size=112,

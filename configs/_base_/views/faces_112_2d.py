@@ -1,4 +1,4 @@
-"""The views of faces_112.py in the shape (16, 3, 112, 112), which Recognizer2D takes."""
+"""Define the views of faces_112.py in the shape (16, 3, 112, 112), which Recognizer2D requires."""
 
 _base_ = ['faces_112.py']
 

@@ -1,7 +1,9 @@
-"""The views of CLIP's towers: 16 frames, one of each segment, and faces cut at 14/15 and made 224.
+"""Define the views of CLIP's image towers: 16 frames, and faces of 224 cut from 240 pixels.
 
-From the paper: 16 frames; faces of 112 cut from 120 with scale jitter. Ours: the same ratio at 224,
-what CLIP's towers take; the frames random in training and central in testing.
+The paper of Align-DFER takes 16 consecutive frames, and faces of 112 cut from 120 pixels with scale
+jitter. Our choice: the same ratio at 224, because CLIP's image towers require 224 pixels. Also our
+choice, because the paper does not say where the frames lie in a clip: one frame of each of 16 equal
+segments, with the frames random in training and central in testing.
 """
 
 train_pipeline = [
@@ -9,7 +11,7 @@ train_pipeline = [
     dict(type='SampleSegments', clip_len=16),
     dict(type='ClipDecode'),
     dict(type='Resize', scale=(-1, 240)),
-    # Of 240: 14/15 is 224; one step smaller and larger is the jitter.
+    # 14/15 of 240 is 224. The scales one step larger and smaller are the jitter.
     dict(
         type='MultiScaleCrop',
         input_size=224,

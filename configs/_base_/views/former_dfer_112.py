@@ -1,7 +1,8 @@
-"""Former-DFER's views, from the authors' code (zengqunzhao/Former-DFER), by Pillow.
+"""Define Former-DFER's views, from the authors' code (zengqunzhao/Former-DFER), with Pillow.
 
-8 segments of 2 frames. Training: a crop of random area and ratio, a flip. Testing: the whole
-picture, resized to 112.
+A view has 2 neighbouring frames of each of 8 segments. In training, the frames are cut to a crop of
+random area and aspect ratio, and flipped at random. In testing, the whole picture is resized to 112
+pixels.
 """
 
 train_view = [

@@ -1,4 +1,4 @@
-"""The views of faces_112.py with Freq-HD's frames: the stretch of a clip that moves most."""
+"""Define the views of faces_112.py with Freq-HD: frames from the part of a clip that moves most."""
 
 _base_ = ['faces_112.py']
 

@@ -1,9 +1,11 @@
-"""IAL's views, from the authors' code (muse1998/IAL-for-Facial-Expression-Recognition), by Pillow.
+"""Define IAL's views of 16 frames of 112 pixels, from the authors' code, with Pillow as there.
 
-16 segments of a frame; training: a crop of area 0.85 to 1 and ratio 3/5 to 5/3, a flip, brightness
-of 0.4 to 1.6, a rotation of up to 4 degrees; testing: the whole picture at 112. Ours: brightness
-and rotation come before the crop; a clip of 16 frames is tested on all of them and a shorter one
-repeats its last, where the authors' code takes the first frame alone and drops the clip.
+The code is muse1998/IAL-for-Facial-Expression-Recognition. A view has one frame of each of 16
+segments. In training, frames get a crop of area 0.85 to 1 and aspect ratio 3/5 to 5/3, a random
+flip, a brightness of 0.4 to 1.6, and a rotation by up to 4 degrees. In testing, they show the whole
+picture. Our choice: brightness and rotation come before the crop. Also our choice: a clip of 16
+frames is tested on all of them, and a shorter clip repeats its last frame. The authors' code takes
+only the first frame of a clip of 16 frames, and leaves out shorter clips.
 """
 
 train_view = [

@@ -1,6 +1,7 @@
-"""The loaders of the nets that take 224 pixels: a new view of each clip in every epoch.
+"""Define the loaders of networks on 224 pixels, with a new random view of each clip in each epoch.
 
-The views are those of faces_224.py, which each dataset's file has. Ours: batch 8.
+The views are those of faces_224.py, on which the file of each dataset is based. Our choice: batches
+of 8 clips.
 """
 
 train_loader = dict(batch_size=8, num_workers=8, dataset=dict(num_views=None))

@@ -1,0 +1,13 @@
+"""A dataset of your own, each view encoded once."""
+
+_base_ = ['custom.py']
+
+train_dataloader = dict(
+    num_workers=0,
+    dataset=dict(_delete_=True, type='EncodedClips', dataset={{_base_.train_dataloader.dataset}}),
+)
+val_dataloader = dict(
+    num_workers=0,
+    dataset=dict(_delete_=True, type='EncodedClips', dataset={{_base_.val_dataloader.dataset}}),
+)
+test_dataloader = val_dataloader
