@@ -16,7 +16,7 @@ import torch
 from conftest import NUM_TEST, NUM_TRAIN, ROOT
 from mmengine.config import Config
 
-from mmaction.registry import MODELS
+from mmaction.registry import DATASETS, MODELS
 
 import mmdfer
 
@@ -126,28 +126,52 @@ def test_the_new_neck_is_a_weighted_mean(folder: Path, monkeypatch: pytest.Monke
 # ------------------------------------------------------------------ docs/add_dataset.md
 
 
-def test_the_new_dataset_trains_and_tests(tmp_path: Path, data_root: Path) -> None:
-    """The base is the one that the page names for a run without a download."""
-    assert write_files(DATASET, tmp_path) == ['my_faces.py', 'align_dfer_my_faces.py']
-    config = tmp_path / 'align_dfer_my_faces.py'
-    assert '`mmdfer::align_dfer_synth.py`' in DATASET
-    config.write_text(config.read_text().replace('align_dfer_dfew.py', 'align_dfer_synth.py'))
-    (tmp_path / 'data' / 'my_faces').mkdir(parents=True)
-    counts = {}
+@pytest.fixture(scope='module')
+def faces(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
+    """Return a folder with the files of the page, and clips in both of its layouts."""
+    folder = tmp_path_factory.mktemp('faces')
+    names = write_files(DATASET, folder)
+    assert names == ['coop_my_faces.py', 'my_faces.py', 'align_dfer_my_faces.py']
+    root = folder / 'data' / 'my_faces'
+    labels = {'0': 'smiling', '2': 'calm'}  # happiness and neutral
     for split in ('train', 'test'):
         lines = (data_root / 'synth' / f'{split}.txt').read_text().splitlines()
-        clips = [line.rsplit(' ', 1) for line in lines]
-        labels = {'0': 'smiling', '2': 'calm'}  # happiness and neutral
-        rows = [(data_root / 'synth' / name, labels[c]) for name, c in clips if c in labels]
-        counts[split] = len(rows)
-        with open(tmp_path / f'data/my_faces/{split}.csv', 'w', newline='') as file:
+        clips = [line.rsplit(' ', 1) for line in lines if line[-1] in labels]
+        rows = [(data_root / 'synth' / name, labels[label]) for name, label in clips]
+        for clip, name in rows:
+            (root / split / name).mkdir(parents=True, exist_ok=True)
+            (root / split / name / clip.name).symlink_to(clip)
+        with open(root / f'{split}.csv', 'w', newline='') as file:
             csv.writer(file).writerows([('clip', 'label'), *rows])
-    run_commands(DATASET, tmp_path, ONE_EPOCH_A_STAGE | {'default_hooks.report.baselines': False})
-    work_dir = tmp_path / 'work_dirs' / 'align_dfer_my_faces'
+    (root / 'classes.txt').write_text('calm\nsmiling\n')
+    return folder
+
+
+def test_the_new_dataset_trains_and_tests(faces: Path) -> None:
+    assert '`mmdfer::align_dfer_synth.py`' in DATASET  # the base for a run without a download
+    config = faces / 'align_dfer_my_faces.py'
+    config.write_text(config.read_text().replace('align_dfer_custom.py', 'align_dfer_synth.py'))
+    options = ONE_EPOCH_A_STAGE | {'default_hooks.report.baselines': False}
+    run_commands(DATASET, faces, options)
+    work_dir = faces / 'work_dirs' / 'align_dfer_my_faces'
     assert {'recall/calm', 'recall/smiling'} <= read_metrics(work_dir).keys()
     report = json.loads((work_dir / 'report.json').read_text())
     assert report['dataset'] == 'my_faces' and report['classes'] == ['calm', 'smiling']
-    assert sum(map(sum, report['last']['confusion'])) == counts['test']
+    tested = sum(map(sum, report['last']['confusion']))
+    assert tested == len(list((faces / 'data/my_faces/test').glob('*/*.mp4'))) > 2
+
+
+def test_the_config_of_another_method_reads_the_csv_files(
+    faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(faces)
+    config = Config.fromfile('coop_my_faces.py')
+    for loader in (config.train_dataloader, config.test_dataloader):
+        dataset = DATASETS.build(loader.dataset.dataset)
+        assert dataset.metainfo['classes'] == tuple(config.model.cls_head.classes)
+        assert len(dataset) > 2
+    config.model.backbone.update(arch='synth-clip', weights=None)
+    assert MODELS.build(config.model).cls_head.num_classes == 2
 
 
 # ------------------------------------------------------------------ CONTRIBUTING.md

@@ -23,7 +23,7 @@ def docstrings(path: str) -> str:
     tree = ast.parse((ROOT / path).read_text(encoding='utf-8'))
     kinds = ast.Module | ast.ClassDef | ast.FunctionDef
     found = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds))
-    return '\n'.join(text for text in found if text)
+    return ' '.join(' '.join(text.split()) for text in found if text)
 
 
 def test_the_page_has_the_rows_and_answers_the_questions() -> None:
