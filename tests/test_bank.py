@@ -334,7 +334,7 @@ def test_a_bank_of_other_settings_is_refused_and_the_difference_named(
     whole: Path, data_root: Path, options: dict, tower: dict, said: str
 ) -> None:
     before = _files(whole)
-    with pytest.raises(DFERError, match=f'train: was encoded with other settings: {said}'):
+    with pytest.raises(DFERError, match=f'train: the bank was encoded with other settings: {said}'):
         _encode(whole, _dataset(data_root, **options), **tower)
     assert _files(whole) == before
 
@@ -353,13 +353,13 @@ def test_what_cannot_be_a_bank_is_refused(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, 'disk_usage', lambda _: SimpleNamespace(free=1000))
         # 32 clips of 2 views, with 16 frames of 12 numbers of 2 bytes
-        with pytest.raises(DFERError, match=r'needs 24\.6 kB more, 1\.0 kB are free'):
+        with pytest.raises(DFERError, match=r'needs 24\.6 kB more, but only 1\.0 kB are free'):
             _encode(tmp_path / 'full', dataset)
     (tmp_path / 'train').mkdir()
     (tmp_path / 'train' / 'manifest.json').write_text('{"half')
-    with pytest.raises(DFERError, match="manifest.json: is not a bank's manifest"):
+    with pytest.raises(DFERError, match='manifest.json: the file is not the manifest'):
         _encode(tmp_path, dataset)
-    with pytest.raises(DFERError, match='new view each epoch: set its num_views'):
+    with pytest.raises(DFERError, match='new view in each epoch; set its num_views'):
         _encode(tmp_path, _dataset(data_root, num_views=None))
     tower = Tower()
     tower.trained = True
@@ -390,7 +390,7 @@ def test_a_file_system_without_locks_is_one_line(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr('fcntl.flock', flock)
-    with pytest.raises(DFERError, match='bank: its file system .*does not lock files .*: give'):
+    with pytest.raises(DFERError, match='bank: the file system does not lock files .*; give'):
         bank.open_bank(tmp_path / 'bank', {}, ['x'], lambda: (1, 1, 16, 8))
 
 

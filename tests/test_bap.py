@@ -149,7 +149,7 @@ def test_the_log_names_stages_and_metrics(run: tuple) -> None:
     for index, stage in enumerate(STAGES):
         assert f"Stage {index + 1}/3 '{stage}' begins: 2 epochs" in log
         assert re.search(rf"Stage {index + 1}/3 '{stage}', epoch 2/2: WAR \d+\.\d+, UAR", log)
-    assert re.search(r"On entering stage 'joint': WAR \d+", log)
+    assert re.search(r"At the start of stage 'joint': WAR \d+", log)
     assert 'layer 2 of 2 joins' in log and 'last epoch (6)' in log
 
 
@@ -202,11 +202,14 @@ def _check(config: Config) -> None:
 @pytest.mark.parametrize(
     ('options', 'words'),
     [
-        ({'train_cfg.max_epochs': 7}, r'2 \+ 2 \+ 2 = 6 epochs, train_cfg.max_epochs is 7'),
+        ({'train_cfg.max_epochs': 7}, r'2 \+ 2 \+ 2 = 6 epochs, but train_cfg.max_epochs is 7'),
         ({'custom_hooks.0.stages.1.trains': [r'neck\.imge']}, r'matches no parameter'),
         ({'custom_hooks.0.stages.1.grows_at': [0]}, 'give 4 epochs'),
         ({'custom_hooks.0.stages.0.name': 'warmup'}, 'its stages are text, video, joint'),
-        ({'custom_hooks.0.stages.2.trains': [r'backbone\.clip\.visual']}, 'frozen when built'),
+        (
+            {'custom_hooks.0.stages.2.trains': [r'backbone\.clip\.visual']},
+            'froze when it was built',
+        ),
         ({'custom_hooks.0.stages.2.grows_at': [0, 5]}, 'grows_at'),
     ],
 )

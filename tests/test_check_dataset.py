@@ -45,7 +45,7 @@ def test_a_whole_tree_is_right(
     status, report = run(monkeypatch, tmp_path, name, tree.root, *flags)
     assert status == 0 and report['right'] and not wrong(report) and not report['problems']
     text = capsys.readouterr().out
-    assert 'synthetic tree like' in text and 'Verdict: all as it should be' in text
+    assert 'synthetic tree like' in text and 'Verdict: the dataset is as expected' in text
     for (split, fold), clips in tree.truth.items():
         ends = (f'fold {fold}, {split}', f'scenes, {split}')
         lines = [line for line in report['lines'] if line['what'].endswith(ends)]

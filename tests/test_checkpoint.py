@@ -290,7 +290,7 @@ def test_no_readable_checkpoint_is_an_error_that_names_the_file(tmp_path):
     trained(tmp_path)
     for path in tmp_path.glob('epoch_*.pth'):
         truncate(path)
-    with pytest.raises(DFERError, match='epoch_4.pth.*remove the file') as error:
+    with pytest.raises(DFERError, match='epoch_4.pth.*Remove the file') as error:
         make_runner(tmp_path, resume=True).train()
     assert '\n' not in str(error.value)
 

@@ -67,7 +67,14 @@ def test_mean_deviation_and_pooled_are_those_worked_by_hand(tmp_path: Path) -> N
     assert rows == [
         ['fold 1', '75.0000', '65.0000', '83.3333', '70.0000', '1'],
         ['fold 2', '87.5000', '87.5000', '100.0000', '100.0000', '2'],
-        ["mean of 2 folds, not the protocol's", '81.2500', '76.2500', '91.6667', '85.0000', ''],
+        [
+            "mean of 2 folds, not the protocol's figure",
+            '81.2500',
+            '76.2500',
+            '91.6667',
+            '85.0000',
+            '',
+        ],
         # The deviation of two values is their difference divided by the square root of 2.
         [
             'standard deviation over folds (n - 1)',
@@ -87,7 +94,7 @@ def test_mean_deviation_and_pooled_are_those_worked_by_hand(tmp_path: Path) -> N
     assert numbers['folds']['1']['last']['confusion'] == [[8, 2], [1, 1]]
     assert (tmp_path / 'cross_validation.txt').read_text() == text + '\n'
     markdown = ' '.join((tmp_path / 'cross_validation.md').read_text().split())
-    assert "| **mean of 2 folds, not the protocol's** | **81.25** | **76.25** |" in markdown
+    assert "| **mean of 2 folds, not the protocol's figure** | **81.25** | **76.25** |" in markdown
     assert 'folds 1 2, in percent; last: epoch 3' in text and 'toy on DFEW' in text
     picture = cv2.imread(str(tmp_path / 'cross_validation.png'))
     assert picture.shape[0] > 500 and picture.std() > 10  # drawn, not blank
@@ -96,8 +103,8 @@ def test_mean_deviation_and_pooled_are_those_worked_by_hand(tmp_path: Path) -> N
 def test_only_all_five_folds_make_the_protocols_figure() -> None:
     folds = [_folds(number=number)[1] for number in (1, 2, 3, 4, 5)]
     assert mean_label(folds) == "mean of 5 folds, the protocol's figure"
-    assert mean_label(folds[:4]) == "mean of 4 folds, not the protocol's"
-    assert mean_label(folds[1:2]) == "mean of 1 fold, not the protocol's"
+    assert mean_label(folds[:4]) == "mean of 4 folds, not the protocol's figure"
+    assert mean_label(folds[1:2]) == "mean of 1 fold, not the protocol's figure"
 
 
 def test_missing_results_of_a_fold_are_not_replaced_by_the_mean_of_the_others(
@@ -133,7 +140,7 @@ def test_synthetic_figures_are_marked_in_every_file(dataset: str, tmp_path: Path
 )
 def test_folds_that_are_not_alike_make_no_table(other: dict, tmp_path: Path) -> None:
     one, two = _folds()
-    with pytest.raises(DFERError, match='fold 2 has .*, but fold 1 has .*no one table'):
+    with pytest.raises(DFERError, match='fold 2 has .*, but fold 1 has .*cannot share a table'):
         save_tables([one, replace(two, **other)], 'toy', tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
 
@@ -279,7 +286,7 @@ def test_a_fold_that_fails_leaves_the_others_and_says_how_to_resume(
     assert status == 1 and len(ran) == 2  # fold 2 ran after the failure of fold 1
     assert read_fold('out/fold_2/report.json').last.war == 100
     out, err = capfd.readouterr()
-    assert "mean of 1 fold, not the protocol's" in out and 'fold 2, in percent' in out
+    assert "mean of 1 fold, not the protocol's figure" in out and 'fold 2, in percent' in out
     assert 'error: clip3.mp4: cannot be read' in err
     *_, said, command = err.splitlines()
     assert said == 'fold 1 failed (exit status 1); resume it with'
@@ -288,15 +295,15 @@ def test_a_fold_that_fails_leaves_the_others_and_says_how_to_resume(
     # Fold 1 was not trained yet, so it may have other settings. Fold 2 would mix two settings.
     others = _times('out/fold_2')
     status, ran = cross_validate(*TWO)
-    assert status.startswith('error: out/fold_2: was begun with other settings')
-    assert f'{dataset}.broken was 3, is not there and 1 more' in status
+    assert status.startswith('error: out/fold_2: the fold was started with other settings')
+    assert f'{dataset}.broken was 3, is now not set and 1 more' in status
     assert ran == [] and _times('out/fold_2') == others
     longer = ['train_dataloader.num_workers=1', 'train_cfg.max_epochs=3']
     status, ran = cross_validate(*TWO, '--cfg-options', *broken, *longer)
-    assert 'train_cfg.max_epochs was 2, is 3)' in status and ran == []
+    assert 'train_cfg.max_epochs was 2, is now 3)' in status and ran == []
     Path('out/fold_2/settings.json').unlink()  # as if train.py had been started by hand
     status, ran = cross_validate(*TWO, '--cfg-options', 'train_cfg.max_epochs=1')
-    assert 'its report is of epoch 2, the config ends with 1' in status and ran == []
+    assert 'the report is of epoch 2, but the config ends with epoch 1' in status and ran == []
 
 
 def test_a_fold_that_stops_early_is_done(cross_validate: Callable) -> None:
@@ -358,11 +365,11 @@ def test_ctrl_c_ends_the_child_too(cross_validate: Callable, capfd) -> None:
         (['one_split.py'], 'one_split.py: no dataset has a fold, .* use tools/train.py'),
         (['toy folds.py', '--launcher', 'pytorch'], 'Add --gpus N'),
         (['toy folds.py', '--launcher', 'slurm'], 'Add --partition NAME'),
-        (['toy folds.py', '--folds', '0'], '--folds 0: folds are counted from 1'),
-        (['toy folds.py', '--cfg-options', 'default_hooks.report=None'], 'writes no report'),
+        (['toy folds.py', '--folds', '0'], '--folds must be 1 or greater, got 0'),
+        (['toy folds.py', '--cfg-options', 'default_hooks.report=None'], 'would write no report'),
         (
             ['one_split.py', '--cfg-options', 'train_dataloader.dataset.fold=1'],
-            'val_dataloader.dataset names no fold',
+            'val_dataloader.dataset has no fold',
         ),
     ],
 )

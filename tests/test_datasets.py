@@ -106,7 +106,9 @@ def test_splits_share_no_identity_and_name_the_classes(data_root: Path) -> None:
         assert dataset.metainfo['classes'] == CLASSES
     assert not people['train'] & people['test'] and not people['fit'] & people['heldout']
     assert people['fit'] | people['heldout'] == people['train']
-    with pytest.raises(DFERError, match="split='val' is none of train, test, fit, heldout"):
+    with pytest.raises(
+        DFERError, match="split must be one of train, test, fit, heldout, got 'val'"
+    ):
         _dataset(data_root, split='val')
 
 

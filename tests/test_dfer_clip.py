@@ -60,7 +60,7 @@ def test_former_dfers_frames_are_sampled(frames: int) -> None:
 
 
 def test_another_way_with_short_clips_is_refused() -> None:
-    with pytest.raises(DFERError, match="short must be one of last, first, got 'even'"):
+    with pytest.raises(DFERError, match="short must be 'last' or 'first', got 'even'"):
         SampleTSN(short='even')
 
 

@@ -355,7 +355,9 @@ def test_pictures_that_change_while_they_are_encoded_are_not_kept(
 ) -> None:
     tower = Tower()
     tower.after = {2: lambda: _draw(root / '00001' / '2.bmp', 7)}
-    with pytest.raises(DFERError, match=r'00001: the pictures changed while .*; run it again'):
+    with pytest.raises(
+        DFERError, match=r'00001: the pictures changed while .*; run the same command again'
+    ):
         _encode(root, tmp_path / 'bank', tower)
     dataset, _ = _encode(root, tmp_path / 'bank')
     assert _greys(dataset) == _drawn(root)

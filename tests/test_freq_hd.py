@@ -16,7 +16,7 @@ from scipy.stats import theilslopes
 from mmaction.registry import DATASETS
 
 from mmdfer.datasets import ClipDecode, ClipInit, SampleFreqHD, SampleSegments
-from mmdfer.datasets.transforms.freq_hd import off_the_line, split_bands, temporal_power
+from mmdfer.datasets.transforms.freq_hd import line_distances, split_bands, temporal_power
 from mmdfer.errors import DFERError, UnreadableClipError
 
 FRAMES, SIDE = 60, 112
@@ -95,9 +95,9 @@ def test_the_line_is_scipys_of_theil_and_sen() -> None:
     y = 0.3 + 0.6 * x + rng.normal(0, 0.02, 31)
     y[[3, 17, 20]] += 2  # outliers, which would change a least-squares fit
     slope, intercept, *_ = theilslopes(y, x, method='joint')
-    np.testing.assert_allclose(off_the_line(x, y), np.abs(y - slope * x - intercept))
-    assert set(np.argsort(off_the_line(x, y))[-3:]) == {3, 17, 20}
-    np.testing.assert_allclose(off_the_line(np.ones(4), np.arange(4.0)), [1.5, 0.5, 0.5, 1.5])
+    np.testing.assert_allclose(line_distances(x, y), np.abs(y - slope * x - intercept))
+    assert set(np.argsort(line_distances(x, y))[-3:]) == {3, 17, 20}
+    np.testing.assert_allclose(line_distances(np.ones(4), np.arange(4.0)), [1.5, 0.5, 0.5, 1.5])
 
 
 def test_a_cut_is_not_mistaken_for_a_moving_face() -> None:
@@ -131,7 +131,7 @@ def test_a_long_clip_is_weighed_in_chunks_of_bounded_memory() -> None:
     whole = np.stack([frames[i % FRAMES] for i in range(200)]) + noise
     low, high = (temporal_power(b.reshape(200, -1), 4) for b in split_bands(whole))
     x, y = high / high.max(), low / low.max()
-    expected = high * np.exp(-10 * off_the_line(x, y))
+    expected = high * np.exp(-10 * line_distances(x, y))
     # Each chunk subtracts a mean of its own, which changes the rounding.
     np.testing.assert_allclose(SampleFreqHD(16).weigh(whole), expected, rtol=1e-6)
 
@@ -142,7 +142,7 @@ def test_the_line_of_many_points_is_fitted_through_some() -> None:
     y[::50] += 3
     expected = np.zeros(5000)
     expected[::50] = 3
-    np.testing.assert_allclose(off_the_line(x, y), expected, atol=1e-9)
+    np.testing.assert_allclose(line_distances(x, y), expected, atol=1e-9)
 
 
 # ------------------------------------------------------------------------ what is picked
@@ -252,5 +252,5 @@ def test_damaged_pictures_are_passed_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('window', [1, 17])
 def test_a_window_that_fits_no_clip_is_refused(window: int) -> None:
-    with pytest.raises(DFERError, match=rf'window={window}, not in 2..clip_len=16'):
+    with pytest.raises(DFERError, match=f'window must be within 2..clip_len=16, got {window}'):
         SampleFreqHD(16, window=window)

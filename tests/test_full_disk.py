@@ -222,7 +222,7 @@ def test_the_contact_sheet_is_named_where_it_cannot_be_written(
     disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk.fill()
-    for name, said in (('sheet.png', FULL), ('sheet.doc', 'name it')):
+    for name, said in (('sheet.png', FULL), ('sheet.doc', 'give a name')):
         path = disk.folder / name
         monkeypatch.setattr(sys, 'argv', ['make_synthetic.py', '--contact-sheet', str(path)])
         with pytest.raises(SystemExit, match=rf'{name}: .*{said}'):
@@ -296,7 +296,7 @@ def test_a_bank_on_a_full_disk_is_completed_later(disk: SmallDisk) -> None:
     ballast = disk.fill()
     with pytest.raises(WriteError, match=rf'^{disk.folder}/bank/vectors\.f16: {FULL}'):
         bank.write(shard, vectors, {})
-    with pytest.raises(DFERError, match=r'needs 65\.5 kB more, 0 bytes are free'):
+    with pytest.raises(DFERError, match=r'needs 65\.5 kB more, but only 0 bytes are free'):
         opened()
     ballast.unlink()
     assert opened().missing() == [shard]

@@ -71,7 +71,7 @@ def test_the_tables_hold_the_means_and_deviations_worked_by_hand(tmp_path: Path)
     assert '| better | 1.500 | 2.00 | 3.00 | 4.00 | 0:01:01 | 0:01:30 | 12.3 |' in markdown
     assert '| worse | - | - | - | - | 0:01:00 | - | - |' in markdown  # 60.5 s, rounded to even
     # sqrt(0.84 * 0.16 / 25)
-    assert "with 25 of them the first row's WAR has a standard error of 7.33" in text
+    assert 'with 25 clips, the WAR of the first row has a standard error of 7.33' in text
     assert text.startswith('synthetic data: not results on any real dataset\n')
     picture = cv2.imread(str(tmp_path / 'leaderboard.png'))
     assert picture.shape[1] == 1800 and picture.std() > 10  # 9 inches at 2x, and not blank
@@ -111,7 +111,9 @@ def test_a_seed_on_folds_is_their_mean_and_its_recalls_are_of_all_clips() -> Non
 def test_rows_of_other_classes_make_no_table(tmp_path: Path) -> None:
     fold = _run(0, (1, 1)).folds[0]
     other = Fold(1, 'synth', ('sad', 'happy'), fold.last, fold.best)
-    with pytest.raises(DFERError, match="other has classes .*'sad', 'happy'.* no one table"):
+    with pytest.raises(
+        DFERError, match="other has classes .*'sad', 'happy'.* cannot share a table"
+    ):
         save_leaderboard([BETTER, Row('other', (Run(0, (other,), None, None),))], tmp_path / 'x')
     assert not (tmp_path / 'x').exists()
 
@@ -387,7 +389,7 @@ def test_runs_are_made_once_and_repeated_one_by_one(leaderboard: Callable, capfd
     assert status == 0 and _names(ran) == ['train', 'test']
 
     status, ran = leaderboard(*TWO, '--cfg-options', 'optim_wrapper.optimizer.lr=0.1')
-    assert ran == [] and 'seed_0: was begun with other settings (optim_wrapper' in status
+    assert ran == [] and 'seed_0: the run was started with other settings (optim_wrapper' in status
 
 
 def test_a_method_that_fails_leaves_the_others(leaderboard: Callable, capfd) -> None:
@@ -456,14 +458,14 @@ def test_ctrl_c_says_that_the_same_command_continues(leaderboard: Callable, capf
     [
         (
             ['--dataset', 'toy', '--methods', 'linear', 'quadratic'],
-            '--methods quadratic: no such method has a config on toy; these have: linear, '
+            '--methods quadratic: no such method has a config on toy. Choose from linear, '
             'linear_slow, broken',
         ),
-        (['--dataset', 'mnist'], "model-index.yml: no config is of the dataset 'mnist'"),
-        (['--dataset', 'toy', '--seeds', '0'], '--seeds 0: at least one is needed'),
+        (['--dataset', 'mnist'], "model-index.yml: there is no config for the dataset 'mnist'"),
+        (['--dataset', 'toy', '--seeds', '0'], '--seeds must be at least 1, got 0'),
         (
             ['--dataset', 'toy', '--cfg-options', 'default_hooks.report=None'],
-            'linear_toy.py: writes no report',
+            'linear_toy.py: the run would write no report',
         ),
     ],
 )

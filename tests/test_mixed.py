@@ -399,9 +399,9 @@ def test_bap_leaves_frozen_what_was_frozen_when_built(tmp_path: Path) -> None:
     [
         (
             [STAGES[0], dict(STAGES[1], trains=[r'backbone\.layer5\.'])],
-            r"'top': trains='backbone\\\\.layer5\\\\.' matches no parameter; .* cls_head\.fc_cls",
+            r"'top': trains='backbone\\\\.layer5\\\\.' matches no parameter\. .* cls_head\.fc_cls",
         ),
-        (STAGES[:1], r'the stages last 3 = 3 epochs, train_cfg\.max_epochs is 8'),
+        (STAGES[:1], r'the stages last 3 = 3 epochs, but train_cfg\.max_epochs is 8'),
         ([STAGES[0], dict(STAGES[1], epochs=6)], r'3 \+ 6 = 9 epochs, .*max_epochs is 8'),
     ],
     ids=['regex', 'too-short', 'too-long'],

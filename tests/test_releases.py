@@ -209,7 +209,11 @@ def test_an_interrupted_making_is_completed(tmp_path: Path, monkeypatch) -> None
 @pytest.mark.parametrize(
     ('layout', 'options', 'message'),
     [
-        ('dfew', dict(clips=34), '--clips 34: too few for 5 of each of 7 classes; give 35 or more'),
+        (
+            'dfew',
+            dict(clips=34),
+            '--clips 34: each of the 7 classes needs at least 5 clips; give 35 or more',
+        ),
         ('mafw', dict(clips=54), 'give 55 or more'),
         ('ferv39k', dict(clips=13), 'give 14 or more'),
         ('mafw', dict(clips=60, media=['frames16']), 'mafw has no folder of 16 frames'),
@@ -224,9 +228,9 @@ def test_what_cannot_be_made_is_one_line(layout, options, message, tmp_path: Pat
 
 def test_another_tree_or_a_strangers_folder_is_left_alone(tmp_path: Path) -> None:
     root = make_release('dfew', tmp_path / 'tree', 35, size=64, workers=1)
-    with pytest.raises(DFERError, match='holds the tree of .*35.*, not of .*36'):
+    with pytest.raises(DFERError, match='a tree with the arguments .*35.*, not .*36'):
         make_release('dfew', root, 36, size=64)
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'thesis.tex').write_text('x')
-    with pytest.raises(DFERError, match='holds thesis.tex'):
+    with pytest.raises(DFERError, match='contains thesis.tex'):
         make_release('dfew', tmp_path / 'mine', 35)

@@ -240,7 +240,7 @@ def test_weights_alone_cannot_be_resumed_from(
 ) -> None:
     build('unused')  # writes the config
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match='begin.pth: the checkpoint has no state of the optimizer'):
+    with pytest.raises(SystemExit, match='begin.pth: the checkpoint has no optimizer state'):
         train.main(['toy_run.py', '--resume', begin])
 
 

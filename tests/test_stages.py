@@ -155,18 +155,21 @@ def test_mmengines_own_loop_trains_stages_that_agree(config: Build) -> None:
 @pytest.mark.parametrize(
     ('options', 'words'),
     [
-        ({'train_cfg.max_epochs': 7}, r'1 \+ 2 = 3 epochs, train_cfg\.max_epochs is 7'),
+        ({'train_cfg.max_epochs': 7}, r'1 \+ 2 = 3 epochs, but train_cfg\.max_epochs is 7'),
         ({'param_scheduler.0.periods': [2, 1]}, r'0\.periods is \[2, 1\], .* \[1, 2\] epochs'),
         ({'param_scheduler.0.restart_weights': [1]}, r'has 1 numbers, .* 2 periods, \[1, 2\]'),
-        ({'param_scheduler.0.stage': 'all'}, r"0\.stage is 'all': .* \['weight', 'both'\]"),
-        ({'param_scheduler.0.end': 2}, r'0\.end is 2, the stages end at epochs \[1, 3\]'),
+        (
+            {'param_scheduler.0.stage': 'all'},
+            r"0\.stage must be one of .* \['weight', 'both'\], got 'all'",
+        ),
+        ({'param_scheduler.0.end': 2}, r'0\.end is 2, but the stages end at epochs \[1, 3\]'),
         (
             {'param_scheduler': [dict(type='CosineAnnealingLR', T_max=5, eta_min=0)]},
-            r'0\.T_max is 5, the stages give it 3 epochs',
+            r'0\.T_max is 5, but the stages last 3 epochs',
         ),
         (
             {'param_scheduler.0.stage': 'both', 'param_scheduler.0.begin': 0},
-            r"0\.begin is 0, stage 'both' has its begin at epoch 1",
+            r"0\.begin is 0, but stage 'both' has its begin at epoch 1",
         ),
         ({'custom_hooks.0.stages.1.trains': [r'liner\.']}, 'matches no parameter'),
         ({'custom_hooks': []}, r'StagedTrainLoop takes .* no BAPHook'),
@@ -188,7 +191,7 @@ def test_what_disagrees_is_refused_before_any_data_are_read(
 @pytest.mark.parametrize(
     ('epochs', 'options', 'words'),
     [
-        (7, {'periods': [1, 2]}, r'1 \+ 2 = 3 epochs, train_cfg\.max_epochs is 7'),
+        (7, {'periods': [1, 2]}, r'1 \+ 2 = 3 epochs, but train_cfg\.max_epochs is 7'),
         (3, {'periods': [2, 1]}, r'0\.periods is \[2, 1\], .* \[1, 2\] epochs'),
         (None, {'periods': [1, 2]}, 'StagedTrainLoop'),
     ],
@@ -251,13 +254,13 @@ def test_restarts_follow_from_the_stages(given: dict[str, Any], filled: dict[str
     [dict(periods=3), dict(periods=[2, 5]), dict(periods=[10]), dict(stage='video', periods=[4])],
 )
 def test_restarts_elsewhere_are_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(DFERError, match=r'param_scheduler\.0\.periods is .* leave periods out'):
+    with pytest.raises(DFERError, match=r'param_scheduler\.0\.periods is .* Omit periods'):
         fill_schedulers([dict(type='CosineRestartLR', eta_min=0, **given)], STAGES)
 
 
 @pytest.mark.parametrize('given', [dict(), dict(stage='video', periods=[9])])
 def test_iterations_do_not_follow_from_epochs(given: dict[str, Any]) -> None:
-    with pytest.raises(DFERError, match='set by_epoch=True'):
+    with pytest.raises(DFERError, match='Set by_epoch=True'):
         fill_schedulers(dict(type='CosineRestartLR', by_epoch=False, **given), STAGES)
 
 
@@ -316,7 +319,7 @@ def test_the_last_epoch_of_a_config(config: Build) -> None:
     by_class = config(train_cfg=dict(type=StagedTrainLoop))
     by_class.custom_hooks[0].type = BAPHook
     assert last_epoch(by_class) == 3
-    with pytest.raises(DFERError, match=r'= 3 epochs, train_cfg\.max_epochs is 4'):
+    with pytest.raises(DFERError, match=r'= 3 epochs, but train_cfg\.max_epochs is 4'):
         last_epoch(config(**{'train_cfg.max_epochs': 4}))
 
 

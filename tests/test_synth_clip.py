@@ -146,7 +146,7 @@ def test_training_resumes_to_the_same_weights(
     for name, value in train('killed').items():
         torch.testing.assert_close(value, whole[name], rtol=0, atol=0)
     monkeypatch.setattr(training, 'sources_digest', lambda: 'another')
-    with pytest.raises(DFERError, match='state.pt.*another generator: run without --resume'):
+    with pytest.raises(DFERError, match='state.pt.*version of the generator; run without --resume'):
         train('whole')
 
 

@@ -199,9 +199,9 @@ def test_order_matters(specs):
 
 
 def test_sorting_keeps_frames_and_drops_order(specs):
-    from mmdfer.synthetic.order import sampled_aus, views
+    from mmdfer.synthetic.order import sample_aus, views
 
-    aus = sampled_aus(specs[:20])
+    aus = sample_aus(specs[:20])
     seen = views(aus)
     forth, back = (views(a)['16 frames, sorted by activity'] for a in (aus, aus[:, ::-1]))
     np.testing.assert_allclose(forth.sum(2), back.sum(2))
@@ -484,8 +484,8 @@ def test_an_incomplete_record_is_refused(copy):
     ('changes', 'message'),
     [
         ({'size': 72}, 'multiple of 16'),
-        ({'extras': ['flow']}, 'extras takes'),
-        ({'extras': 'aus'}, 'extras takes'),
+        ({'extras': ['flow']}, 'extras must be a list'),
+        ({'extras': 'aus'}, 'extras must be a list'),
         ({'num_test': 0}, 'test needs at least one clip'),
     ],
 )

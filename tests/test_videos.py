@@ -269,7 +269,7 @@ def test_memory_does_not_grow_with_the_frames_read(tmp_path: Path, monkeypatch) 
 def test_numbers_out_of_range(folder: Path) -> None:
     reader = VideoReader(folder / 'plain.mp4')
     for number in (-1, 40):
-        with pytest.raises(IndexError, match=r'plain\.mp4: no picture'):
+        with pytest.raises(IndexError, match=r'plain\.mp4: no frame'):
             reader.read([0, number])
     assert reader.read([]) == []
 
@@ -362,7 +362,7 @@ def test_what_is_no_file_is_refused_at_once(folder: Path, tmp_path: Path) -> Non
 
     def read() -> None:
         for name in ('pipe.mp4', 'folder.mp4'):
-            with pytest.raises(UnreadableClipError, match=f'{name}.*no file'):
+            with pytest.raises(UnreadableClipError, match=f'{name}.*not a file'):
                 VideoReader(tmp_path / name)
         for name in ('pipe.mp4', 'folder.mp4', 'link.mp4', 'missing.mp4'):
             with pytest.raises(UnreadableClipError, match=name):

@@ -1,4 +1,4 @@
-"""Datasets of dynamic facial expressions and their transforms; importing it registers them."""
+"""Register the datasets of dynamic facial expressions and their transforms with MMAction2."""
 
 from mmdfer.datasets.base import DFERDataset
 from mmdfer.datasets.csv_dataset import CSVDataset

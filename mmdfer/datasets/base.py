@@ -1,4 +1,4 @@
-"""What all DFER datasets share: named classes, views that are pure functions, and their vectors."""
+"""Define DFERDataset, the base class of all datasets of dynamic facial expressions."""
 
 from __future__ import annotations
 
@@ -22,42 +22,52 @@ from mmdfer.files import read_patiently
 
 try:
     from decord import DECORDError, DECORDLimitReachedError
-except ImportError:  # it has no wheel for ARM, and only MMAction2's transforms need it
+except ImportError:  # decord has no wheel for ARM, and only MMAction2's transforms need decord
     DECORDError = DECORDLimitReachedError = OSError
 
-# What MMAction2's own transforms raise on a file that is no whole video.
+# The errors that MMAction2's own transforms raise for a file that is not a complete video.
 UNREADABLE = (DECORDError, DECORDLimitReachedError, OSError, IndexError, RuntimeError)
 
 
 class DFERDataset(BaseActionDataset):
-    """A dataset of short clips, one expression each.
+    """Load short clips that are labelled with one expression each, in reproducible views.
 
-    A **view** of a clip is one choice of frames, crop and flip: a pure function of the seed, the
-    clip and the view's number, whatever the worker, the rank or the order. With ``num_views=V``
-    training shows views 0 to V - 1 of a clip in turn, starting from a view of its own, so that a
-    frozen tower need encode each only once; without, every epoch shows a new view. In test mode
-    there is view 0 alone. The epoch reaches the dataset with the index: see ``epochs.py``.
+    A **view** of a clip is one choice of frames, crop and flip. A view depends only on the seed,
+    the clip and the number of the view. It does not depend on the worker, the rank or the order of
+    loading.
 
-    A clip that cannot be read is an error in test mode, where leaving it out would change WAR's
-    denominator. In training the next clip takes its place; see ``unreadable``.
+    - With ``num_views=V``, training cycles through views 0 to V - 1 of each clip, one view in each
+      epoch. The first view differs between clips. A frozen image tower then has to encode each
+      view only once.
+    - With ``num_views=None``, every training epoch shows a new view of each clip.
+    - In test mode, each clip has only view 0.
 
-    A subclass gives ``METAINFO['classes']``, and ``load_data_list``, whose entries hold
-    ``filename``, ``label`` and ``clip``, the clip's name within the dataset.
+    The sampler passes the epoch to the dataset together with the index; see ``epochs.py``.
+
+    In test mode, a clip that cannot be read is an error, because leaving the clip out would change
+    the denominator of the WAR. In training, the next readable clip takes its place, and the
+    attribute ``unreadable`` records the clip.
+
+    A subclass defines ``METAINFO['classes']`` and ``load_data_list``. Each entry that
+    ``load_data_list`` returns has the keys ``filename``, ``label`` and ``clip``. The value of
+    ``clip`` is a name that is unique within the dataset.
 
     Args:
-        ann_file: As for MMAction2's BaseActionDataset.
-        pipeline: As there.
-        num_views: V. None for a new view in each epoch.
-        seed: Of the views.
-        args, kwargs: As for BaseActionDataset.
+        ann_file: Path of the annotation file, as in MMAction2's BaseActionDataset.
+        pipeline: The data transforms, as in BaseActionDataset.
+        num_views: Number of views V of each training clip. None shows a new view in each epoch.
+        seed: Random seed from which all views are derived.
+        args, kwargs: Further arguments of BaseActionDataset.
 
     Attributes:
-        unreadable: (clips,) int32, shared with the workers: how many pictures of each clip that
-            were asked for could not be read, ``LOST`` where the whole clip could not.
+        unreadable: Tensor (clips,) of int32 in memory that is shared with the workers. For each
+            clip, the number of requested pictures that could not be read, or ``LOST`` if the whole
+            clip could not be read.
     """
 
+    #: The value in ``unreadable`` of a clip that could not be read at all.
     LOST = 2**31 - 1
-    #: Folds of the dataset, whose clips are trained on in one and tested on in another; or 0.
+    #: Number of cross-validation folds of the dataset, or 0 if it has a single split.
     FOLDS: ClassVar[int] = 0
 
     def __init__(
@@ -74,32 +84,40 @@ class DFERDataset(BaseActionDataset):
         super().__init__(ann_file, pipeline, *args, **kwargs)
 
     def full_init(self) -> None:
-        """Reads the annotation, once."""
+        """Read the annotation file. Calls after the first one do nothing."""
         if not self._fully_initialized:
             super().full_init()
             self.unreadable = torch.zeros(len(self), dtype=torch.int32).share_memory_()
 
     @property
     def source(self) -> dict[str, Any]:
-        """What tells this dataset's clips from others of the same names; JSON values."""
+        """Return the settings, as JSON values, on which the pictures of a named clip depend.
+
+        A feature bank stores these settings. Two datasets with the same clip names but different
+        pictures must return different values here, so that they never share a bank.
+        """
         return dict(dataset=self.metainfo.get('dataset', type(self).__name__))
 
     def other_splits(self) -> list[DFERDataset]:
-        """Return the clips that this fold leaves to another split, as datasets; none by default."""
+        """Return datasets of the clips in the other splits of this fold.
+
+        A feature bank also encodes the clips of these datasets, so that one bank serves all folds.
+        By default there are no such datasets.
+        """
         return []
 
     def clip_names(self) -> list[str]:
-        """The name of each clip within the dataset."""
+        """Return the name of each clip, in the order of the dataset."""
         return [self.get_data_info(index)['clip'] for index in range(len(self))]
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Return the classes of a clip, by which ClassBalancedDataset samples."""
+        """Return the class of a clip as a list of one; ClassBalancedDataset calls this method."""
         return [self.get_data_info(idx)['label']]
 
     # ------------------------------------------------------------------ views
 
     def view_at(self, index: int, epoch: int) -> int:
-        """The number of the view that ``epoch`` shows of clip ``index``."""
+        """Return the number of the view of clip ``index`` that is shown in ``epoch``."""
         if self.test_mode:
             return 0
         if self.num_views is None:
@@ -107,21 +125,28 @@ class DFERDataset(BaseActionDataset):
         return (epoch + self._clip_seed(index)) % self.num_views
 
     def prepare_data(self, idx: int) -> dict[str, Any]:
-        """Reads the view of clip ``idx`` that the epoch shows."""
-        return self.read_view(int(idx), self.view_of(idx))
+        """Read clip ``idx`` in the view of the current epoch; mmengine calls this for each item."""
+        return self.read_view(int(idx), self.choose_view(idx))
 
     def read_view(self, index: int, view: int) -> dict[str, Any]:
-        """Reads one view of one clip; in training, of the next clip where it cannot be read.
+        """Read one view of one clip, or in training of the next clip if this one is unreadable.
+
+        Args:
+            index: Index of the clip in the dataset.
+            view: Number of the view.
 
         Returns:
-            ``inputs``, uint8 (views, 3, T, H, W), and ``data_samples``.
+            The item of the clip: ``inputs``, a uint8 tensor (views, 3, T, H, W), and
+            ``data_samples``. The first axis holds the frame sequences that the pipeline returns:
+            one, or several if the test pipeline samples several sequences or crops.
 
         Raises:
-            UnreadableClipError: In test mode; in training if no clip can be read.
-            DFERError: The video is decoded to a wrong shape.
+            UnreadableClipError: If the clip cannot be read in test mode, or if no clip of the
+                dataset can be read in training.
+            DFERError: If the video is decoded to a wrong shape.
         """
         while True:
-            clip = self.standing_in(index)
+            clip = self.find_substitute(index)
             try:
                 data, unreadable = self.read_frames(self.get_data_info(clip), view)
             except UnreadableClipError:
@@ -135,24 +160,25 @@ class DFERDataset(BaseActionDataset):
     def read_frames(
         self, info: dict[str, Any], view: int, pipeline: Callable | None = None
     ) -> tuple[dict[str, Any], int]:
-        """Runs the pipeline, or another, for one view of a clip.
+        """Run the pipeline for one view of a clip, with random generators seeded for that view.
 
         Args:
-            info: An entry of the annotation, this dataset's or another's.
-            view: The view's number.
-            pipeline: In place of the dataset's own.
+            info: Annotation entry of the clip, from this dataset or from another one.
+            view: Number of the view.
+            pipeline: Pipeline to run. By default, the pipeline of this dataset.
 
         Returns:
-            As :meth:`read_view`, and how many pictures could not be read.
+            The item, as :meth:`read_view` returns it, and the number of pictures that could not be
+            read.
 
         Raises:
-            UnreadableClipError: The clip cannot be read.
-            DFERError: The video is decoded to a wrong shape.
+            UnreadableClipError: If the clip cannot be read.
+            DFERError: If the video is decoded to a wrong shape.
         """
         unreadable: list[str] = []
 
         def run() -> dict[str, Any]:
-            with _seeded(self.seed, _seed_of(info), view):
+            with _seeded(self.seed, _derive_seed(info), view):
                 return (pipeline or self.pipeline)(dict(info, unreadable=unreadable))
 
         try:
@@ -161,20 +187,24 @@ class DFERDataset(BaseActionDataset):
             reason = f'{type(error).__name__}: {str(error).strip().splitlines()[-1]}'
             raise UnreadableClipError(
                 f'{info["filename"]}: cannot be read as a video ({reason}); '
-                'restore the file, or take the clip off the list'
+                'restore the file, or remove the clip from the label file'
             ) from error
         if data['inputs'].shape[1] != 3:
             raise DFERError(
-                f'{info["filename"]}: decoded to {tuple(data["inputs"].shape)}, not to 3 channels: '
-                'decord misreads this frame size; decode with OpenCVInit and OpenCVDecode'
+                f'{info["filename"]}: the decoded frames have shape {tuple(data["inputs"].shape)}, '
+                'not 3 channels, because decord misreads this frame size; use OpenCVInit and '
+                'OpenCVDecode in the pipeline'
             )
         return data, len(unreadable)
 
-    def standing_in(self, index: int) -> int:
-        """Return the clip itself; in training the next one that is not lost.
+    def find_substitute(self, index: int) -> int:
+        """Return ``index``, or in training the index of the next clip if this one is unreadable.
+
+        Only clips that are already known to be unreadable, which ``unreadable`` marks as ``LOST``,
+        are skipped. The search continues from the first clip after the last one.
 
         Raises:
-            UnreadableClipError: All clips are lost.
+            UnreadableClipError: If all clips of the dataset are unreadable.
         """
         lost = self.unreadable.numpy()
         if self.test_mode or lost[index] != self.LOST:
@@ -182,21 +212,30 @@ class DFERDataset(BaseActionDataset):
         for clip in chain(range(index, len(self)), range(index)):
             if lost[clip] != self.LOST:
                 return clip
-        raise UnreadableClipError(f'{self.ann_file}: none of its {len(self)} clips can be read')
+        raise UnreadableClipError(
+            f'{self.ann_file}: none of its {len(self)} clips can be read; restore the files, or '
+            'correct data_root'
+        )
 
-    def view_of(self, index: int) -> int:
-        """Return the number of the view that an index shows, which carries the epoch.
+    def choose_view(self, index: int) -> int:
+        """Return the number of the view to show for an index that a sampler gave.
+
+        Args:
+            index: Index of the clip. The epoch is read from an :class:`EpochIndex`. For a plain
+                integer, the epoch of the current Runner is used.
 
         Raises:
-            DFERError: The index does not carry the epoch, and a worker does not learn of it.
+            DFERError: If a worker process gets a plain integer in training: workers do not know
+                the epoch of the Runner.
         """
         if isinstance(index, EpochIndex):
             return self.view_at(int(index), index.epoch)
-        return self.view_at(int(index), 0 if self.test_mode else _epoch_of_run())
+        return self.view_at(int(index), 0 if self.test_mode else _get_run_epoch())
 
     def _clip_seed(self, index: int) -> int:
+        """Return the seed of a clip, which is computed once."""
         if index not in self._seeds:
-            self._seeds[index] = _seed_of(self.get_data_info(index))
+            self._seeds[index] = _derive_seed(self.get_data_info(index))
         return self._seeds[index]
 
 
@@ -204,11 +243,12 @@ D = TypeVar('D')
 
 
 def find_datasets(dataset: Any, kind: type[D]) -> Iterator[D]:
-    """Yield the datasets of a class among a dataset and what it wraps.
+    """Yield all datasets of a class inside nested dataset wrappers.
 
     Args:
         dataset: A dataset, or a wrapper such as mmengine's RepeatDataset or ConcatDataset.
-        kind: The class. What a dataset of this class wraps is not looked into.
+        kind: The class to find. If a dataset of this class is itself a wrapper, the datasets that
+            it wraps are not searched.
     """
     if isinstance(dataset, kind):
         yield dataset
@@ -218,34 +258,36 @@ def find_datasets(dataset: Any, kind: type[D]) -> Iterator[D]:
 
 
 def list_wrapped(dataset: Any) -> list[Any]:
-    """Return the datasets that a wrapper holds, once each; none of what is no wrapper."""
+    """Return the datasets that a wrapper holds, or an empty list if `dataset` is not a wrapper."""
     inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
     return [part for part in inner if part is not None]
 
 
-def _epoch_of_run() -> int:
-    """Return the epoch that a Runner trains, for an index that does not carry it; 0 without one.
+def _get_run_epoch() -> int:
+    """Return the current epoch of the Runner, or 0 if no Runner is training.
 
     Raises:
-        DFERError: In a worker, which does not learn of the next epoch.
+        DFERError: If a worker process calls this function during training: the epoch that a worker
+            knows is the one in which it was started.
     """
     epoch = MessageHub.get_current_instance().runtime_info.get('epoch')
     if epoch is not None and get_worker_info() is not None:
         raise DFERError(
-            'the sampler of train_dataloader does not tell the epoch, on which the views of a clip '
-            "depend; derive it from mmengine's DefaultSampler, have it yield "
-            'mmdfer.datasets.EpochIndex(index, epoch), or set num_workers=0'
+            'the sampler of train_dataloader does not tell the epoch to the dataset, but the views '
+            "of a clip depend on the epoch; derive the sampler from mmengine's DefaultSampler, or "
+            'make it yield mmdfer.datasets.EpochIndex(index, epoch), or set num_workers=0'
         )
     return int(epoch or 0)
 
 
-def _seed_of(info: dict[str, Any]) -> int:
+def _derive_seed(info: dict[str, Any]) -> int:
+    """Derive the seed of a clip from its name."""
     return zlib.crc32(info['clip'].encode())
 
 
 @contextmanager
 def _seeded(*entropy: int) -> Iterator[None]:
-    """Seeds the generators that transforms draw from, and puts them back."""
+    """Seed the random generators of Python, NumPy and PyTorch, and restore their states at exit."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     random.seed(seed)

@@ -1,9 +1,11 @@
-"""Which showing of a clip an index asks for, carried from the sampler to the dataset.
+"""Carry the epoch from the sampler to the dataset, inside the index.
 
-mmengine tells the epoch to its samplers, but not to datasets, whose workers may outlive epochs; its
-wrappers turn an index into one of the inner dataset and forget how often that was shown. Here an
-index itself carries the number. It passes through mmengine's own samplers and wrappers, which
-:func:`carry_epochs` extends, in the main process and in every kind of worker.
+A dataset needs the epoch to choose the view of a clip. mmengine tells the epoch to samplers, but
+not to datasets: their worker processes may live for several epochs. mmengine's dataset wrappers
+convert an index into an index of the inner dataset, and a clip may occur several times in an epoch.
+Here, the index itself carries the number of times that the clip was shown before.
+:func:`carry_epochs` extends mmengine's samplers and wrappers to create and pass on such an index.
+This works in the main process and in every kind of worker.
 """
 
 from __future__ import annotations
@@ -23,30 +25,32 @@ from mmengine.dataset import (
 
 
 class EpochIndex(int):
-    """An index that knows how often it was shown before.
+    """Represent a dataset index together with the number of times the clip was shown before.
 
     Args:
-        index: The place in the dataset.
-        epoch: The number of earlier showings: the epoch, where a clip is shown once in each.
+        index: Index of the clip in the dataset.
+        epoch: How often the clip was shown before. If each epoch shows each clip once, this is
+            the epoch, counted from 0.
     """
 
     epoch: int
 
     def __new__(cls, index: int, epoch: int) -> EpochIndex:
-        """Return an int with an attribute ``epoch``."""
+        """Create an int with an attribute ``epoch``."""
         self = super().__new__(cls, index)
         self.epoch = epoch
         return self
 
     def __reduce__(self) -> tuple[type[EpochIndex], tuple[int, int]]:
-        """Return what a copy in another process is made of."""
+        """Return the constructor and its arguments, so that pickling keeps the epoch."""
         return type(self), (int(self), self.epoch)
 
 
 def carry_epochs() -> None:
-    """Have mmengine's samplers yield :class:`EpochIndex`, and its wrappers pass it on.
+    """Patch mmengine's samplers to yield :class:`EpochIndex` and its wrappers to pass it on.
 
-    Samplers and wrappers that are derived from mmengine's do so too. To be called once.
+    The patch also applies to samplers and wrappers that inherit from mmengine's. Call this function
+    only once; importing ``mmdfer.datasets`` calls it.
     """
     _extend(DefaultSampler, '__iter__', _sample)
     _extend(InfiniteSampler, '_infinite_indices', _sample_infinitely)
@@ -56,7 +60,7 @@ def carry_epochs() -> None:
 
 
 def _extend(owner: type, name: str, extension: Callable) -> None:
-    """Replace a method by ``extension(method, self, ...)``."""
+    """Replace a method of a class by ``extension``, which gets the original as first argument."""
     upstream = getattr(owner, name)
 
     @functools.wraps(upstream)
@@ -67,17 +71,18 @@ def _extend(owner: type, name: str, extension: Callable) -> None:
 
 
 def _sample(upstream: Callable, sampler: DefaultSampler) -> Iterator[EpochIndex]:
+    """Attach the epoch of the sampler to each index of DefaultSampler."""
     return (EpochIndex(index, sampler.epoch) for index in upstream(sampler))
 
 
 def _sample_infinitely(upstream: Callable, sampler: InfiniteSampler) -> Iterator[EpochIndex]:
-    """Every pass over the dataset is an epoch."""
+    """Attach to each index of InfiniteSampler the number of complete passes over the dataset."""
     for position, index in enumerate(upstream(sampler)):
         yield EpochIndex(index, position // sampler.size)
 
 
 def _repeat(upstream: Callable, wrapper: RepeatDataset, index: int) -> int:
-    """In each epoch a clip is shown ``times`` times."""
+    """Count each of the ``times`` repetitions by RepeatDataset as an epoch of its own."""
     inner = upstream(wrapper, index)
     if not isinstance(index, EpochIndex):
         return inner
@@ -85,9 +90,9 @@ def _repeat(upstream: Callable, wrapper: RepeatDataset, index: int) -> int:
 
 
 def _balance(upstream: Callable, wrapper: ClassBalancedDataset, index: int) -> int:
-    """Count the epochs of a clip that ``repeat_indices`` lists several times.
+    """Count each repetition of a clip by ClassBalancedDataset as an epoch of its own.
 
-    Its copies stand next to each other in the list, and each showing counts as an epoch of its own.
+    The copies of a clip are next to each other in the sorted list ``repeat_indices``.
     """
     inner = upstream(wrapper, index)
     if not isinstance(index, EpochIndex):
@@ -98,5 +103,6 @@ def _balance(upstream: Callable, wrapper: ClassBalancedDataset, index: int) -> i
 
 
 def _concatenate(upstream: Callable, wrapper: ConcatDataset, index: int) -> tuple[int, int]:
+    """Return the inner dataset's number and index in ConcatDataset, and keep the epoch."""
     dataset, inner = upstream(wrapper, index)
     return dataset, EpochIndex(inner, index.epoch) if isinstance(index, EpochIndex) else inner

@@ -1,4 +1,4 @@
-"""The synthetic benchmark as a dataset, made where it is missing."""
+"""Define SynthDFER, the dataset of the synthetic benchmark, which is rendered on first use."""
 
 from __future__ import annotations
 
@@ -20,21 +20,24 @@ SPLITS = ('train', 'test', 'fit', 'heldout')
 
 @DATASETS.register_module()
 class SynthDFER(DFERDataset):
-    """The synthetic DFER benchmark (``docs/synthetic.md``); no licensed data, no download.
+    """Load the synthetic DFER benchmark (``docs/synthetic.md``), which needs no licensed data.
 
-    It is made in ``data_root`` on first use, by rank 0, and completed if a making was interrupted.
+    On first use, rank 0 renders the benchmark in ``data_root``. Nothing is downloaded. If rendering
+    was interrupted, the next use renders the rest.
 
     Args:
-        data_root: Where it lies or is to be made.
-        split: ``train`` or ``test``; or ``fit`` or ``heldout``, the training set in two parts of
-            different identities, to tune on.
-        num_train: Training clips.
-        num_test: Test clips.
-        make_seed: Of the benchmark itself.
-        kwargs: As for DFERDataset.
+        data_root: Folder of the benchmark. The benchmark is rendered there if the folder is empty
+            or missing.
+        split: ``train`` or ``test``. For tuning hyperparameters, ``fit`` and ``heldout`` are two
+            parts of the training split that show different faces.
+        num_train: Number of training clips to render.
+        num_test: Number of test clips to render.
+        make_seed: Random seed with which the benchmark is rendered.
+        kwargs: Further arguments of DFERDataset.
 
     Raises:
-        DFERError: An unknown split, or a root that holds a benchmark made with other arguments.
+        DFERError: If the split is unknown.
+        ValueError: If ``data_root`` holds a benchmark that was rendered with other arguments.
     """
 
     METAINFO = dict(classes=CLASSES, dataset='synth')
@@ -49,7 +52,7 @@ class SynthDFER(DFERDataset):
         **kwargs: Any,
     ) -> None:
         if split not in SPLITS:
-            raise DFERError(f'SynthDFER: split={split!r} is none of {", ".join(SPLITS)}')
+            raise DFERError(f'SynthDFER: split must be one of {", ".join(SPLITS)}, got {split!r}')
         if dist.is_main_process():
             make_benchmark(data_root, num_train=num_train, num_test=num_test, seed=make_seed)
         dist.barrier()
@@ -58,11 +61,15 @@ class SynthDFER(DFERDataset):
 
     @property
     def source(self) -> dict[str, Any]:
-        """The arguments of the benchmark: others draw other clips under the same names."""
+        """Return the settings, as JSON values, on which the pictures of a named clip depend.
+
+        They include the arguments with which the benchmark was rendered, because other arguments
+        render different clips under the same names.
+        """
         return {**super().source, **self._made, 'generator': GENERATOR}
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Reads the lines ``videos/train/00001.mp4 4`` of a split."""
+        """Read the label file of the split, with lines such as ``videos/train/00001.mp4 4``."""
         root, data = Path(self.ann_file).parent, []
         specs = map(json.loads, (root / 'clips.jsonl').read_text().splitlines())
         people = {f'{spec["split"]}/{spec["id"]}': spec['identity'] for spec in specs}
@@ -72,7 +79,8 @@ class SynthDFER(DFERDataset):
             if clip not in people or not label.isdigit() or int(label) >= len(CLASSES):
                 raise DFERError(
                     f'{self.ann_file}:{number}: {line!r} is not a clip of this benchmark with a '
-                    f'label in 0..{len(CLASSES) - 1}: delete {root} and it is made anew'
+                    f'label in 0..{len(CLASSES) - 1}; delete {root}, and the benchmark is rendered '
+                    'again'
                 )
             filename = str(root / name)
             data.append(dict(filename=filename, label=int(label), clip=clip, identity=people[clip]))

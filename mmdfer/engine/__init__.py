@@ -1,4 +1,7 @@
-"""Hooks, optimizer wrappers and loops for mmengine's Runner; importing it registers them."""
+"""Register the package's hooks, optimizer wrapper, log processor and training loop.
+
+MMAction2's registries contain these classes once this package is imported.
+"""
 
 from mmdfer.engine.hooks import (
     AccumulationHook,

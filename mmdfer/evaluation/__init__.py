@@ -1,4 +1,7 @@
-"""Metrics, reports, baselines and cost of a model; importing it registers the metric."""
+"""Compute metrics, reports, baselines and the cost of a model.
+
+MMAction2's registry contains DFERMetric once this package is imported.
+"""
 
 from mmdfer.evaluation.confusion_matrix import save_confusion
 from mmdfer.evaluation.dfer_metric import DFERMetric

@@ -1,4 +1,7 @@
-"""What the same frozen CLIP gives without training: the figures that a method must beat."""
+"""Compute baselines from frozen CLIP features without training a model.
+
+A method that trains on top of the same CLIP should score higher than these baselines.
+"""
 
 from __future__ import annotations
 
@@ -15,41 +18,48 @@ from torch import Tensor
 
 from mmdfer.models import FrozenCLIP
 
-PROBE_FOLDS = 5  # in which the regularisation of the logistic regression is chosen
+PROBE_FOLDS = 5  # the folds that choose the regularisation of the logistic regression
 
 
 def mean_vectors(frames: Tensor) -> Tensor:
-    """The mean of unit frame vectors, (clips, ..., T, D) -> (clips, D)."""
+    """Average the unit-length frame vectors of each clip.
+
+    Args:
+        frames: The frame vectors, (clips, ..., T, D). Vectors of any length are allowed.
+
+    Returns:
+        The mean vectors, (clips, D), averaged over all axes but the first and the last.
+    """
     return F.normalize(frames, dim=-1).flatten(1, -2).mean(1)
 
 
 @torch.no_grad()
 def zero_shot(clip: FrozenCLIP, vectors: Tensor, classes: Sequence[str], prompt: str) -> np.ndarray:
-    """Classifies video vectors by the nearest sentence.
+    """Classify each clip by the class sentence with the most similar text vector.
 
     Args:
-        clip: Its text tower encodes the sentences.
-        vectors: (N, D).
-        classes: C names.
-        prompt: The sentence; ``{}`` is the class.
+        clip: The CLIP model, whose text tower encodes the sentences.
+        vectors: The vector of each clip, (N, D).
+        classes: The names of the C classes.
+        prompt: The sentence for each class, in which ``{}`` is replaced by the class name.
 
     Returns:
-        (N,) labels.
+        The predicted labels, (N,).
     """
     sentences = clip.encode_text([prompt.format(name) for name in classes])  # (C, D)
     return (vectors @ F.normalize(sentences, dim=-1).cpu().T).argmax(-1).numpy()
 
 
 def fit_probe(vectors: Tensor, labels: np.ndarray, identities: np.ndarray) -> GridSearchCV:
-    """Logistic regression, its regularisation chosen on held-out identities.
+    """Fit a logistic regression, and choose its regularisation by cross-validation over identities.
 
     Args:
-        vectors: (N, D).
-        labels: (N,).
-        identities: (N,) who is seen in each clip; none is on both sides of a split.
+        vectors: The vector of each clip, (N, D).
+        labels: The label of each clip, (N,).
+        identities: The person in each clip, (N,). All clips of a person are in the same fold.
 
     Returns:
-        A classifier with ``predict``.
+        The fitted classifier, which has the method ``predict``.
     """
     probe = make_pipeline(StandardScaler(), LogisticRegression(solver='newton-cg', max_iter=200))
     grid = {'logisticregression__C': np.logspace(-3, 2, 6)}

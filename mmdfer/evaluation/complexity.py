@@ -1,4 +1,4 @@
-"""What a method costs: parameters, FLOPs for each clip and once, clips per second."""
+"""Measure the cost of a method: parameters, FLOPs and clips per second."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmaction.registry import DATASETS, MODELS
 
-BATCH = 16  # clips in a pass, where speed is measured
+BATCH = 16  # clips per batch in speed measurements
 
 
 @dataclass(frozen=True)
 class Complexity:
-    """What a method costs at inference, decoding left out.
+    """Describe the cost of a method at inference, without the decoding of videos.
 
-    A multiply-add counts as two FLOPs; only products are counted (matrix products, convolutions,
-    attention), as everybody does.
+    A multiply-add counts as two FLOPs. Only matrix products, convolutions and attention are
+    counted, as is customary.
 
     Attributes:
-        trained: Parameters that some stage of training changes.
-        parameters: All of them, frozen towers included.
-        clip_flops: For each further clip, all its test views together. The text side is in it
-            where it depends on the clip, as CoCoOp's does.
-        once_flops: What the first clip takes on top of that: class vectors, which are kept.
-        clips_per_second: At batches of 16, class vectors kept.
-        machine: On which.
+        trained: The number of parameters that at least one stage of training changes.
+        parameters: The number of all parameters, including frozen towers.
+        clip_flops: The FLOPs of each further clip, all its test views together. The text side is
+            included only if it depends on the clip, as in CoCoOp.
+        once_flops: The additional FLOPs of the first clip, for the class vectors, which the model
+            keeps for later clips.
+        clips_per_second: The number of clips per second in batches of 16, with the class vectors
+            kept.
+        machine: The GPU, or the CPU and its number of threads, on which the speed was measured.
     """
 
     trained: int
@@ -51,11 +53,14 @@ class Complexity:
 
 
 def measure(cfg: Config, dataset: dict) -> Complexity:
-    """Build the model of a config, untrained, and measure it on the first clip of a dataset.
+    """Build the model of a config without trained weights, and measure its cost on one clip.
 
     Args:
-        cfg: The whole config.
-        dataset: Config of the test set, which shows frames.
+        cfg: The config of a run.
+        dataset: The config of a test set that yields frames, not features. Its first clip is used.
+
+    Returns:
+        The cost of the model.
     """
     init_default_scope(cfg.get('default_scope', 'mmaction'))
     model = MODELS.build(cfg.model).to(get_device()).eval()
@@ -73,11 +78,16 @@ def measure(cfg: Config, dataset: dict) -> Complexity:
 
 
 def flops(model: BaseModel, clip: dict) -> tuple[int, int]:
-    """The FLOPs of a model's first clip, and of a further one: what it keeps is not made again.
+    """Count the FLOPs of the first clip that a model sees, and of a further clip.
+
+    The counts differ if the model keeps results, such as class vectors, for later clips.
 
     Args:
-        model: Freshly built.
+        model: The model, newly built, so that it keeps no results yet.
         clip: An item of a dataset.
+
+    Returns:
+        The FLOPs of the first clip and those of a further clip.
     """
     counts = []
     for _ in range(2):
@@ -88,22 +98,28 @@ def flops(model: BaseModel, clip: dict) -> tuple[int, int]:
 
 
 def _more() -> dict[Any, Callable[..., int]]:
-    """Counts that the counter lacks: of oneDNN's product with a weight in a layout of its own."""
-    packed = getattr(torch.ops.mkldnn, '_linear_pointwise', None)  # a build without oneDNN has none
+    """Return FLOP counts for the operators that FlopCounterMode does not know.
+
+    This is oneDNN's linear layer, with a weight in oneDNN's own memory layout.
+
+    Returns:
+        The counting functions, keyed by operator.
+    """
+    packed = getattr(torch.ops.mkldnn, '_linear_pointwise', None)  # None without oneDNN
     return {} if packed is None else {packed: _packed_flops}
 
 
 def _packed_flops(x: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:
-    """Of (..., I) -> (..., O)."""
+    """Return the FLOPs of a linear layer, (..., I) -> (..., O)."""
     return 2 * out_shape.numel() * x[-1]
 
 
 @contextmanager
 def _countable() -> Iterator[None]:
-    """No gradients, and products by the operators that the counter knows.
+    """Disable gradients and fused operators, so that FlopCounterMode counts all products.
 
-    It sees nothing of fused ones: the transformer layer's fast path, oneDNN's LSTM, the CPU's flash
-    attention would all count as 0.
+    FlopCounterMode counts 0 FLOPs for fused operators: the fast path of transformer layers,
+    oneDNN's LSTM and the flash attention on the CPU.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     onednn = torch.backends.mkldnn.set_flags(_enabled=False)[0]
@@ -118,9 +134,20 @@ def _countable() -> Iterator[None]:
 
 @torch.no_grad()
 def clips_per_second(model: BaseModel, clip: dict, seconds: float = 2.0) -> float:
-    """The rate of a model's ``test_step``, by the median of passes that take so long in all."""
+    """Measure the speed of a model's ``test_step``.
+
+    The speed is computed from the median time of several batches.
+
+    Args:
+        model: The model, in eval mode.
+        clip: An item of a dataset. A batch contains this clip 16 times.
+        seconds: The minimum total time to measure. At least three batches are measured.
+
+    Returns:
+        The number of clips per second.
+    """
     batch = pseudo_collate([clip] * BATCH)
-    _timed(lambda: model.test_step(batch))  # the first pass makes what is kept
+    _timed(lambda: model.test_step(batch))  # The first batch also encodes the classes.
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:
         times.append(_timed(lambda: model.test_step(batch)))
@@ -128,6 +155,7 @@ def clips_per_second(model: BaseModel, clip: dict, seconds: float = 2.0) -> floa
 
 
 def _timed(run: Callable[[], object]) -> float:
+    """Return the time that a call takes in seconds, including its work on the GPU."""
     start = time.perf_counter()
     run()
     if torch.cuda.is_available():
@@ -136,10 +164,10 @@ def _timed(run: Callable[[], object]) -> float:
 
 
 def machine() -> str:
-    """The GPU, or the CPU and its threads."""
+    """Return the name of the GPU, or the name of the CPU with its number of threads."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    info = Path('/proc/cpuinfo')  # Linux; elsewhere the architecture has to do
+    info = Path('/proc/cpuinfo')  # only on Linux; other systems report their architecture
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(': ')[2] for line in lines if line.startswith('model name')]
     threads = torch.get_num_threads()

@@ -19,12 +19,12 @@ from mmdfer.files import write_aside
 
 
 def save_confusion(confusion: ArrayLike, classes: Sequence[str], folder: str | Path) -> None:
-    """Writes ``confusion_matrix.png``, ``.csv`` and ``.json``.
+    """Save a confusion matrix as ``confusion_matrix.png``, ``.csv`` and ``.json``.
 
     Args:
-        confusion: (C, C) counts, rows the true and columns the predicted class.
-        classes: C names.
-        folder: Where to; made if missing.
+        confusion: The counts, (C, C); rows are true and columns are predicted classes.
+        classes: The names of the C classes.
+        folder: The folder for the files, which is created if it does not exist.
     """
     confusion, folder = np.asarray(confusion), Path(folder)
     war, uar = war_uar(confusion)
@@ -43,9 +43,17 @@ def save_confusion(confusion: ArrayLike, classes: Sequence[str], folder: str | P
 
 
 def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Draws a confusion matrix: in each cell the share of the row in percent, and the clips.
+    """Draw a confusion matrix with percentages and counts.
 
-    Needs no display: the figure is not pyplot's.
+    Each cell shows its share of the row in percent and the number of clips. No display is required,
+    since the figure does not use pyplot.
+
+    Args:
+        confusion: The counts, (C, C); rows are true and columns are predicted classes.
+        classes: The names of the C classes.
+
+    Returns:
+        The figure.
     """
     side = confusion_side(len(classes))
     figure = Figure(figsize=(side, side), layout='constrained')
@@ -54,14 +62,24 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
 
 
 def confusion_side(classes: int) -> float:
-    """The side, in inches, on which a confusion matrix of so many classes can be read."""
+    """Return the side length at which a confusion matrix is readable, in inches.
+
+    Args:
+        classes: The number of classes.
+    """
     return 2.5 + 0.75 * classes
 
 
 def plot_confusion(axes: Axes, confusion: np.ndarray, classes: Sequence[str]) -> None:
-    """Draws a confusion matrix (C, C) of counts as part of a figure; see :func:`draw_confusion`."""
+    """Draw a confusion matrix into the axes of a figure; see :func:`draw_confusion`.
+
+    Args:
+        axes: The axes to draw into.
+        confusion: The counts, (C, C); rows are true and columns are predicted classes.
+        classes: The names of the C classes.
+    """
     clips = confusion.sum(1, keepdims=True)
-    shares = 100 * confusion / np.maximum(clips, 1)  # a class without a clip is a row of zeros
+    shares = 100 * confusion / np.maximum(clips, 1)  # The row of a class without clips is zero.
     display = ConfusionMatrixDisplay(shares, display_labels=classes).plot(
         ax=axes,
         cmap='Blues',

@@ -1,4 +1,4 @@
-"""The metric of DFER: WAR, UAR, the recall of each class and the confusion matrix."""
+"""Define the metric of DFER: WAR, UAR, the recall of each class and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ from mmdfer.evaluation.metrics import recalls, war_uar
 
 @METRICS.register_module()
 class DFERMetric(BaseMetric):
-    """WAR, UAR and each class's recall, in percent, and the confusion matrix.
+    """Compute WAR, UAR and the recall of each class in percent, and save the confusion matrix.
 
-    The metrics are named ``WAR``, ``UAR`` and ``recall/<class>``, without a prefix, so that
-    ``save_best='WAR'`` finds them. A class without a clip has no ``recall/``, see :func:`war_uar`.
-    Clips that distributed sampling repeats to fill the last batch count once.
+    The metrics are named ``WAR``, ``UAR`` and ``recall/<class>`` without a prefix, as
+    ``save_best='WAR'`` requires. A class without clips has no recall; see :func:`war_uar`. Clips
+    that the distributed sampler repeats to fill the last batch are counted once.
 
     Args:
-        out_dir: Folder for ``confusion_matrix.png``, ``.csv`` and ``.json``, each time replaced.
-            None is the folder of the run's log; outside a run nothing is then written.
-        kwargs: As for mmengine's BaseMetric.
+        out_dir: The folder for ``confusion_matrix.png``, ``.csv`` and ``.json``, which each
+            evaluation replaces. With None (the default), the files are written to the folder of the
+            run's log file, and nothing is written outside a run.
+        kwargs: Other arguments of mmengine's BaseMetric.
 
     Attributes:
-        confusion: (C, C) counts of the last evaluation, on the main rank; rows the true and
-            columns the predicted class.
+        confusion: The counts of the last evaluation, (C, C), on the main rank; rows are true and
+            columns are predicted classes.
     """
 
     default_prefix = ''
@@ -46,35 +47,47 @@ class DFERMetric(BaseMetric):
         self.confusion: np.ndarray | None = None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        """Keeps of each clip the predicted and the true label.
+        """Store the predicted and the true label of each clip in a batch.
+
+        Args:
+            data_batch: The batch, which is not used.
+            data_samples: The predictions, with ``pred_score`` of shape (C,) and ``gt_label``.
 
         Raises:
-            DFERError: A clip has not one score per class, several labels, or one that is no class.
+            DFERError: If a clip does not have one score for each class, has several labels, or has
+                a label that is not one of the classes.
         """
         count = len(self._classes)
         for sample in data_samples:
             scores, truth = sample['pred_score'], torch.as_tensor(sample['gt_label'])
             if truth.numel() != 1:
                 raise DFERError(
-                    f'DFERMetric: a clip has several labels ({truth.flatten().tolist()}); WAR and '
-                    'UAR take one class for each clip: give its main one, or leave the clip out'
+                    f'DFERMetric: a clip has several labels ({truth.flatten().tolist()}), but WAR '
+                    'and UAR require one. Keep only its main expression, or remove the clip'
                 )
             label = int(truth)
             if scores.shape != (count,):
                 raise DFERError(
-                    f'DFERMetric: scores of shape {tuple(scores.shape)} for {count} classes '
-                    f"({', '.join(self._classes)}): set the head's num_classes={count} and "
-                    "average_clips='prob'"
+                    f'DFERMetric: scores must have shape ({count},) for the classes '
+                    f'({", ".join(self._classes)}), got {tuple(scores.shape)}. Set '
+                    f"num_classes={count} and average_clips='prob' in the head"
                 )
             if not 0 <= label < count:
                 raise DFERError(
-                    f'DFERMetric: label {label} is none of the {count} classes '
-                    f'({", ".join(self._classes)}): correct the annotation'
+                    f'DFERMetric: labels must be from 0 to {count - 1} for the classes '
+                    f'({", ".join(self._classes)}), got {label}. Correct the annotation'
                 )
             self.results.append((int(scores.argmax()), label))
 
     def compute_metrics(self, results: list[tuple[int, int]]) -> dict[str, float]:
-        """Computes the metrics of all clips, and writes the confusion matrix."""
+        """Compute the metrics of all clips, and save the confusion matrix.
+
+        Args:
+            results: The predicted and the true label of each clip.
+
+        Returns:
+            The metrics in percent, keyed by name.
+        """
         predicted, truth = np.array(results, dtype=np.int64).reshape(-1, 2).T
         self.confusion = ConfusionMatrix.calculate(predicted, truth, len(self._classes)).numpy()
         war, uar = war_uar(self.confusion)
@@ -87,14 +100,15 @@ class DFERMetric(BaseMetric):
 
     @property
     def _classes(self) -> Sequence[str]:
+        """Return the class names of the dataset."""
         classes = (self.dataset_meta or {}).get('classes')
         if not classes:
-            raise DFERError("DFERMetric: the dataset names no classes: set METAINFO['classes']")
+            raise DFERError("DFERMetric: the dataset has no class names: set METAINFO['classes']")
         return classes
 
 
 def _log_folder() -> Path | None:
-    """The folder of the run's log file; None outside a run."""
+    """Return the folder of the run's log file, or None outside a run."""
     handlers = MMLogger.get_current_instance().handlers
     files = [h.baseFilename for h in handlers if isinstance(h, logging.FileHandler)]
     return Path(files[0]).parent if files else None

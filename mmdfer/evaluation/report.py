@@ -1,4 +1,4 @@
-"""Read the `report.json` that a run of training ends with."""
+"""Read the `report.json` that ReportHook writes at the end of training."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from mmdfer.errors import DFERError
 
 @dataclass(frozen=True)
 class Score:
-    """One validation: WAR and UAR in percent, and (C, C) counts where they were kept.
+    """Hold the metrics of one validation.
 
-    ``epoch`` is the number of the iteration where training counted iterations.
+    Attributes:
+        epoch: The number of the epoch, or of the iteration if the training loop counts iterations.
+        war: WAR in percent.
+        uar: UAR in percent.
+        confusion: The counts, (C, C), or None if the report has none.
     """
 
     epoch: int
@@ -28,16 +32,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Fold:
-    """What training came to on one fold.
+    """Hold the result of training on one fold of a dataset.
 
     Attributes:
-        number: The fold's.
-        dataset: The dataset's name, where it has one.
-        classes: The names of its C classes.
-        last: The validation at the end of training.
-        best: The validation of highest WAR; None where its figures are lost.
+        number: The number of the fold.
+        dataset: The name of the dataset, or None if the dataset has no name.
+        classes: The names of the C classes.
+        last: The metrics of the last validation.
+        best: The metrics of the validation with the highest WAR, or None if they were lost.
         stopped_early: Whether a hook, such as EarlyStoppingHook, ended training before the last
-            epoch of its config.
+            epoch of the config.
     """
 
     number: int
@@ -48,36 +52,48 @@ class Fold:
     stopped_early: bool = False
 
 
-# ------------------------------------------------------------------ reading
-
-
 def read_fold(path: str | Path, number: int = 1) -> Fold:
-    """Reads the ``report.json`` that ReportHook wrote.
+    """Read the ``report.json`` that ReportHook has written.
 
     Args:
-        path: The file.
-        number: Of the fold, which the report does not know.
+        path: The path of the file.
+        number: The number of the fold, which the report does not contain. The default is 1, also
+            for datasets with one split.
+
+    Returns:
+        The result of training on the fold.
 
     Raises:
-        DFERError: The file is missing or incomplete.
+        DFERError: If the file does not exist or is incomplete.
     """
     try:
         report = json.loads(Path(path).read_text())
         classes = tuple(map(str, report['classes']))
         last, best = (_score(report[which], len(classes)) for which in ('last', 'best'))
         if last is None:
-            raise ValueError('without a last epoch')
+            raise ValueError('it has no last epoch')
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DFERError(
             f'{path}: the report is incomplete ({type(error).__name__}: {error}); delete it and '
             'rerun tools/train.py --resume'
         ) from error
-    stopped = report.get('stopped_early') is True  # absent where an older version wrote the file
+    stopped = report.get('stopped_early') is True  # absent in files of older versions
     return Fold(number, report.get('dataset'), classes, last, best, stopped)
 
 
 def _score(figures: dict[str, Any] | None, classes: int) -> Score | None:
-    """One validation of a report; ValueError where its confusion matrix is of another size."""
+    """Convert one validation of a report.
+
+    Args:
+        figures: The entry of the report, or None.
+        classes: The number of classes.
+
+    Returns:
+        The metrics, or None if the entry is None.
+
+    Raises:
+        ValueError: If the confusion matrix does not have one row and one column for each class.
+    """
     if figures is None:
         return None
     confusion = figures['confusion']
@@ -90,7 +106,14 @@ def _score(figures: dict[str, Any] | None, classes: int) -> Score | None:
 
 
 def synthetic_note(dataset: str | None) -> str:
-    """What has to stand on every table of figures that are not of the dataset itself; or ``''``."""
+    """Return the note that every table of results on synthetic data must contain.
+
+    Args:
+        dataset: The name of the dataset, or None.
+
+    Returns:
+        The note, or an empty string if the name does not contain "synth".
+    """
     if dataset is None or 'synth' not in dataset.lower():
         return ''
     rest = re.sub(r'(?i)synth(etic)?( tree like)?|[()\[\]]', ' ', dataset)

@@ -1,1 +1,4 @@
-"""Run many trainings that continue where they were interrupted, and put them into tables."""
+"""Run experiments with many trainings, and summarise their results in tables.
+
+Interrupted experiments continue when the same command is run again.
+"""

@@ -1,4 +1,4 @@
-"""Cross-validation: a training on each fold of a dataset, and one table of all that are done."""
+"""Run cross-validation: train on each fold of a dataset, and summarise all finished folds."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ from mmdfer.installed import installed
 
 @dataclass(frozen=True)
 class Launcher:
-    """How each fold's training is started.
+    """Describe how the training of each fold is started.
 
     Attributes:
-        kind: 'none' for one process; 'pytorch' for dist_train.sh; 'slurm' for slurm_train.sh.
-        gpus: The number of ranks.
-        partition: The partition of Slurm.
+        kind: 'none' for one process, 'pytorch' for dist_train.sh, or 'slurm' for slurm_train.sh.
+        gpus: The number of ranks. Required for 'pytorch'; by default 'slurm' uses the number that
+            slurm_train.sh chooses.
+        partition: The Slurm partition. Required for 'slurm'.
 
     Raises:
-        DFERError: The kind needs what is not given.
+        DFERError: If a value that the kind requires is missing.
     """
 
     kind: Literal['none', 'pytorch', 'slurm'] = 'none'
@@ -43,13 +44,21 @@ class Launcher:
     partition: str | None = None
 
     def __post_init__(self) -> None:
+        """Raise DFERError if a value that the kind requires is missing."""
         if self.kind == 'pytorch' and self.gpus is None:
-            raise DFERError('--launcher pytorch: how many ranks? Add --gpus N')
+            raise DFERError('--launcher pytorch requires the number of ranks. Add --gpus N')
         if self.kind == 'slurm' and self.partition is None:
-            raise DFERError('--launcher slurm: on which partition? Add --partition NAME')
+            raise DFERError('--launcher slurm requires a partition. Add --partition NAME')
 
     def command(self, training: Training) -> list[str]:
-        """Return the command that trains a fold, or continues it."""
+        """Return the command that starts or continues the training of a fold.
+
+        Args:
+            training: The training of the fold.
+
+        Returns:
+            The program and its arguments.
+        """
         config, *flags = training.arguments()
         if self.kind == 'none':
             return own_command('train', config, *flags)
@@ -73,28 +82,30 @@ def cross_validate(
     options: Sequence[str] = (),
     work_dir: str | Path | None = None,
 ) -> Failures:
-    """Train the folds that are not done, and write the table of all that are.
+    """Train the folds that are not finished, and write a table of all finished folds.
 
-    Each fold is a run of `mmdfer train` in `<work dir>/fold_<number>`. One that was interrupted is
-    continued; one that fails does not keep the others from running.
+    Each fold is trained by `mmdfer train` in `<work directory>/fold_<number>`. An interrupted fold
+    continues. If a fold fails, the other folds are still trained.
 
     Args:
-        config: The path or name of a config whose dataset has folds.
-        folds: Which folds to train.
-        launcher: How each training is started; by default in one process.
-        flags: Flags of `mmdfer train`, by their names in Python: `dict(seed=0, amp=True)`.
-        options: Settings that replace those of the config, as `key=value`.
-        work_dir: The folder for the folds and the table.
+        config: The path or the name of a config with a dataset that has folds.
+        folds: The numbers of the folds to train. The default is all five folds of the protocol.
+        launcher: How the training of each fold is started. The default is one process.
+        flags: Flags of `mmdfer train`, keyed by their Python names: `dict(seed=0, amp=True)`.
+        options: Settings that replace those of the config, in the form `key=value`.
+        work_dir: The folder for the folds and the table. By default the work directory of the
+            config.
 
     Returns:
-        The folds that failed.
+        The folds that failed, with their errors.
 
     Raises:
-        DFERError: The config cannot be cross-validated, or a fold was begun with other settings.
+        DFERError: If the config does not allow cross-validation, or if a fold was started with
+            other settings.
     """
     cfg = read_config(config, parse_options(options), work_dir)
     if min(folds) < 1:
-        raise DFERError(f'--folds {min(folds)}: folds are counted from 1')
+        raise DFERError(f'--folds must be 1 or greater, got {min(folds)}')
     check_reports(cfg)
     trainings = list_trainings(cfg, folds, flags or {}, options)
     for training in trainings:
@@ -111,15 +122,24 @@ def cross_validate(
 def list_trainings(
     cfg: Config, folds: Sequence[int], flags: Mapping[str, Any], options: Sequence[str]
 ) -> list[Training]:
-    """List the trainings of these folds, and of all that the work dir has, by number.
+    """List the trainings of the given folds, and of folds that are already in the work directory.
+
+    Args:
+        cfg: The config, with the command line's options and its work directory.
+        folds: The numbers of the folds.
+        flags: Flags of `mmdfer train`, keyed by their Python names.
+        options: Settings that replace those of the config, in the form `key=value`.
+
+    Returns:
+        The trainings, sorted by the number of the fold.
 
     Raises:
-        DFERError: The dataset has no folds.
+        DFERError: If the dataset has no folds.
     """
     keys, work_dir = fold_keys(cfg), Path(cfg.work_dir)
     if not keys:
         raise DFERError(
-            f'{cfg.filename}: no dataset has a fold, so this dataset has one split; use '
+            f'{cfg.filename}: no dataset has a fold, so there is nothing to cross-validate; use '
             'tools/train.py'
         )
     numbers = (path.name.removeprefix('fold_') for path in work_dir.glob('fold_*'))
@@ -138,20 +158,28 @@ def list_trainings(
 
 
 def train_folds(trainings: Sequence[Training], launcher: Launcher) -> Failures:
-    """Train what is not done, and return what failed."""
+    """Train the folds that are not finished, one after another.
+
+    Args:
+        trainings: The trainings of the folds.
+        launcher: How each training is started.
+
+    Returns:
+        The folds that failed, with their errors.
+    """
     failures: Failures = {}
     for index, training in enumerate(trainings, 1):
         what = f'==== {training} ({index} of {len(trainings)}), {training.folder}'
         if training.result() is not None:
-            print(f'{what}: done before', flush=True)
+            print(f'{what}: already finished', flush=True)
             continue
         print(f'{what}:', flush=True)
         training.keep_settings()
         status = run_command(launcher.command(training))
         reason = f'exit status {status}'
         if status == 0:
-            reason = f'it ended without a report of epoch {training.last_epoch}'
+            reason = f'the training ended without a report of epoch {training.last_epoch}'
         if status != 0 or training.result() is None:
-            # Now that it has begun, the command may have --resume.
+            # The training has started, so the command may contain --resume now.
             failures[training] = RunError(reason, launcher.command(training))
     return failures

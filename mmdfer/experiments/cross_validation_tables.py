@@ -1,4 +1,4 @@
-"""Cross-validation: the folds' reports in one table, their mean, and their confusions pooled."""
+"""Summarise the folds of a cross-validation in one table, as text, as data and as a picture."""
 
 from __future__ import annotations
 
@@ -21,39 +21,52 @@ from mmdfer.evaluation.report import Fold, Score, synthetic_note
 from mmdfer.experiments.tables import mean_deviation, save
 from mmdfer.tables import markdown_table, plain_table
 
-PROTOCOL = (1, 2, 3, 4, 5)  # DFEW and MAFW alike; the published figure is the mean over these
-TABLE_WIDTH = 13  # inches, in the picture
+PROTOCOL = (1, 2, 3, 4, 5)  # published figures on DFEW and MAFW are the mean over these folds
+TABLE_WIDTH = 13  # inches
 COLUMNS = ('WAR, last', 'UAR, last', 'WAR, best', 'UAR, best', 'best epoch')
 
 Row = tuple[str, float | None, float | None, float | None, float | None, int | None]
 
 
 def check_alike(folds: Sequence[Fold]) -> None:
-    """Raises DFERError where folds are of different datasets, classes or numbers of epochs."""
-    whole = [fold for fold in folds if not fold.stopped_early]  # the others may end at any epoch
+    """Check that folds can be summarised in one table.
+
+    Folds that a hook stopped early may differ in their number of epochs.
+
+    Args:
+        folds: The results of the folds.
+
+    Raises:
+        DFERError: If the folds have different datasets, classes or numbers of epochs.
+    """
+    whole = [fold for fold in folds if not fold.stopped_early]
     for what, group in (('dataset', folds), ('classes', folds), ('last.epoch', whole)):
         for fold in group[1:]:
             first, other = (_get(f, what) for f in (group[0], fold))
             if first != other:
                 raise DFERError(
                     f'fold {fold.number} has {what} {other}, but fold {group[0].number} has '
-                    f'{first}: these make no one table; give each a work dir of its own'
+                    f'{first}. They cannot share a table; give each a separate --work-dir'
                 )
 
 
 def _get(fold: Fold, what: str) -> Any:
+    """Return a value of a fold that all folds of a table must share, such as its dataset."""
     return fold.last.epoch if what == 'last.epoch' else getattr(fold, what)
 
 
-# ------------------------------------------------------------------ figures
+# ------------------------------------------------------------------ numbers
 
 
 def pooled(folds: Sequence[Fold], which: str) -> np.ndarray | None:
-    """The sum (C, C) of the folds' confusion matrices; None where a fold lacks its own.
+    """Add up the confusion matrices of all folds.
 
     Args:
-        folds: At least one.
-        which: ``last`` or ``best``.
+        folds: The results of at least one fold.
+        which: ``'last'`` for the last epochs, or ``'best'`` for the best epochs.
+
+    Returns:
+        The counts, (C, C), or None if a fold has no confusion matrix.
     """
     scores = [getattr(fold, which) for fold in folds]
     if any(score is None or score.confusion is None for score in scores):
@@ -62,9 +75,16 @@ def pooled(folds: Sequence[Fold], which: str) -> np.ndarray | None:
 
 
 def mean_std(folds: Sequence[Fold], which: str, figure: str) -> tuple[float | None, float | None]:
-    """Mean, and standard deviation with n - 1, of the folds' ``war`` or ``uar``.
+    """Compute the mean and the standard deviation (n - 1) of a metric over the folds.
 
-    None where a fold lacks the figure; of one fold there is no deviation.
+    Args:
+        folds: The results of at least one fold.
+        which: ``'last'`` for the last epochs, or ``'best'`` for the best epochs.
+        figure: The metric, ``'war'`` or ``'uar'``.
+
+    Returns:
+        The mean and the standard deviation. Both are None if a fold lacks the metric. The standard
+        deviation is None for a single fold.
     """
     scores = [getattr(fold, which) for fold in folds]
     if any(score is None for score in scores):
@@ -74,7 +94,18 @@ def mean_std(folds: Sequence[Fold], which: str, figure: str) -> tuple[float | No
 
 
 def table(folds: Sequence[Fold]) -> list[Row]:
-    """A row for each fold, then mean, standard deviation and pooled; without the head."""
+    """Return the rows of the cross-validation table.
+
+    There is a row for each fold, followed by the mean over the folds, the standard deviation over
+    the folds, and the metrics of the pooled confusion matrix.
+
+    Args:
+        folds: The results of at least one fold.
+
+    Returns:
+        The rows without the header. A row has a name, the values of `COLUMNS` in percent, and the
+        number of the best epoch. Missing values are None.
+    """
     rows: list[Row] = []
     for fold in folds:
         best = fold.best
@@ -93,28 +124,37 @@ def table(folds: Sequence[Fold]) -> list[Row]:
 
 
 def mean_label(folds: Sequence[Fold]) -> str:
-    """The mean's name: the protocol's figure only if it is over the protocol's folds."""
+    """Return the name of the row with the mean.
+
+    Only the mean over all folds of the protocol is called the protocol's figure.
+
+    Args:
+        folds: The results of at least one fold.
+    """
     if tuple(fold.number for fold in folds) == PROTOCOL:
         return f"mean of {len(PROTOCOL)} folds, the protocol's figure"
-    return f"mean of {len(folds)} fold{'s' * (len(folds) > 1)}, not the protocol's"
+    return f"mean of {len(folds)} fold{'s' * (len(folds) > 1)}, not the protocol's figure"
 
 
-# ------------------------------------------------------------------ as text, numbers and picture
+# ------------------------------------------------------------------ output
 
 
 def save_tables(folds: Sequence[Fold], name: str, folder: str | Path) -> str:
-    """Writes ``cross_validation.txt``, ``.md``, ``.csv``, ``.json`` and ``.png``.
+    """Write the table of a cross-validation as text, Markdown, CSV and JSON, and draw it.
+
+    The files are ``cross_validation.txt``, ``.md``, ``.csv``, ``.json`` and ``.png``. The picture
+    also shows the pooled confusion matrices.
 
     Args:
-        folds: At least one, in the order of the table.
-        name: What was trained.
-        folder: Where to; made if missing.
+        folds: The results of at least one fold, in the order of the table.
+        name: The name of the config that was trained.
+        folder: The folder for the files, which is created if it does not exist.
 
     Returns:
         The table as text.
 
     Raises:
-        DFERError: The folds are of different datasets, classes or numbers of epochs.
+        DFERError: If the folds have different datasets, classes or numbers of epochs.
     """
     check_alike(folds)
     head = heading(folds, name)
@@ -130,7 +170,12 @@ def save_tables(folds: Sequence[Fold], name: str, folder: str | Path) -> str:
 
 
 def heading(folds: Sequence[Fold], name: str) -> list[str]:
-    """The lines above the table."""
+    """Return the lines above the table, which explain its columns.
+
+    Args:
+        folds: The results of at least one fold.
+        name: The name of the config that was trained.
+    """
     numbers = ' '.join(str(fold.number) for fold in folds)
     dataset = folds[0].dataset
     epochs = sorted({fold.last.epoch for fold in folds})
@@ -139,24 +184,35 @@ def heading(folds: Sequence[Fold], name: str) -> list[str]:
     lines = [
         f'Cross-validation of {name}' + (f' on {dataset}' if dataset else ''),
         f'fold{"s" * (len(folds) > 1)} {numbers}, in percent; last: {last}; '
-        'best: the epoch of highest WAR, chosen on the test fold itself',
+        'best: the epoch with the highest WAR, chosen on the test fold',
     ]
     note = synthetic_note(dataset)
     return [note, *lines] if note else lines
 
 
 def _cells(row: Row) -> list[str]:
+    """Format a row for a table of text."""
     name, *figures, epoch = row
     return [name, *('-' if f is None else f'{f:.2f}' for f in figures), str(epoch or '')]
 
 
 def as_text(folds: Sequence[Fold], head: Sequence[str]) -> str:
-    """The table for a terminal."""
+    """Format the table for a terminal.
+
+    Args:
+        folds: The results of at least one fold.
+        head: The lines above the table.
+    """
     return '\n'.join([*head, plain_table([['', *COLUMNS], *map(_cells, table(folds))])])
 
 
 def as_markdown(folds: Sequence[Fold], head: Sequence[str]) -> str:
-    """The table in Markdown, with the mean in bold."""
+    """Format the table in Markdown, with the mean in bold.
+
+    Args:
+        folds: The results of at least one fold.
+        head: The lines above the table.
+    """
     rows = [_cells(row) for row in table(folds)]
     mean = rows[len(folds)]
     mean[:] = [f'**{cell}**' if cell else '' for cell in mean]
@@ -164,7 +220,13 @@ def as_markdown(folds: Sequence[Fold], head: Sequence[str]) -> str:
 
 
 def as_csv(folds: Sequence[Fold]) -> str:
-    """The table as CSV; where figures are synthetic, each row says so."""
+    """Format the table as CSV.
+
+    If the dataset is synthetic, each row has a note that says so.
+
+    Args:
+        folds: The results of at least one fold.
+    """
     note, out = synthetic_note(folds[0].dataset), io.StringIO()
     writer = csv.writer(out)
     writer.writerow(['', *COLUMNS, *['note'] * bool(note)])
@@ -175,7 +237,12 @@ def as_csv(folds: Sequence[Fold]) -> str:
 
 
 def as_numbers(folds: Sequence[Fold], name: str) -> dict[str, Any]:
-    """All of it for programs: unrounded, with the confusion matrices."""
+    """Return all results as unrounded numbers, including the confusion matrices, for the JSON file.
+
+    Args:
+        folds: The results of at least one fold.
+        name: The name of the config that was trained.
+    """
     numbers: dict[str, Any] = dict(
         name=name,
         dataset=folds[0].dataset,
@@ -197,6 +264,7 @@ def as_numbers(folds: Sequence[Fold], name: str) -> dict[str, Any]:
 
 
 def _figures(score: Score | None) -> dict[str, Any] | None:
+    """Return the metrics of one validation for the JSON file, or None if they are missing."""
     if score is None:
         return None
     confusion = None if score.confusion is None else score.confusion.tolist()
@@ -204,6 +272,7 @@ def _figures(score: Score | None) -> dict[str, Any] | None:
 
 
 def _pooled_figures(confusion: np.ndarray | None, classes: Sequence[str]) -> dict[str, Any] | None:
+    """Return the metrics of a pooled confusion matrix for the JSON file."""
     if confusion is None:
         return None
     war, uar = war_uar(confusion)
@@ -217,9 +286,16 @@ def _pooled_figures(confusion: np.ndarray | None, classes: Sequence[str]) -> dic
 
 
 def draw(folds: Sequence[Fold], head: Sequence[str]) -> Figure:
-    """The table above the pooled confusion matrices of the last and the best epochs.
+    """Draw the table above the pooled confusion matrices of the last and the best epochs.
 
-    Needs no display: the figure is not pyplot's.
+    No display is required, since the figure does not use pyplot.
+
+    Args:
+        folds: The results of at least one fold.
+        head: The lines above the table.
+
+    Returns:
+        The figure.
     """
     rows, classes = table(folds), folds[0].classes
     sums = {which: pooled(folds, which) for which in ('last', 'best')}
@@ -236,12 +312,19 @@ def draw(folds: Sequence[Fold], head: Sequence[str]) -> Figure:
     for part, (which, confusion) in enumerate(shown.items()):
         axes = bottom.add_subplot(1, len(shown), part + 1)
         plot_confusion(axes, confusion, classes)
-        axes.set_title(f'{which} epoch, folds pooled: {axes.get_title()}')
+        axes.set_title(f'{which} epoch, all folds pooled: {axes.get_title()}')
     return figure
 
 
 def _plot_table(axes: Axes, rows: Sequence[Row], width: float, mean: int) -> None:
-    """Draws the table, of a width that stays readable, with row ``mean`` in bold."""
+    """Draw the table into the axes of a figure.
+
+    Args:
+        axes: The axes to draw into.
+        rows: The rows of the table.
+        width: The width of the figure in inches. The table is not drawn wider than is readable.
+        mean: The index of the row with the mean, which is drawn in bold.
+    """
     axes.axis('off')
     share = min(1, TABLE_WIDTH / width)
     cells = [['', *COLUMNS], *map(_cells, rows)]

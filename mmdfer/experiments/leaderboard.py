@@ -1,4 +1,4 @@
-"""The leaderboard: methods trained with several seeds on one dataset, and one table of them."""
+"""Build the leaderboard: train methods with several seeds on one dataset, and compare them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mmdfer.experiments.runs import (
     own_command,
     run_command,
 )
-from mmdfer.experiments.tables import all_of
+from mmdfer.experiments.tables import collect_all
 from mmdfer.features.dataset_config import uses_features
 from mmdfer.files import check_writable, write_aside
 from mmdfer.installed import installed
@@ -39,22 +39,30 @@ from mmdfer.installed import installed
 
 @dataclass(frozen=True)
 class Step:
-    """A command that a leaderboard runs, and what is kept of it in its folder.
+    """Run one command of a leaderboard, and record the result in a folder.
 
-    `<name>.log` has what it prints, `<name>.json` its command, seconds and exit status.
+    The folder then contains `<name>.log`, the output of the command, and `<name>.json`, with the
+    command, its time in seconds and its exit status.
+
+    Attributes:
+        name: The name of the step, such as 'train'.
+        folder: The folder of the log and the record.
     """
 
     name: str
     folder: Path
 
     def run(self, command: Sequence[str]) -> None:
-        """Run the command to its end.
+        """Run the command and wait until it ends.
 
-        The seconds are added to those of earlier attempts; those of an attempt that was killed
-        outright are lost.
+        The recorded time includes earlier attempts of the same step. The time of an attempt is lost
+        if this process was killed during the attempt.
+
+        Args:
+            command: The program and its arguments.
 
         Raises:
-            RunError: It did not end well.
+            RunError: If the command ends with an exit status other than 0.
         """
         check_writable(self.folder)
         before, start, status = self.seconds() or 0, time.monotonic(), None
@@ -69,38 +77,46 @@ class Step:
             raise self.error(f'exit status {status}')
 
     def error(self, reason: str) -> RunError:
-        """Return an error that names the reason, the step's last line and its log."""
+        """Return an error with a reason, the last line of output and the path of the log.
+
+        Args:
+            reason: What is wrong.
+        """
         log = self._path('log')
         lines = log.read_text(errors='replace').splitlines() if log.is_file() else []
         last = next((f' ({line.strip()})' for line in reversed(lines) if line.strip()), '')
         return RunError(f'{self.name}: {reason}{last}, see {log}', self.record()['command'])
 
     def record(self) -> dict[str, Any]:
-        """Return command, seconds and exit status; nothing where it was never run."""
+        """Return the recorded command, seconds and exit status of the step.
+
+        The dict is empty if the step never ran.
+        """
         path = self._path('json')
         return json.loads(path.read_text()) if path.is_file() else {}
 
     def done(self) -> bool:
-        """Return whether it ended well."""
+        """Return whether the last attempt of the step succeeded."""
         return self.record().get('status') == 0
 
     def seconds(self) -> float | None:
-        """Return the seconds of all attempts; None where it was never run."""
+        """Return the total time of all attempts in seconds, or None if the step never ran."""
         return self.record().get('seconds')
 
     def _path(self, suffix: str) -> Path:
+        """Return the path of a file of the step."""
         return self.folder / f'{self.name}.{suffix}'
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A method as it is run here.
+    """Hold a method of the leaderboard with its config and its trainings.
 
     Attributes:
-        method: Its name, config and published figures.
-        cfg: The config, with the options of the command line.
-        folder: The folder of its runs.
-        seeds: The trainings of each seed: one, or one for each fold.
+        method: The method's name, config path and published figures.
+        cfg: The config, with the options of the command line applied.
+        folder: The folder for the runs of the method.
+        seeds: The trainings for each seed: a list with one training, or with one for each fold.
     """
 
     method: Method
@@ -110,12 +126,12 @@ class Entry:
 
     @property
     def extraction(self) -> Step:
-        """The encoding of the feature bank."""
+        """Return the step that fills the feature bank."""
         return Step('extract', self.folder)
 
     @property
     def measurement(self) -> Step:
-        """The measurement of parameters, FLOPs and speed."""
+        """Return the step that measures parameters, FLOPs and speed."""
         return Step('complexity', self.folder)
 
 
@@ -127,25 +143,29 @@ def compare_methods(
     model_index: str | Path | None = None,
     options: Sequence[str] = (),
 ) -> Failures:
-    """Run what is not done of each method and seed, and write the table of the methods.
+    """Run the unfinished trainings of each method and seed, and write a table of the methods.
 
     Args:
-        dataset: As it stands in the names of configs: 'synth', 'dfew', 'ferv39k' or 'mafw'.
-        methods: Names or patterns such as 'align_dfer*'; by default all but the ablations.
-        seeds: How many; they are 0, 1, ...
-        work_dir: The folder for all of it; the runs are in `<dataset>/<method>/seed_<k>`, on a
-            dataset with folds in a `fold_<n>` in it.
-        model_index: The file that names the methods; by default this package's.
-        options: Settings that replace those of every config, as `key=value`.
+        dataset: The dataset as it is named in the file names of configs: 'synth', 'dfew', 'ferv39k'
+            or 'mafw'.
+        methods: Names of methods, or patterns such as 'align_dfer*'. The default is all methods
+            except ablations.
+        seeds: The number of seeds. The seeds are 0, 1, and so on.
+        work_dir: The folder for the whole leaderboard. A run is in `<dataset>/<method>/seed_<k>`,
+            and for a dataset with folds in the subfolder `fold_<n>` of it.
+        model_index: The path of the model index that lists the methods. The default is the model
+            index of this package.
+        options: Settings that replace those of every config, in the form `key=value`.
 
     Returns:
-        The trainings that failed.
+        The trainings that failed, with their errors.
 
     Raises:
-        DFERError: A method or a config is missing, or a run was begun with other settings.
+        DFERError: If a method or a config does not exist, or if a run was started with other
+            settings.
     """
     if seeds < 1:
-        raise DFERError(f'--seeds {seeds}: at least one is needed')
+        raise DFERError(f'--seeds must be at least 1, got {seeds}')
     known = read_methods(model_index or installed('model-index.yml'), dataset)
     folder = Path(work_dir, dataset)
     entries = [
@@ -162,14 +182,22 @@ def compare_methods(
     return failures
 
 
-# ------------------------------------------------------------------ what is to be done
+# ------------------------------------------------------------------ list the trainings
 
 
 def choose(methods: dict[str, Method], patterns: Sequence[str] | None, dataset: str) -> list[str]:
-    """Return the names of the methods that are asked for, each once.
+    """Select the methods that match the given names or patterns.
+
+    Args:
+        methods: All methods with a config on the dataset, keyed by name.
+        patterns: Names or patterns, or None for all methods except ablations.
+        dataset: The name of the dataset, for the error message.
+
+    Returns:
+        The names of the selected methods, without duplicates.
 
     Raises:
-        DFERError: A name or pattern fits none.
+        DFERError: If a pattern matches no method.
     """
     if patterns is None:
         return [name for name, method in methods.items() if not method.ablation]
@@ -178,7 +206,7 @@ def choose(methods: dict[str, Method], patterns: Sequence[str] | None, dataset: 
         found = fnmatch.filter(methods, pattern)
         if not found:
             raise DFERError(
-                f'--methods {pattern}: no such method has a config on {dataset}; these have: '
+                f'--methods {pattern}: no such method has a config on {dataset}. Choose from '
                 f'{", ".join(methods)}'
             )
         chosen.update(dict.fromkeys(found))
@@ -186,16 +214,23 @@ def choose(methods: dict[str, Method], patterns: Sequence[str] | None, dataset: 
 
 
 def read_entry(method: Method, folder: Path, seeds: int, options: Sequence[str]) -> Entry:
-    """Read a method's config, and list its trainings.
+    """Read the config of a method, and list its trainings.
+
+    Args:
+        method: The method.
+        folder: The folder for the runs of the method.
+        seeds: The number of seeds.
+        options: Settings that replace those of the config, in the form `key=value`.
 
     Raises:
-        DFERError: The config is missing, or is none that can be run here.
+        DFERError: If the config does not exist, or if its runs would not end with a report.
     """
     cfg = read_config(method.config, parse_options(options))
     check_reports(cfg)
     keys = fold_keys(cfg)
 
     def training(seed: int, fold: int | None) -> Training:
+        """Return the training with a seed on a fold."""
         in_seed, name = folder / f'seed_{seed}', f'{method.name}, seed {seed}'
         return Training(
             name=name if fold is None else f'{name}, fold {fold}',
@@ -213,18 +248,29 @@ def read_entry(method: Method, folder: Path, seeds: int, options: Sequence[str])
 
 
 def list_jobs(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Training]]:
-    """Yield all trainings, the first seed of every method before the second of any."""
-    for of_seed in zip(*(entry.seeds for entry in entries)):
-        for entry, trainings in zip(entries, of_seed):
+    """Yield all trainings with their entries, all methods' first seed before any second seed.
+
+    Args:
+        entries: The methods.
+    """
+    for same_seed in zip(*(entry.seeds for entry in entries)):
+        for entry, trainings in zip(entries, same_seed):
             for training in trainings:
                 yield entry, training
 
 
-# ------------------------------------------------------------------ running
+# ------------------------------------------------------------------ run the trainings
 
 
 def run_all(jobs: Sequence[tuple[Entry, Training]]) -> Failures:
-    """Run what is not done, with a line for each; return what failed."""
+    """Run the unfinished trainings, and print a line for each.
+
+    Args:
+        jobs: The trainings with their entries, in order.
+
+    Returns:
+        The trainings that failed, with their errors.
+    """
     start, failures = time.monotonic(), {}
     for number, (entry, training) in enumerate(jobs, 1):
         print(f'[{number}/{len(jobs)}] {training}: {training.folder}', end=' ', flush=True)
@@ -240,17 +286,25 @@ def run_all(jobs: Sequence[tuple[Entry, Training]]) -> Failures:
 
 
 def run_job(entry: Entry, training: Training) -> Fold:
-    """Do what is not done: bank, training, test on shuffled frames, complexity.
+    """Run the unfinished steps of a training.
+
+    The steps are the extraction of the feature bank, the training, the test on shuffled frames, and
+    the measurement of the method's cost.
+
+    Args:
+        entry: The method.
+        training: The training with one seed, on one fold if the dataset has folds.
 
     Returns:
-        What the training came to.
+        The result of the training.
 
     Raises:
-        RunError: One of these failed.
+        RunError: If a step fails.
     """
     config, folder = str(entry.cfg.filename), training.folder
     tail = ['--cfg-options', *training.options] if training.options else []
-    bank = ['--bank'] if 'bank' in training.flags else []  # one for all with the same vectors
+    # Methods with the same frame vectors share a feature bank.
+    bank = ['--bank'] if 'bank' in training.flags else []
     if bank and not entry.extraction.done():
         flags = [*bank, '--work-dir', str(entry.folder / 'extract'), *tail]
         entry.extraction.run(own_command('extract_features', config, *flags))
@@ -261,8 +315,8 @@ def run_job(entry: Entry, training: Training) -> Fold:
         step.run(own_command('train', *training.arguments()))
         result = training.result()
         if result is None:
-            raise step.error(f'no report of epoch {training.last_epoch}')
-    # What nothing trains, as zero-shot CLIP, has no checkpoint to test.
+            raise step.error(f'the training ended without a report of epoch {training.last_epoch}')
+    # Methods without training, such as zero-shot CLIP, have no checkpoint to test.
     newest, shuffled = newest_checkpoint(folder), Step('shuffled', folder)
     if newest is not None and not shuffled.done():
         flags = [*bank, '--shuffle-frames', '--work-dir', str(folder / 'shuffled'), *tail]
@@ -274,9 +328,17 @@ def run_job(entry: Entry, training: Training) -> Fold:
 
 
 def time_left(jobs: Sequence[tuple[Entry, Training]], number: int) -> str:
-    """Estimate how long the jobs from a number on will take, as other seeds of their methods did.
+    """Estimate the remaining time from the times of finished trainings.
 
-    Of a method without a seed that is done, take the mean of all that are.
+    A training is expected to take as long as the mean of the finished trainings of its method, or
+    of all methods if its method has none.
+
+    Args:
+        jobs: All trainings with their entries, in order.
+        number: The number of jobs that have been run.
+
+    Returns:
+        The estimate as text.
     """
     taken: dict[Entry, list[float]] = {}
     for entry, training in jobs:
@@ -285,12 +347,13 @@ def time_left(jobs: Sequence[tuple[Entry, Training]], number: int) -> str:
             taken.setdefault(entry, []).append(sum(step.seconds() or 0 for step in steps))
     todo = [entry for entry, training in jobs[number:] if training.result() is None]
     if todo and not taken:
-        return 'unknown'
+        return 'unknown time'
     every = [seconds for times in taken.values() for seconds in times]
     return f'about {_time(sum(mean(taken.get(entry, every)) for entry in todo))}'
 
 
 def _time(seconds: float) -> str:
+    """Format seconds as hours, minutes and seconds."""
     return str(timedelta(seconds=round(seconds)))
 
 
@@ -298,11 +361,18 @@ def _time(seconds: float) -> str:
 
 
 def read_rows(entries: Sequence[Entry]) -> list[Row]:
-    """Return the methods of which a seed is done, on all its folds."""
+    """Read the results of the methods that have at least one seed finished on all its folds.
+
+    Args:
+        entries: The methods.
+
+    Returns:
+        A row of the table for each of these methods.
+    """
     rows = []
     for entry in entries:
-        of_seeds = (read_run(seed, trainings) for seed, trainings in enumerate(entry.seeds))
-        runs = tuple(run for run in of_seeds if run is not None)
+        found = (read_run(seed, trainings) for seed, trainings in enumerate(entry.seeds))
+        runs = tuple(run for run in found if run is not None)
         if runs:
             path = _figures(entry)
             measured = Complexity(**json.loads(path.read_text())) if path.is_file() else None
@@ -312,22 +382,38 @@ def read_rows(entries: Sequence[Entry]) -> list[Row]:
 
 
 def _figures(entry: Entry) -> Path:
+    """Return the path of the file with the measured cost of a method."""
     return entry.folder / 'complexity' / 'figures.json'
 
 
 def read_run(seed: int, trainings: Sequence[Training]) -> Run | None:
-    """Return one seed of a method; None where a fold is not done."""
-    folds = all_of(training.result() for training in trainings)
+    """Read the result of a method with one seed.
+
+    Args:
+        seed: The seed.
+        trainings: The trainings with this seed, one for each fold.
+
+    Returns:
+        The result, or None if a fold is not finished.
+    """
+    folds = collect_all(training.result() for training in trainings)
     if folds is None:
         return None
-    shuffled = all_of(shuffled_war(training.folder) for training in trainings)
-    seconds = all_of(Step('train', training.folder).seconds() for training in trainings)
+    shuffled = collect_all(shuffled_war(training.folder) for training in trainings)
+    seconds = collect_all(Step('train', training.folder).seconds() for training in trainings)
     return Run(seed, folds, shuffled, None if seconds is None else sum(seconds))
 
 
 def shuffled_war(folder: Path) -> float | None:
-    """Return the WAR in percent that the test on shuffled frames ended with."""
+    """Read the WAR of the test on shuffled frames.
+
+    Args:
+        folder: The folder of the training.
+
+    Returns:
+        WAR in percent, or None if the test is not finished.
+    """
     if not Step('shuffled', folder).done():
         return None
-    newest = max((folder / 'shuffled').glob('*/confusion_matrix.json'))  # folders are named by date
+    newest = max((folder / 'shuffled').glob('*/confusion_matrix.json'))  # named by start time
     return json.loads(newest.read_text())['WAR']

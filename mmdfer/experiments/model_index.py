@@ -1,8 +1,9 @@
-"""The methods that ``model-index.yml`` names: their configs, and what their papers print.
+"""Read the methods, their configs and their published figures from ``model-index.yml``.
 
 The format is OpenMMLab's: the index imports metafiles, and each metafile lists models with their
-config. Here a config is named ``<method>_<dataset>.py``, and Results are figures of papers only:
-what we measure stands in the leaderboard, where each figure has its command.
+configs. In this package a config is named ``<method>_<dataset>.py``. ``Results`` contain only
+figures from papers. Figures measured with this package are in the leaderboard, which has the
+command for each figure.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ Printed = dict[str, float]  # 'WAR' and 'UAR' in percent
 
 @dataclass(frozen=True)
 class Method:
-    """A method on one dataset.
+    """Hold a method with its config on one dataset.
 
     Attributes:
-        name: The config's name without the dataset: ``coop`` of ``coop_synth.py``.
-        config: The path.
-        published: By dataset, as the metafiles name it (``DFEW``), what the paper prints.
+        name: The name of the config without the dataset: ``coop`` for ``coop_synth.py``.
+        config: The path of the config.
+        published: The figures from the paper, keyed by the dataset's name in the metafiles, such as
+            ``DFEW``.
     """
 
     name: str
@@ -34,22 +36,28 @@ class Method:
 
     @property
     def ablation(self) -> bool:
-        """Whether it takes a part off another method: its config is in ``ablations/``."""
+        """Return whether the method is an ablation, which removes a part of another method.
+
+        The configs of ablations are in the folder ``ablations/``.
+        """
         return self.config.parent.name == 'ablations'
 
 
 def read_methods(index: str | Path, dataset: str) -> dict[str, Method]:
-    """Reads the methods that have a config on a dataset.
+    """Read the methods that have a config on a dataset.
 
     Args:
-        index: ``model-index.yml``; paths in it and in its metafiles are relative to its folder.
-        dataset: As it stands in the configs' names: ``synth``, ``dfew``.
+        index: The path of ``model-index.yml``. Paths in the index and in its metafiles are relative
+            to its folder.
+        dataset: The dataset as it is named in the file names of configs, such as ``synth`` or
+            ``dfew``.
 
     Returns:
-        The methods by name, in the index's order.
+        The methods, keyed by name, in the order of the index.
 
     Raises:
-        DFERError: A file is missing or is no YAML of this form, or no config is of this dataset.
+        DFERError: If a file does not exist or is not YAML of this form, or if there is no config on
+            the dataset.
     """
     models = read_models(index)
     published: dict[str, dict[str, Printed]] = {}
@@ -65,38 +73,55 @@ def read_methods(index: str | Path, dataset: str) -> dict[str, Method]:
             methods[name] = Method(name, config, published.get(name, {}))
     if not methods:
         raise DFERError(
-            f'{index}: no config is of the dataset {dataset!r}; they are named '
-            f'<method>_<dataset>.py, for instance {Path(models[0]["Config"]).name}'
+            f'{index}: there is no config for the dataset {dataset!r}; configs are named '
+            f'<method>_<dataset>.py, for example {Path(models[0]["Config"]).name}'
         )
     return methods
 
 
 def read_models(index: str | Path) -> list[dict[str, Any]]:
-    """Reads the entries under ``Models`` of every metafile that an index imports.
+    """Read the models in all metafiles that an index imports.
+
+    Args:
+        index: The path of ``model-index.yml``.
+
+    Returns:
+        The entries under ``Models`` of all metafiles.
 
     Raises:
-        DFERError: A file is missing or is no YAML of this form.
+        DFERError: If a file does not exist or is not YAML of this form.
     """
     paths = _read(Path(index), 'Import')
     models = [model for path in paths for model in _read(Path(index).parent / path, 'Models')]
     for model in models:
         if not isinstance(model, dict) or 'Config' not in model:
-            raise DFERError(f'{index}: the entry {model!r} of a metafile has no Config: add one')
+            raise DFERError(f'{index}: the entry {model!r} of a metafile has no Config; add it')
     return models
 
 
 def _read(path: Path, key: str) -> list[Any]:
+    """Read the list under a key of a YAML file."""
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
         return content[key]
     except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
         raise DFERError(
-            f'{path}: is not a YAML file with a list {key}: ({" ".join(str(error).split())})'
+            f'{path}: is not a YAML file with a list {key} ({" ".join(str(error).split())})'
         ) from error
 
 
 def _without(stem: str, dataset: str) -> str | None:
-    """``align_dfer_dfew_vitl14`` without ``dfew`` is ``align_dfer_vitl14``; None if not in it."""
+    """Remove the dataset from the name of a config.
+
+    ``align_dfer_dfew_vitl14`` without ``dfew`` is ``align_dfer_vitl14``.
+
+    Args:
+        stem: The name of the config without its suffix.
+        dataset: The dataset as it is named in the file names of configs.
+
+    Returns:
+        The name of the method, or None if the config is on another dataset.
+    """
     words = stem.split('_')
     if dataset not in words[1:]:
         return None

@@ -1,6 +1,7 @@
-"""A training in a folder of its own: its settings, how far it is, and how it is started.
+"""Describe a training in a separate folder: its settings, its progress, and the command to run it.
 
-Cross-validation and the leaderboard are many of these. Both continue where they were interrupted.
+Cross-validation and the leaderboard consist of many such trainings. Both continue after an
+interruption.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from mmdfer.evaluation.report import Fold, read_fold
 from mmdfer.features.dataset_config import WRAPPED
 from mmdfer.files import explain_write_errors, write_aside
 
-# What decides a result, and in it what does not: a run goes on only with the settings it began
-# with. `fold` is the one that differs from fold to fold.
+# A run continues only with the settings that it was started with. DECISIVE are the parts of a
+# config that influence the result, and INDIFFERENT are the keys within these parts that do not.
+# `fold` is among the latter because it differs between the folds of one cross-validation.
 DECISIVE = (
     'model',
     'train_dataloader',
@@ -45,29 +47,42 @@ DECISIVE = (
 INDIFFERENT = ('fold', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 
 
-# ------------------------------------------------------------------ the config
+# ------------------------------------------------------------------ configs
 
 
 def check_reports(cfg: Config) -> None:
-    """Raise DFERError where a run of the config would not end in a report of a last epoch."""
+    """Check that a run of a config ends with a report of its last epoch.
+
+    Args:
+        cfg: The config.
+
+    Raises:
+        DFERError: If the config has no ReportHook or no number of epochs.
+    """
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
     if not any('ReportHook' in str(hook and hook.get('type')) for hook in hooks):
         raise DFERError(
-            f'{cfg.filename}: writes no report; add '
+            f'{cfg.filename}: the run would write no report; add '
             "default_hooks=dict(report=dict(type='ReportHook'))"
         )
     if last_epoch(cfg) is None:
-        raise DFERError(f'{cfg.filename}: a run ends with train_cfg.max_epochs, which is missing')
+        raise DFERError(f'{cfg.filename}: set train_cfg.max_epochs, which is missing')
 
 
 def fold_keys(cfg: Config) -> list[str]:
-    """List where the config names the fold, in each loader's dataset and what it wraps.
+    """List the settings of a config that contain the number of the fold.
+
+    Each loader's dataset is searched, including the datasets that it wraps.
+
+    Args:
+        cfg: The config.
 
     Returns:
-        The dotted keys; none where the dataset has one split.
+        The dotted names of the settings, or an empty list if the dataset has one split.
 
     Raises:
-        DFERError: One loader only names a fold, and the other's dataset would stay as it is.
+        DFERError: If the dataset of one loader has a fold and that of another loader has not, so
+            that the latter would be the same for all folds.
     """
     found = {}
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
@@ -77,12 +92,13 @@ def fold_keys(cfg: Config) -> list[str]:
     for loader, keys in found.items():
         if not keys and any(found.values()):
             raise DFERError(
-                f'{cfg.filename}: {loader}.dataset names no fold, others do; add fold=1'
+                f'{cfg.filename}: {loader}.dataset has no fold, but others have; add fold=1 to it'
             )
     return [key for keys in found.values() for key in keys]
 
 
 def _fold_keys(dataset: Any, path: str) -> Iterator[str]:
+    """Yield the dotted names of the fold settings in the config of a dataset."""
     if isinstance(dataset, (list, tuple)):
         for index, part in enumerate(dataset):
             yield from _fold_keys(part, f'{path}.{index}')
@@ -98,11 +114,11 @@ def _fold_keys(dataset: Any, path: str) -> Iterator[str]:
 
 
 class RunError(Exception):
-    """A command ended otherwise than it should.
+    """Report that a command has failed or has not produced its result.
 
     Args:
         reason: What is wrong.
-        command: The command that can be given again.
+        command: The command to run again.
     """
 
     def __init__(self, reason: str, command: Sequence[str]) -> None:
@@ -115,15 +131,15 @@ Failures = dict['Training', RunError]
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """One run of `mmdfer train` in a folder of its own.
+    """Describe one run of `mmdfer train` in a separate folder.
 
     Attributes:
-        name: What it is, for messages.
-        cfg: The config as `mmdfer train` will read it, the fold excepted.
-        folder: The work dir.
-        flags: The flags that are given, by their names in Python: `dict(seed=0, amp=True)`.
-        options: The settings that replace those of the config, as `key=value`.
-        fold: The number of the fold; None where the dataset has one split.
+        name: The name of the training in messages.
+        cfg: The config as `mmdfer train` reads it, except for the number of the fold.
+        folder: The work directory of the run.
+        flags: Flags of `mmdfer train`, keyed by their Python names: `dict(seed=0, amp=True)`.
+        options: Settings that replace those of the config, in the form `key=value`.
+        fold: The number of the fold, or None if the dataset has one split.
     """
 
     name: str
@@ -134,54 +150,66 @@ class Training:
     fold: int | None = None
 
     def __str__(self) -> str:
+        """Return the name of the training."""
         return self.name
 
     @property
     def last_epoch(self) -> int:
-        """The number of the last epoch."""
+        """Return the number of the last epoch."""
         last = last_epoch(self.cfg)
-        assert last is not None  # `check_reports` has seen to it
+        assert last is not None  # `check_reports` has checked this
         return last
 
     def settings(self) -> dict[str, str]:
-        """Return what decides the result, by dotted key; the fold itself excepted."""
-        # Whichever folder the bank is in: one of other vectors is refused.
+        """Return the settings that determine the result of the training, except for the fold.
+
+        Returns:
+            The settings as text, keyed by their dotted names.
+        """
+        # The folder of the feature bank does not matter: a bank of other vectors is refused anyway.
         flags = {key: True if key == 'bank' else value for key, value in self.flags.items()}
         parts = {key: value for key, value in self.cfg.to_dict().items() if key in DECISIVE}
         told = {f'--{key.replace("_", "-")}': repr(value) for key, value in flags.items()}
         return {**dict(_leaves(parts)), **told}
 
     def check(self) -> None:
-        """Raise DFERError where it was begun with other settings, which resuming would mix."""
+        """Check that the training was not started earlier with other settings.
+
+        Resuming it would mix the settings.
+
+        Raises:
+            DFERError: If the folder contains a training with other settings, or a report of a later
+                epoch than the last epoch of the config.
+        """
         what = 'run' if self.fold is None else 'fold'
-        remedy = f'give another --work-dir, or delete the folder to redo the {what}'
+        remedy = f'Use another --work-dir, or delete the folder to redo the {what}'
         path, now = self.folder / 'settings.json', self.settings()
         if path.is_file() and begun(self.folder):
             then = json.loads(path.read_text())
             changed = [key for key in {**then, **now} if then.get(key) != now.get(key)]
             if changed:
                 key, more = changed[0], f' and {len(changed) - 1} more' * (len(changed) > 1)
-                was, is_ = (kept.get(key, 'not there') for kept in (then, now))
+                was, is_ = (kept.get(key, 'not set') for kept in (then, now))
                 raise DFERError(
-                    f'{self.folder}: was begun with other settings ({key} was {was}, is {is_}'
-                    f'{more}); {remedy}'
+                    f'{self.folder}: the {what} was started with other settings ({key} was {was}, '
+                    f'is now {is_}{more}). {remedy}'
                 )
         done = finished(self.folder)
         if done is not None and done.last.epoch > self.last_epoch:
             raise DFERError(
-                f'{self.folder}: its report is of epoch {done.last.epoch}, the config ends with '
-                f'{self.last_epoch}; {remedy}'
+                f'{self.folder}: the report is of epoch {done.last.epoch}, but the config ends '
+                f'with epoch {self.last_epoch}. {remedy}'
             )
 
     def result(self) -> Fold | None:
-        """Return what the training came to; None where it is not done."""
+        """Return the result of the training, or None if the training is not finished."""
         return finished(self.folder, self.last_epoch, self.fold or 1)
 
     def arguments(self) -> list[str]:
-        """Return the arguments of `mmdfer train` that begin or continue the training."""
+        """Return the arguments of `mmdfer train` that start or continue the training."""
         words = [str(self.cfg.filename)]
-        # Where a run begins with a `load_from`, `mmdfer train --resume` would do so all the same,
-        # but without the flag the command says what happens.
+        # `mmdfer train --resume` would also start from `load_from` if there is no checkpoint, but
+        # the command is clearer without the flag.
         if self.cfg.get('load_from') is None or begun(self.folder):
             words.append('--resume')
         for key, value in self.flags.items():
@@ -190,13 +218,14 @@ class Training:
         return words + (['--cfg-options', *self.options] if self.options else [])
 
     def keep_settings(self) -> None:
-        """Write the settings beside a training that is about to begin; a begun one has them."""
+        """Write the settings to the folder, unless the training has already started."""
         if not begun(self.folder):
             with write_aside(self.folder / 'settings.json') as aside:
                 aside.write_text(json.dumps(self.settings(), indent=1))
 
 
 def _leaves(value: Any, path: str = '') -> Iterator[tuple[str, str]]:
+    """Yield the dotted names and the values of all settings that influence the result."""
     if isinstance(value, (dict, list, tuple)) and value:
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         for key, part in pairs:
@@ -207,18 +236,26 @@ def _leaves(value: Any, path: str = '') -> Iterator[tuple[str, str]]:
 
 
 def begun(folder: Path) -> bool:
-    """Return whether there is a checkpoint to go on from, or a report."""
+    """Return whether a folder contains a checkpoint to continue from, or a report.
+
+    Args:
+        folder: The work directory of a run.
+    """
     return (folder / POINTER).is_file() or (folder / 'report.json').is_file()
 
 
 def finished(folder: Path, last_epoch: int | None = None, fold: int = 1) -> Fold | None:
-    """Return the result of a run that is done; None where there is none.
+    """Return the result of a run if it is finished.
+
+    A run that a hook such as EarlyStoppingHook has stopped is finished at any epoch.
 
     Args:
-        folder: The run's.
-        last_epoch: With which the run ends; None takes a complete report of any epoch. A run that
-            a hook such as EarlyStoppingHook has ended is done whatever its last epoch.
-        fold: The fold's number.
+        folder: The work directory of the run.
+        last_epoch: The last epoch of the run. With None, a complete report of any epoch counts.
+        fold: The number of the fold.
+
+    Returns:
+        The result, or None if the run is not finished.
     """
     path = folder / 'report.json'
     if not path.is_file():
@@ -226,7 +263,7 @@ def finished(folder: Path, last_epoch: int | None = None, fold: int = 1) -> Fold
     try:
         done = read_fold(path, fold)
     except DFERError as error:
-        print(f'{error}; taken for not done', file=sys.stderr)
+        print(f'{error}. The run counts as unfinished', file=sys.stderr)
         return None
     return done if done.stopped_early or last_epoch in (None, done.last.epoch) else None
 
@@ -235,26 +272,40 @@ def finished(folder: Path, last_epoch: int | None = None, fold: int = 1) -> Fold
 
 
 def own_command(name: str, *arguments: str) -> list[str]:
-    """Return a command line of `mmdfer NAME`, by this Python in whichever folder."""
+    """Return a command line for `mmdfer NAME` that uses the current Python and works in any folder.
+
+    Args:
+        name: The name of the command, such as 'train'.
+        arguments: The arguments of the command.
+    """
     return [sys.executable, '-m', 'mmdfer', name, *arguments]
 
 
 def report_failures(failures: Failures) -> None:
-    """Print on stderr what failed, and the commands that resume it."""
+    """Print the failed trainings, and the commands that resume them, to stderr.
+
+    Args:
+        failures: The failed trainings, with their errors.
+    """
     for training, error in failures.items():
         command = shlex.join(error.command)
         print(f'{training} failed ({error}); resume it with\n  {command}', file=sys.stderr)
 
 
 def run_command(command: Sequence[str], log: Path | None = None) -> int:
-    """Run a command to its end and return its exit status; end it if we are interrupted.
+    """Run a command and wait until it ends.
+
+    If this process is interrupted, the command is terminated.
 
     Args:
-        command: Program and arguments.
-        log: The file for all that it prints; None lets it print here.
+        command: The program and its arguments.
+        log: The file for the output of the command. With None, the output is printed.
+
+    Returns:
+        The exit status of the command.
     """
     with nullcontext() if log is None else _open_log(log) as out:
-        # Ctrl-C reaches both: this process answers, and ends the child, which says nothing.
+        # Ctrl-C reaches both processes. Only this one reports it, and then terminates the child.
         child = subprocess.Popen(
             command,
             stdout=out,
@@ -270,9 +321,11 @@ def run_command(command: Sequence[str], log: Path | None = None) -> int:
 
 
 def _open_log(path: Path) -> BinaryIO:
+    """Open a log file for writing, and turn write errors into one line."""
     with explain_write_errors(path):
         return path.open('wb')
 
 
 def _ignore_ctrl_c() -> None:
+    """Ignore Ctrl-C in the child process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

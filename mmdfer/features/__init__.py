@@ -1,4 +1,4 @@
-"""Frame features of a frozen CLIP: computing, storing and serving them."""
+"""Compute, store and serve the frame vectors of a frozen CLIP."""
 
 from mmdfer.features.default_encoder import hand_model_to_datasets
 from mmdfer.features.encoded_clips import EncodedClips

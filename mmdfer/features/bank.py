@@ -1,20 +1,30 @@
-"""A feature bank: the frame vectors of a dataset's views on disk, encoded once.
+"""Store the frame vectors of a dataset's views on disk in a feature bank, encoded once.
 
-::
+A feature bank is a folder::
 
-    DIR/manifest.json      what the vectors depend on, their shape, and the clips of each shard
-    DIR/vectors.f16        (clips, V, views, T, D) in half precision, little-endian, shard by shard
-    DIR/shards/00000.json  the shard's SHA-256, which of its clips could not be read, and which are
-                           absent, because they had other pictures by the time it was encoded
-    DIR/shards/00000.lock  held by the process that encodes the shard
+    DIR/manifest.json      the settings on which the vectors depend, the shape of the vectors, and
+                           the names of the clips in each shard
+    DIR/vectors.f16        the vectors (clips, V, views, T, D) of all shards in order, in half
+                           precision, little-endian
+    DIR/shards/00000.json  the record of a finished shard: its SHA-256, the clips that could not be
+                           read, and the clips that are absent because their pictures had changed
+                           before the shard was encoded
+    DIR/shards/00000.lock  a lock file; the process that encodes the shard holds the lock
 
-A shard counts once its record is there, which is written after its bytes are on disk: a process
-killed at any instant leaves whole shards, and the next one goes on with the others. Ranks, and runs
-that know nothing of each other, share the work by the locks, which the system frees with their
-holder. Clips that a bank does not have are appended, so that it serves every fold.
+V is the number of views of each clip, as in ``num_views`` of the dataset; 1 in test mode. The axis
+``views`` holds the frame sequences that the pipeline returns for one view: one, or several if the
+test pipeline samples several sequences or crops. T is the number of frames, and D is the width of a
+frame vector.
 
-A clip is named ``<name>@<fingerprint>``, by :func:`versioned`: with other pictures it is another
-clip of the bank, and is appended too. What other runs read stays where it is.
+A shard is finished when its record exists. The record is written after the vectors are on disk.
+A process that is killed therefore leaves complete shards, and the next process encodes the rest.
+Several ranks, and also independent runs, can fill the same bank: the locks divide the shards among
+them, and the operating system releases the locks of a process that ends. Clips that a bank does
+not have yet are appended, so that one bank serves all folds.
+
+The name of a clip in a bank is ``<name>@<fingerprint>``; see :func:`versioned`. If the pictures of
+a clip change, the clip gets another name and is appended like a new clip. The vectors that other
+runs are reading do not move.
 """
 
 from __future__ import annotations
@@ -38,22 +48,22 @@ from mmdfer.files import clear_leftovers, explain_write_errors, write_aside
 
 try:
     import fcntl
-except ImportError:  # Windows, where filelock uses other locks
-    fcntl = None  # type: ignore[assignment]  # its users ask whether it is there
+except ImportError:  # on Windows, filelock uses other locks
+    fcntl = None  # type: ignore[assignment]  # _check_locks tests for None
 
 CLIPS_PER_SHARD = 64
-_BYTES = 2  # of a number in half precision
+_BYTES = 2  # size of a number in half precision
 
 
 class Bank:
-    """An open bank; :func:`open_bank` makes or extends one.
+    """Read and write an open feature bank; :func:`open_bank` creates or extends one.
 
     Args:
-        folder: Where it lies.
-        shape: (V, views, T, D) of each clip.
-        shards: The names of the clips of each shard.
-        wanted: The clips that must be there; the shards without any of them are left alone.
-
+        folder: Folder of the bank.
+        shape: Shape (V, views, T, D) of the vectors of each clip.
+        shards: Names of the clips in each shard.
+        wanted: Names of the clips that the caller needs. Shards without any of these clips are
+            neither encoded nor waited for.
     """
 
     def __init__(
@@ -62,81 +72,103 @@ class Bank:
         self.folder, self.shape, self.shards = folder, tuple(shape), shards
         self._wanted = [k for k, clips in enumerate(shards) if not wanted.isdisjoint(clips)]
         self._clips = wanted
-        self._starts = [0, *accumulate(map(len, shards))]  # each shard's first row
+        self._starts = [0, *accumulate(map(len, shards))]  # first row of each shard
         self._held: dict[int, FileLock] = {}
 
     @property
     def vectors(self) -> Tensor:
-        """All vectors, (clips, V, views, T, D) float16: a map of the file, read as it is used."""
+        """Return the vectors of all clips, (clips, V, views, T, D) in float16.
+
+        The file is mapped into memory and read from disk when its values are used.
+        """
         return map_vectors(self.file, (self._starts[-1], *self.shape))
 
     @property
     def rows(self) -> dict[str, int]:
-        """The row of each clip in :attr:`vectors`."""
+        """Return the row of each clip in :attr:`vectors`, keyed by the clip's name in the bank."""
         rows: dict[str, int] = {}
         for shard, clips in enumerate(self.shards):
             absent = (self._record(shard) or {}).get('absent', ())
-            rows |= {c: r for c, r in zip(clips, self.rows_of(shard)) if c not in absent}
+            rows |= {c: r for c, r in zip(clips, self.list_rows(shard)) if c not in absent}
         return rows
 
     def outdated(self) -> list[str]:
-        """List the clips still to be encoded of which the bank has vectors of other pictures."""
+        """List the clips to be encoded again because their pictures have changed.
+
+        The bank has vectors of earlier pictures of these clips, under another fingerprint.
+        """
         missing = [clip for shard in self.missing() for clip in self.shards[shard]]
-        old = {_clip_of(c) for c in chain.from_iterable(self.shards) if c not in self._clips}
-        return [_clip_of(c) for c in missing if c in self._clips and _clip_of(c) in old]
+        others = [c for c in chain.from_iterable(self.shards) if c not in self._clips]
+        old = set(map(_strip_fingerprint, others))
+        names = [_strip_fingerprint(c) for c in missing if c in self._clips]
+        return [name for name in names if name in old]
 
     @property
     def unreadable(self) -> dict[str, int]:
-        """How many pictures could not be read, of the clips of which some could not."""
+        """Return the number of pictures that could not be read, for each clip with such pictures.
+
+        Keys are the names of clips in the bank.
+        """
         records = map(self._record, range(len(self.shards)))
         return {clip: n for r in records if r is not None for clip, n in r['unreadable'].items()}
 
-    def rows_of(self, shard: int) -> range:
-        """The rows of a shard."""
+    def list_rows(self, shard: int) -> range:
+        """Return the rows of a shard in :attr:`vectors`."""
         return range(self._starts[shard], self._starts[shard + 1])
 
     def missing(self) -> list[int]:
-        """The wanted shards that are still to be encoded."""
+        """Return the numbers of the shards that are needed but not encoded yet."""
         return [shard for shard in self._wanted if self._record(shard) is None]
 
     def clips_missing(self) -> int:
-        """The number of wanted clips in them."""
+        """Return the number of needed clips that are not encoded yet."""
         return sum(clip in self._clips for shard in self.missing() for clip in self.shards[shard])
 
     def check_known(self, clips: set[str]) -> None:
-        """Raises DFERError where a missing shard has other clips, which cannot be encoded here.
+        """Check that this process can encode every shard that is needed but not encoded yet.
 
-        A clip that is known with other pictures does not count: its shard is encoded without it.
+        Args:
+            clips: Names in the bank of the clips that this process can encode. A shard that also
+                holds an earlier version of such a clip is encoded without that version.
+
+        Raises:
+            DFERError: If such a shard holds a clip that is not among ``clips`` in any version.
         """
-        known = set(map(_clip_of, clips))
+        known = set(map(_strip_fingerprint, clips))
         for shard in self.missing():
-            if others := set(map(_clip_of, self.shards[shard])) - known:
+            if others := set(map(_strip_fingerprint, self.shards[shard])) - known:
                 raise DFERError(
-                    f'{self.folder}: was left unfinished by a run over more clips (shard {shard} '
-                    f'has {min(others)!r}, unknown here); finish it with the config of that run, '
-                    'or delete the folder'
+                    f'{self.folder}: the bank was left unfinished by a run over other clips (shard '
+                    f'{shard} has {min(others)!r}, which this dataset does not have); finish the '
+                    'bank with the config of that run, or delete the folder'
                 )
 
     # ---------------------------------------------------------------- writing
 
     def claim(self) -> Iterator[int]:
-        """Yields missing shards that nobody else is encoding; each is ours until it is written."""
+        """Lock and yield each missing shard that no other process is encoding.
+
+        The lock of a shard is held until the shard is written; see :meth:`write`.
+        """
         for shard in self.missing():
             lock = self._lock(shard)
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            if self._record(shard) is not None:  # written since we looked
+            if self._record(shard) is not None:  # another process has just written the shard
                 lock.release()
                 continue
             for left_over in self.folder.glob(f'shards/.{shard:05d}.*.aside.json'):
-                left_over.unlink()  # by a process that was killed, since the lock is ours
+                left_over.unlink()  # of a killed process: no living one writes without the lock
             self._held[shard] = lock
             yield shard
 
     def wait(self) -> None:
-        """Waits until the first missing shard is written by its holder, or its holder is gone."""
+        """Wait until the process that encodes the first missing shard releases its lock.
+
+        The lock is released when the shard is written, or when the process ends.
+        """
         for shard in self.missing()[:1]:
             with self._lock(shard):
                 pass
@@ -148,22 +180,24 @@ class Bank:
         unreadable: dict[str, int],
         absent: Sequence[str] = (),
     ) -> None:
-        """Writes a claimed shard, and gives it free.
+        """Write a claimed shard and release its lock.
 
         Args:
-            shard: Its number.
-            vectors: (clips of the shard, V, views, T, D).
-            unreadable: As :attr:`unreadable`, of its clips.
-            absent: Its clips whose pictures are no longer there, and whose vectors mean nothing.
+            shard: Number of the shard.
+            vectors: Vectors (clips of the shard, V, views, T, D).
+            unreadable: Number of pictures that could not be read, for each clip of the shard that
+                has such pictures.
+            absent: Names of the clips in the shard whose pictures no longer exist. Their vectors
+                are ignored.
 
         Raises:
-            DFERError: A vector has a number that half precision does not hold.
+            DFERError: If a vector has a value that is not finite in half precision.
         """
         half = vectors.to(torch.float16)
         if not half.isfinite().all():
             raise DFERError(
                 f'{self.folder}: a frame vector of clips {self.shards[shard][0]} to '
-                f'{self.shards[shard][-1]} is not finite in half precision: train without --bank'
+                f'{self.shards[shard][-1]} is not finite in half precision; train without --bank'
             )
         content = half.cpu().contiguous().numpy().astype('<f2', copy=False).tobytes()
         with explain_write_errors(self.file), self.file.open('rb+') as file:
@@ -180,10 +214,12 @@ class Bank:
             lock.release()
 
     def verify(self) -> list[int]:
-        """Compares each shard with its checksum, and forgets those that differ.
+        """Compare the vectors of each shard with its checksum.
+
+        The record of a damaged shard is deleted, so that the shard is encoded again.
 
         Returns:
-            These; they are missing again.
+            The numbers of the damaged shards.
         """
         damaged = []
         with self.file.open('rb') as file:
@@ -202,19 +238,23 @@ class Bank:
 
     @property
     def file(self) -> Path:
-        """Return the path of the vectors."""
+        """Return the path of the file that holds the vectors."""
         return self.folder / 'vectors.f16'
 
     def _path(self, shard: int, suffix: str) -> Path:
+        """Return the path of the record or the lock of a shard."""
         return self.folder / 'shards' / f'{shard:05d}{suffix}'
 
     def _lock(self, shard: int) -> FileLock:
+        """Return the lock of a shard."""
         return FileLock(self._path(shard, '.lock'))
 
     def _offset(self, shard: int) -> int:
+        """Return the position of the first byte of a shard in the file of vectors."""
         return self._starts[shard] * prod(self.shape) * _BYTES
 
     def _record(self, shard: int) -> dict[str, Any] | None:
+        """Read the record of a shard, or return None if the shard is not encoded yet."""
         path = self._path(shard, '.json')
         try:
             record = json.loads(path.read_text())
@@ -223,21 +263,21 @@ class Bank:
         except ValueError:
             record = None
         if not (isinstance(record, dict) and {'sha256', 'unreadable'} <= record.keys()):
-            raise DFERError(f'{path}: is not what extraction wrote; delete it')
+            raise DFERError(f'{path}: the record of the shard is damaged; delete this file')
         return record
 
     def allocate(self) -> None:
-        """Gives the file its full size; what is not there yet takes no space until written.
+        """Extend the file of vectors to its full size, as a sparse file.
 
         Raises:
-            DFERError: The disk is too full for what is missing.
+            DFERError: If the disk has too little free space for the missing shards.
         """
         sizes = [self._offset(k + 1) - self._offset(k) for k in self.missing()]
         free = shutil.disk_usage(self.folder).free
         if sum(sizes) > free:
             raise DFERError(
-                f'{self.folder}: the bank needs {_in_bytes(sum(sizes))} more, {_in_bytes(free)} '
-                'are free: give --bank a folder on another disk'
+                f'{self.folder}: the bank needs {_in_bytes(sum(sizes))} more, but only '
+                f'{_in_bytes(free)} are free; give --bank a folder on another disk'
             )
         with explain_write_errors(self.file):
             self.file.touch()
@@ -247,15 +287,20 @@ class Bank:
 
 
 def map_vectors(file: Path, shape: Sequence[int]) -> Tensor:
-    """Map a file of vectors into memory, float16, read as it is used.
+    """Map a file of vectors into memory as a float16 tensor.
 
-    The map is not shared: what is written to the tensor never reaches the file.
+    The file is read when values of the tensor are used. Writing to the tensor does not change the
+    file.
+
+    Args:
+        file: Path of the file.
+        shape: Shape of the tensor.
     """
     return torch.from_file(str(file), False, prod(shape), dtype=torch.float16).view(*shape)
 
 
 def _in_bytes(count: int) -> str:
-    """Return a number of bytes in the largest unit of which there is at least one."""
+    """Format a number of bytes in a suitable unit, for example ``2.5 MB``."""
     for unit, name in ((10**12, 'TB'), (10**9, 'GB'), (10**6, 'MB'), (10**3, 'kB')):
         if count >= unit:
             return f'{count / unit:.1f} {name}'
@@ -263,17 +308,27 @@ def _in_bytes(count: int) -> str:
 
 
 def versioned(clip: str, fingerprint: str) -> str:
-    """Return the name in a bank of a clip with these pictures."""
+    """Return the name of a clip in a bank, which also identifies the version of its pictures.
+
+    Args:
+        clip: Name of the clip within its dataset.
+        fingerprint: Fingerprint of the clip's pictures, from
+            :func:`~mmdfer.features.fingerprints.fingerprint_clips`.
+    """
     return f'{clip}@{fingerprint}'
 
 
-def _clip_of(name: str) -> str:
-    """Return the clip that a name in a bank is a version of."""
+def _strip_fingerprint(name: str) -> str:
+    """Return the name of a clip within its dataset, given its name in a bank."""
     return name.rpartition('@')[0]
 
 
 def check_bank(folder: Path, settings: dict[str, Any]) -> None:
-    """Raise DFERError where there is a bank of other settings, or none that can be read."""
+    """Check that a folder holds no bank, or a bank that was encoded with the given settings.
+
+    Raises:
+        DFERError: If the settings differ, or the manifest of the bank cannot be read.
+    """
     if (manifest := _read_manifest(folder / 'manifest.json')) is not None:
         _check_settings(folder, manifest['settings'], settings)
 
@@ -284,16 +339,20 @@ def open_bank(
     clips: Sequence[str],
     shape: Callable[[], Sequence[int]],
 ) -> Bank:
-    """Opens a bank, made where there is none, and appends the clips that it does not have.
+    """Open a bank, or create it, and append the clips that it does not have yet.
+
+    The vectors of appended clips are not encoded yet; see :meth:`Bank.missing`.
 
     Args:
-        folder: Where it lies.
-        settings: JSON values, all that the vectors depend on.
-        clips: The names of the clips that are wanted, each once.
-        shape: Gives (V, views, T, D); called where the bank is new.
+        folder: Folder of the bank.
+        settings: All settings on which the vectors depend, as JSON values.
+        clips: Names in the bank of the clips that are needed, without repetition.
+        shape: Function that returns the shape (V, views, T, D) of the vectors of each clip. It is
+            called only if the bank is new.
 
     Raises:
-        DFERError: The bank was encoded with other settings, it is not one, or the disk is full.
+        DFERError: If the bank was encoded with other settings, the folder holds a damaged bank, or
+            the disk is full.
     """
     with explain_write_errors(folder):
         (folder / 'shards').mkdir(parents=True, exist_ok=True)
@@ -320,10 +379,11 @@ def open_bank(
 
 
 def _check_locks(path: Path) -> None:
-    """Raise DFERError where the file system of a lock file has no locks.
+    """Raise DFERError if the file system of a lock file does not support locks.
 
-    filelock then waits for ever, or leaves a file that outlives a killed process and locks the
-    others out, or raises: that depends on its version and on the file system.
+    Without this check, filelock would wait forever, raise an error, or leave a file behind that
+    locks out all other processes after its own process is killed. Which of these happens depends on
+    the version of filelock and on the file system.
     """
     if fcntl is None:
         return
@@ -331,17 +391,18 @@ def _check_locks(path: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             fcntl.flock(file, fcntl.LOCK_UN)
-        except (BlockingIOError, PermissionError):  # held by another process: there are locks
+        except (BlockingIOError, PermissionError):  # another process holds the lock: locks work
             return
         except OSError as error:
             raise DFERError(
-                f'{path.parent}: its file system does not lock files ({error.strerror}): give '
+                f'{path.parent}: the file system does not lock files ({error.strerror}); give '
                 '--bank a folder on another file system, or mount this one with locks (Lustre: '
                 '-o flock; NFS: without nolock)'
             ) from error
 
 
 def _read_manifest(path: Path) -> dict[str, Any] | None:
+    """Read the manifest of a bank, or return None if the file does not exist."""
     if not path.is_file():
         return None
     try:
@@ -349,23 +410,26 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
     except ValueError:
         manifest = None
     if not isinstance(manifest, dict) or manifest.keys() != {'settings', 'shape', 'shards'}:
-        raise DFERError(f"{path}: is not a bank's manifest; delete {path.parent}")
+        raise DFERError(
+            f'{path}: the file is not the manifest of a feature bank; delete {path.parent}'
+        )
     return manifest
 
 
 def _check_settings(folder: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise DFERError if the settings of a bank (``then``) differ from the current ones."""
     changed = list(_differences(then, now))
     if changed:
         key, old, new = changed[0]
         more = f' (and {len(changed) - 1} more)' * (len(changed) > 1)
         raise DFERError(
-            f'{folder}: was encoded with other settings: {key} was {old}, is {new}{more}; give '
-            '--bank another folder, or delete this one to encode it anew'
+            f'{folder}: the bank was encoded with other settings: {key} was {old}, is {new}{more}; '
+            'give --bank another folder, or delete this folder to encode the clips again'
         )
 
 
 def _differences(then: Any, now: Any, key: str = '') -> Iterator[tuple[str, str, str]]:
-    """The dotted keys at which two JSON values differ, with both values."""
+    """Yield the dotted keys at which two JSON values differ, with both values as text."""
     if isinstance(then, list) and isinstance(now, list):
         then, now = dict(enumerate(then)), dict(enumerate(now))
     if not (isinstance(then, dict) and isinstance(now, dict)):

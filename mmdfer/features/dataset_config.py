@@ -1,4 +1,4 @@
-"""Put the datasets of a config into EncodedClips, and take them out."""
+"""Wrap the datasets of a config in EncodedClips, or remove that wrapper."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any
 from mmengine.config import Config
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-WRAPPED = ('dataset', 'datasets')  # what mmengine's dataset wrappers call what is inside
+WRAPPED = ('dataset', 'datasets')  # arguments of mmengine's wrappers that hold inner datasets
 
 
 def use_bank(cfg: Config, bank: str | bool | None) -> None:
-    """Have every dataset keep its features in a bank; those without EncodedClips get one.
+    """Make every dataset of a config read its features from a feature bank.
+
+    A dataset that is not inside EncodedClips yet is wrapped in EncodedClips.
 
     Args:
-        cfg: Changed in place.
-        bank: As for EncodedClips. None leaves the config as it is.
+        cfg: The config, which is changed in place.
+        bank: Argument ``bank`` of EncodedClips. None leaves the config unchanged.
     """
 
     def change(clips: dict) -> dict:
@@ -29,7 +31,15 @@ def use_bank(cfg: Config, bank: str | bool | None) -> None:
 
 
 def _change_clips(dataset: dict, change: Callable[[dict], dict]) -> dict:
-    """Return a dataset's config with each EncodedClips, or else each innermost dataset, changed."""
+    """Apply a function to the config of each EncodedClips, or else of each innermost dataset.
+
+    Args:
+        dataset: Config of a dataset, which may be nested in dataset wrappers.
+        change: Function that converts the config of an EncodedClips or an innermost dataset.
+
+    Returns:
+        The changed config.
+    """
     if not is_encoded(dataset):
         for key in WRAPPED:
             if key not in dataset:
@@ -42,13 +52,13 @@ def _change_clips(dataset: dict, change: Callable[[dict], dict]) -> dict:
 
 
 def is_encoded(dataset: dict) -> bool:
-    """Return whether a dataset's config is that of an EncodedClips."""
+    """Return whether the config of a dataset has the type EncodedClips."""
     kind = dataset.get('type')
     return getattr(kind, '__name__', kind) == 'EncodedClips'
 
 
 def serves_features(part: Any) -> bool:
-    """Return whether there is an EncodedClips in a loader's config, however deep in wrappers."""
+    """Return whether the config of a loader contains an EncodedClips, at any depth."""
     if isinstance(part, (list, tuple)):
         return any(map(serves_features, part))
     if not isinstance(part, dict):
@@ -57,17 +67,20 @@ def serves_features(part: Any) -> bool:
 
 
 def uses_features(cfg: Config) -> bool:
-    """Return whether a config trains on encoded features."""
+    """Return whether the training loader of a config serves features from EncodedClips."""
     return serves_features(cfg.get('train_dataloader'))
 
 
 def show_frames(cfg: Config) -> None:
-    """Take the datasets of all loaders out of EncodedClips; the config is changed in place."""
+    """Remove EncodedClips from all loaders of a config, which is changed in place.
+
+    The loaders then serve frames instead of features.
+    """
     for loader in LOADERS:
         if cfg.get(loader) is not None:
             cfg[loader].dataset = without_features(cfg[loader].dataset)
 
 
 def without_features(dataset: dict) -> dict:
-    """Return the config of a dataset that shows frames where the given one shows features."""
+    """Return the config of a dataset without EncodedClips, so that the dataset serves frames."""
     return _change_clips(dataset, lambda clips: clips['dataset'] if is_encoded(clips) else clips)

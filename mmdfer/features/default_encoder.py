@@ -1,4 +1,4 @@
-"""Give EncodedClips the encoder of the model that its Runner builds."""
+"""Patch mmengine's Runner to give EncodedClips the encoder of the model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from mmdfer.features.dataset_config import LOADERS, is_encoded, serves_features
 
 
 def hand_model_to_datasets() -> None:
-    """Patch mmengine's Runner to give EncodedClips the encoder of the model that it feeds.
+    """Patch mmengine's Runner to give every EncodedClips the encoder of the model.
 
-    mmengine builds datasets without a word about the model. An EncodedClips in a loader's config,
-    however deep in wrappers, that has no `encoder` takes the config of the model's backbone and
-    preprocessor. A model that does not read features is refused before any data are read.
+    mmengine builds datasets independently of the model. With this patch, an EncodedClips in the
+    config of a loader, at any depth, that has no `encoder` gets the configs of the model's backbone
+    and data preprocessor. If the model cannot read features, the Runner raises a DFERError before
+    any data are read.
     """
     upstream = Runner.__init__
     if is_patched(upstream):
@@ -43,24 +44,24 @@ def hand_model_to_datasets() -> None:
 
 
 def check_reads_features(model: torch.nn.Module, loader: str) -> None:
-    """Raise DFERError unless a model says that it reads features, by `reads_features`.
+    """Raise DFERError unless the model has a true attribute `reads_features`.
 
     Args:
-        model: The model, or the wrapper of a distributed one.
-        loader: The name in the config of the loader that serves them.
+        model: The model, or the wrapper of a distributed model.
+        loader: Name in the config of the loader that serves the features, for the error message.
     """
     inner: Any = model.module if is_model_wrapper(model) else model
     if not getattr(inner, 'reads_features', False):
         preprocessor = type(getattr(inner, 'data_preprocessor', None)).__name__
         raise DFERError(
             f'{loader}: EncodedClips (--bank) serves features, but {type(inner).__name__} with '
-            f'{preprocessor} reads frames: give the loader the dataset inside EncodedClips, or '
+            f'{preprocessor} reads frames; give the loader the dataset inside EncodedClips, or '
             'train CLIPRecognizer with CLIPDataPreprocessor'
         )
 
 
 def _with_encoder(part: Any, encoder: dict | None) -> Any:
-    """Return a loader's config in which each EncodedClips has an encoder, its own or the given."""
+    """Return the config of a loader, with an encoder for each EncodedClips that has none."""
     if isinstance(part, (list, tuple)):
         return type(part)(_with_encoder(item, encoder) for item in part)
     if not isinstance(part, dict):

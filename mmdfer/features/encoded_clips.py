@@ -1,4 +1,4 @@
-"""The dataset wrapper that encodes the views of its clips once, and serves their features."""
+"""Define EncodedClips, a dataset wrapper that encodes each view once and serves its features."""
 
 from __future__ import annotations
 
@@ -26,41 +26,46 @@ from mmdfer.models.data_preprocessors.clip_preprocessor import check_blending
 
 @DATASETS.register_module()
 class EncodedClips(Dataset):
-    """Serve the frame features of a dataset's clips, each view encoded once by a frozen CLIP.
+    """Encode each view of a dataset's clips once with a frozen CLIP, and serve the frame features.
 
     ::
 
         dataset=dict(type='EncodedClips', dataset=dict(type='DFEW', num_views=8, ...))
 
-    ``full_init``, which mmengine calls in the main process of every rank when it builds the loader,
-    decodes and encodes the V views of each training clip, or the test view of each test clip. The
-    ranks share the clips, and each ends with the features of all. Without a bank these are kept in
-    memory in float32, for this run; in a bank they are kept on disk in half precision, for every
-    run, fold and text head over the same views and weights. Clips whose files have changed since
-    are encoded again.
+    mmengine calls ``full_init`` in the main process of every rank when it builds the loader.
+    ``full_init`` decodes and encodes the V views of each training clip, or the test view of each
+    test clip. The ranks divide the clips among them, and then every rank gets the features of all
+    clips.
 
-    An item is ``features``, the vectors (views, T, D) of one view of one clip; ``encoder``, the
-    digest of what has encoded them; and ``data_samples``. Repeating, balancing and concatenating
-    wrappers go around this one.
+    Without a feature bank, the features are kept in memory in float32, for this run only. In a
+    feature bank, they are kept on disk in half precision. All runs, folds and text heads that use
+    the same views and the same backbone weights share a bank. Clips whose files have changed since
+    they were encoded are encoded again.
+
+    An item of this dataset has the keys ``features``, the vectors (views, T, D) of one view of one
+    clip; ``encoder``, the digest of the encoder; and ``data_samples``. mmengine's RepeatDataset,
+    ClassBalancedDataset and ConcatDataset can wrap this class, but cannot be wrapped by this class.
 
     Args:
-        dataset: Config of a DFERDataset, or a dataset. In training it needs ``num_views``.
-        encoder: Arguments of :class:`FeatureEncoder`: ``backbone`` and ``data_preprocessor``; or
-            one that is built. By default those of the model that the Runner trains or tests.
-        bank: A folder, in which the banks are ``train`` and ``test``; True for a folder below
-            ``work_dirs/banks`` that is named after what the vectors depend on; None keeps them in
-            memory.
-        batch_size: Views in a pass through the encoder.
-        num_workers: Processes that decode.
-        misplaced: Options of the inner dataset, which are refused here.
+        dataset: A DFERDataset or its config. For training, its ``num_views`` must be set.
+        encoder: A :class:`FeatureEncoder`, or its arguments ``backbone`` and ``data_preprocessor``.
+            By default, those of the model that the Runner trains or tests.
+        bank: Folder of the feature banks, which are its subfolders ``train`` and ``test``. True
+            uses a folder below ``work_dirs/banks`` that is named after the settings on which the
+            vectors depend. None keeps the features in memory.
+        batch_size: Number of views in one pass through the encoder.
+        num_workers: Number of processes that decode clips.
+        misplaced: Any other argument raises an error, since it belongs to the inner dataset.
 
     Attributes:
-        features: (rows, V, views of the test pipeline, T, D); encoded by ``full_init``.
-        rows: (clips,) the row of each clip in ``features``.
+        features: Features of all clips, (rows, V, views, T, D), with the axes that ``bank.py``
+            describes. They are available after ``full_init``.
+        rows: Tensor (clips,), the row of each clip in ``features``.
 
     Raises:
-        DFERError: The inner dataset is not a DFERDataset or shows a new view in each epoch, an
-            option belongs to it, or training batches are to be mixed (MixUp, CutMix).
+        DFERError: If the inner dataset is not a DFERDataset, if it shows a new view in each
+            training epoch, if an argument belongs to the inner dataset, or if the data preprocessor
+            is to mix training batches (MixUp, CutMix).
     """
 
     def __init__(
@@ -81,18 +86,19 @@ class EncodedClips(Dataset):
         built = dataset if isinstance(dataset, Dataset) else DATASETS.build(dataset)
         if not isinstance(built, DFERDataset):
             raise DFERError(
-                f"EncodedClips: encodes the clips of mmdfer's datasets, not a "
-                f'{type(built).__name__}: put EncodedClips around each dataset, and other wrappers '
-                'around EncodedClips'
+                'EncodedClips: the inner dataset must be a DFERDataset, got '
+                f'{type(built).__name__}; put EncodedClips around each DFERDataset, and other '
+                'wrappers around EncodedClips'
             )
         if not built.test_mode and built.num_views is None:
             raise DFERError(
-                'EncodedClips: the training set shows a new view each epoch: set its num_views'
+                'EncodedClips: the training dataset shows a new view in each epoch; set its '
+                'num_views'
             )
         self.dataset, self.encoder, self.bank = built, encoder, bank
         self.batch_size, self.num_workers = batch_size, num_workers
         self._features: Tensor | None = None
-        self._mapped: tuple[Path, tuple[int, ...]] | None = None  # the file that features map
+        self._mapped: tuple[Path, tuple[int, ...]] | None = None  # file and shape of the bank
         self.rows = torch.arange(len(built))
         self._digest = ''
         self._samples: dict[int, ActionDataSample] = {}
@@ -103,12 +109,12 @@ class EncodedClips(Dataset):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """Return the meta information of the dataset inside."""
+        """Return the meta information of the inner dataset."""
         return self.dataset.metainfo
 
     @property
     def test_mode(self) -> bool:
-        """Return whether the dataset inside shows test views."""
+        """Return whether the inner dataset shows test views."""
         return self.dataset.test_mode
 
     def __len__(self) -> int:
@@ -120,21 +126,22 @@ class EncodedClips(Dataset):
         return self.dataset.get_data_info(idx)
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Return the classes of a clip, by which ClassBalancedDataset samples."""
+        """Return the class of a clip as a list of one; ClassBalancedDataset calls this method."""
         return self.dataset.get_cat_ids(idx)
 
     # ---------------------------------------------------------------- encoding
 
     @property
     def features(self) -> Tensor:
-        """Return the features of all clips.
+        """Return the features of all clips, (rows, V, views, T, D).
 
         Raises:
-            DFERError: They are not encoded yet. A worker must not do so.
+            DFERError: If the clips are not encoded yet. This property never encodes them itself,
+                because a worker process must not do so.
         """
         if self._features is None:
             raise DFERError(
-                'EncodedClips: the clips are not encoded yet: call full_init() first, as mmengine '
+                'EncodedClips: the clips are not encoded yet; call full_init() first, as mmengine '
                 'does when it builds a loader'
             )
         return self._features
@@ -144,17 +151,17 @@ class EncodedClips(Dataset):
         self._features, self._mapped = features, None
 
     def full_init(self) -> None:
-        """Encode the views, once. Every rank has to call this.
+        """Encode all views. Every rank must call this method; calls after the first do nothing.
 
         Raises:
-            DFERError: No encoder is known, the bank is of other settings, or in test mode a clip
-                cannot be read.
+            DFERError: If there is no encoder, if the bank was encoded with other settings, or if a
+                test clip cannot be read.
         """
         if self._features is not None:
             return
         if self.encoder is None:
             raise DFERError(
-                'EncodedClips: no model has been built from whose config the encoder follows: give '
+                'EncodedClips: there is no encoder, because no Runner has built a model; set '
                 "encoder=dict(backbone=dict(type='FrozenCLIP', arch=...))"
             )
         given = self.encoder
@@ -174,9 +181,19 @@ class EncodedClips(Dataset):
     def _read_bank(
         self, extractor: Extractor, bank: str | Literal[True], kind: str
     ) -> tuple[Tensor, dict[str, int]]:
-        """Return a bank's vectors, and of each clip how many pictures could not be read.
+        """Encode the clips that a feature bank lacks, and map its vectors into memory.
 
-        The bank holds the clips of all folds, so that it is encoded once for all of them.
+        The clips of the other splits of the fold are encoded too, so that one bank serves all
+        folds.
+
+        Args:
+            extractor: Decodes and encodes clips.
+            bank: Argument ``bank`` of this class.
+            kind: ``train`` or ``test``.
+
+        Returns:
+            The vectors of the bank, (rows, V, views, T, D), and the number of pictures that could
+            not be read for each clip, keyed by clip name.
         """
         views = Views(self.dataset, list_clips([self.dataset, *self.dataset.other_splits()]))
         opened, names = fill_bank(extractor, views, bank, kind)
@@ -187,21 +204,22 @@ class EncodedClips(Dataset):
         return vectors, {clip: counts.get(name, 0) for clip, name in names.items()}
 
     def _check_lost(self) -> None:
-        """Raise UnreadableClipError where a test clip was lost when its features were encoded."""
+        """Raise UnreadableClipError if a test clip could not be read when it was encoded."""
         lost = (self.dataset.unreadable == DFERDataset.LOST).nonzero().flatten().tolist()
         if lost and self.test_mode:
             name = self.get_data_info(lost[0])['filename']
             raise UnreadableClipError(
-                f'{name}: could not be read when the bank was encoded; restore the file, or delete '
-                'the bank if the file is whole'
+                f'{name}: the clip could not be read when the feature bank was encoded; restore '
+                'the file, or delete the bank if the file is intact'
             )
 
     # ---------------------------------------------------------------- workers
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a worker needs that does not share this process's memory: no encoder.
+        """Return the state to send to a worker process that does not share memory with this one.
 
-        A map of a bank cannot be sent, and a copy of it would fill the memory: see below.
+        The encoder is left out, since a worker does not need it. A mapped bank is left out too,
+        since a copy would fill the memory; ``__setstate__`` maps the file again.
         """
         state = dict(vars(self))
         if self._features is not None:
@@ -211,7 +229,7 @@ class EncodedClips(Dataset):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Map the bank again."""
+        """Restore the state in a worker process, and map the file of the bank into memory."""
         vars(self).update(state)
         if self._mapped is not None:
             self._features = map_vectors(*self._mapped)
@@ -219,29 +237,31 @@ class EncodedClips(Dataset):
     # ---------------------------------------------------------------- serving
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
-        """Return the view of a clip that the epoch shows; the index carries the epoch."""
+        """Return the item of a clip, in the view of the epoch that the index carries."""
         return self.__getitems__([idx])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Return a batch, which torch's DataLoader asks for at once: its features in one gather.
+        """Return the items of a batch. torch's DataLoader calls this method once for each batch.
 
-        The samples are the same objects each time: the model's preprocessor copies them.
+        The ``data_samples`` of a clip are the same object each time. This is safe, because the
+        model's data preprocessor copies them.
         """
-        return self.read_views([(int(i), self.dataset.view_of(i)) for i in indices])
+        return self.read_views([(int(i), self.dataset.choose_view(i)) for i in indices])
 
     def read_views(self, shown: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-        """Return the items of some clips and views.
+        """Return the items of some clips in some views.
+
+        In training, a clip that could not be read is replaced by the next clip.
 
         Args:
-            shown: The index of each clip, and the number of its view. In training the next clip
-                stands in for one that cannot be read.
+            shown: The index of each clip and the number of its view.
         """
-        clips = [self.dataset.standing_in(index) for index, _ in shown]
+        clips = [self.dataset.find_substitute(index) for index, _ in shown]
         places = self.rows.numpy()[clips] * self.features.shape[1] + [view for _, view in shown]
-        # By numpy: torch's threads would take longer to meet than the copy lasts.
+        # numpy copies in one thread. Synchronising torch's threads would take longer than the copy.
         gathered = np.take(self.features.flatten(0, 1).numpy(), places, axis=0)
         vectors = torch.from_numpy(gathered)  # (B, views, T, D)
-        # The only transform of the pipeline that changes nothing within a frame.
+        # ShuffleFrames is applied to the vectors, since it does not change any single frame.
         shuffles = [t for t in self.pipeline.transforms if isinstance(t, ShuffleFrames)]
         return [
             self._item(clip, features, shuffles)
@@ -251,13 +271,20 @@ class EncodedClips(Dataset):
     def _item(
         self, clip: int, features: Tensor, shuffles: Sequence[ShuffleFrames]
     ) -> dict[str, Any]:
+        """Return the item of a clip, after the ShuffleFrames transforms reordered its vectors.
+
+        Args:
+            clip: Index of the clip.
+            features: Vectors (views, T, D) of one view of the clip.
+            shuffles: The ShuffleFrames transforms of the pipeline.
+        """
         for shuffle in shuffles:
             info = dict(self.get_data_info(clip), features=features)
             features = shuffle(info)['features']
         return dict(features=features, encoder=self._digest, data_samples=self._sample(clip))
 
     def _sample(self, clip: int) -> ActionDataSample:
-        """Return the annotation of a clip as the pipeline packs it, packed once."""
+        """Return the packed annotation of a clip, which is created once."""
         if clip not in self._samples:
             packed = self.pipeline.transforms[-1](
                 dict(self.get_data_info(clip), imgs=torch.empty(0))
@@ -267,5 +294,8 @@ class EncodedClips(Dataset):
 
     @property
     def pipeline(self) -> Compose:
-        """Return the pipeline of the dataset inside, of which only ShuffleFrames is run here."""
+        """Return the pipeline of the inner dataset.
+
+        When items are read, only its ShuffleFrames transforms are run.
+        """
         return self.dataset.pipeline

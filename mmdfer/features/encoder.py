@@ -1,4 +1,4 @@
-"""The frozen encoder that turns decoded views into frame features."""
+"""Define FeatureEncoder, which encodes decoded views to frame vectors with a frozen backbone."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from mmdfer.models.data_preprocessors.clip_preprocessor import CLIPDataPreproces
 
 
 class FeatureEncoder(nn.Module):
-    """A frozen backbone with the preprocessor that normalises its frames.
+    """Normalise frames with a data preprocessor and encode them with a frozen backbone.
 
     Args:
-        backbone: Config of a :class:`FrameEncoder`, such as FrozenCLIP, or one that is built.
-        data_preprocessor: Config of the preprocessor. CLIPDataPreprocessor by default.
+        backbone: A :class:`FrameEncoder`, such as FrozenCLIP, or its config.
+        data_preprocessor: Config of the data preprocessor that normalises the frames. By default,
+            CLIPDataPreprocessor.
 
     Raises:
-        DFERError: The backbone does not encode frame by frame, or training changes it.
+        DFERError: If the backbone does not encode each frame on its own, or is not frozen.
     """
 
     def __init__(
@@ -38,14 +39,15 @@ class FeatureEncoder(nn.Module):
         built = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
         if not isinstance(built, FrameEncoder):
             raise DFERError(
-                f'EncodedClips: a {type(built).__name__} does not encode each frame on its own: '
-                "set encoder=dict(backbone=dict(type='FrozenCLIP', ...)), or take EncodedClips off "
-                'the datasets'
+                f'EncodedClips: {type(built).__name__} does not encode each frame on its own; '
+                "set encoder=dict(backbone=dict(type='FrozenCLIP', ...)), or remove EncodedClips "
+                'from the datasets'
             )
         if built.trains_frames:
             raise DFERError(
-                'EncodedClips: backbone.trains unfreezes the image tower, so that its vectors '
-                'change: take EncodedClips off the datasets, or set backbone.trains=()'
+                'EncodedClips: backbone.trains unfreezes the image tower, so that training changes '
+                'the frame vectors; remove EncodedClips from the datasets, or set '
+                'backbone.trains=()'
             )
         self.backbone = built
         self.data_preprocessor: BaseDataPreprocessor = MODELS.build(
@@ -57,12 +59,19 @@ class FeatureEncoder(nn.Module):
 
     @property
     def digest(self) -> str:
-        """Return the digest of the backbone's weights and of the normalisation."""
+        """Return a digest of the backbone's weights and the normalisation of the preprocessor."""
         return encoder_digest(self.backbone, self.data_preprocessor)
 
     @torch.no_grad()
     def forward(self, views: list[Tensor]) -> Tensor:
-        """Encode views (views, 3, T, H, W) of B clips to vectors (B, views, T, D) in float32."""
+        """Encode the frames of B clips.
+
+        Args:
+            views: For each of the B clips, a uint8 tensor (views, 3, T, H, W).
+
+        Returns:
+            Frame vectors (B, views, T, D) in float32 on the CPU.
+        """
         batch = dict(inputs=views, data_samples=[None] * len(views))
         frames = self.data_preprocessor(batch)['inputs']  # (B, views, 3, T, H, W)
         vectors = self.backbone(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
@@ -73,9 +82,10 @@ _shared: dict[str, FeatureEncoder] = {}
 
 
 def shared_encoder(config: Mapping[str, Any]) -> FeatureEncoder:
-    """Return the encoder of a config, built once in this process for all datasets that name it.
+    """Build the encoder of a config, or return the one that was built before.
 
-    The state of torch's random generator is left as it was.
+    All datasets of this process that have the same config share one encoder. Building the encoder
+    does not change the state of torch's random generator on the CPU.
 
     Args:
         config: Arguments of :class:`FeatureEncoder`.
@@ -88,5 +98,5 @@ def shared_encoder(config: Mapping[str, Any]) -> FeatureEncoder:
 
 
 def release_encoders() -> None:
-    """Free the memory of the encoders, once all datasets are encoded."""
+    """Free the memory of the shared encoders. Call this when all datasets are encoded."""
     _shared.clear()

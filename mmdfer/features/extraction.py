@@ -1,6 +1,7 @@
-"""Decode and encode each view of each clip once, into memory or into a bank on disk.
+"""Decode and encode each view of each clip once, into memory or into a feature bank on disk.
 
-A view is named by its clip and its number, here as in training, so that both give the same vectors.
+The pictures of a view depend only on the clip and the number of the view. Encoding the views here
+therefore gives the same vectors as encoding them during training.
 """
 
 from __future__ import annotations
@@ -27,37 +28,48 @@ from mmdfer.features.bank import Bank, check_bank, open_bank, versioned
 from mmdfer.features.encoder import FeatureEncoder
 from mmdfer.features.fingerprints import fingerprint_clips
 
-FINGERPRINTS = 'fingerprints.json'  # in a bank's folder: of files that were read before
-BANKS = Path('work_dirs', 'banks')  # where banks lie whose folder was not given
-Key = tuple[int, int]  # a clip's place in Views, and the number of the view
-Clip = tuple[DFERDataset, int]
-Batch = tuple[list[Key], Tensor, list[int]]
+FINGERPRINTS = 'fingerprints.json'  # table in the folder of a bank, see fingerprint_clips
+BANKS = Path('work_dirs', 'banks')  # folder of the banks for which the user gave no folder
+Key = tuple[int, int]  # index of a clip in Views, and number of the view
+Clip = tuple[DFERDataset, int]  # the dataset that holds the clip's annotation, and the index there
+Batch = tuple[list[Key], Tensor, list[int]]  # keys, vectors, numbers of unreadable pictures
 
 
 class Views(Dataset):
-    """The views of clips as one dataset's pipeline shows them.
+    """Decode the views of clips from several datasets with the pipeline of one dataset.
 
-    Item (clip, view) is (clip, view, ``inputs``, pictures that could not be read). Of a clip that
-    cannot be read at all, ``inputs`` is None; in test mode one of the dataset's own is an error.
+    The index of an item is a pair (clip, view) of the clip's position in ``clips`` and the number
+    of the view. The item is (clip, view, ``inputs``, number of pictures that could not be read).
+    ``inputs`` is a uint8 tensor (views, 3, T, H, W), or None if the clip cannot be read at all.
 
     Args:
-        reader: Whose pipeline and seed make the views.
-        clips: Whose annotation and at which index each clip is; by name.
+        reader: The dataset that gives the pipeline and the seed.
+        clips: The dataset and the index there that give the annotation of each clip, keyed by clip
+            name.
+
+    Raises:
+        UnreadableClipError: When an item is read, if a clip of ``reader`` itself cannot be read and
+            ``reader`` is in test mode.
     """
 
     def __init__(self, reader: DFERDataset, clips: dict[str, Clip]) -> None:
         self.reader, self.names, self.clips = reader, list(clips), list(clips.values())
         self.files = [owner.get_data_info(index)['filename'] for owner, index in self.clips]
         self.num_views = 1 if reader.test_mode else reader.num_views or 1
-        # The tower sees one frame at a time: their order is put on the vectors, as they are read.
+        # ShuffleFrames is left out here: EncodedClips applies it to the vectors when it reads them.
         ordered = [t for t in reader.pipeline.transforms if not isinstance(t, ShuffleFrames)]
         self.pipeline = type(reader.pipeline)(ordered)
 
     def keys(self, clips: Iterable[int]) -> list[Key]:
-        """All views of some clips."""
+        """List the keys of all views of some clips.
+
+        Args:
+            clips: Positions of the clips in this dataset.
+        """
         return [(clip, view) for clip in clips for view in range(self.num_views)]
 
     def __getitem__(self, key: Key) -> tuple[int, int, Tensor | None, int]:
+        """Decode one view of one clip."""
         (owner, index), view = self.clips[key[0]], key[1]
         info = owner.get_data_info(index)
         try:
@@ -70,35 +82,38 @@ class Views(Dataset):
 
 
 class Extractor:
-    """Decode views in worker processes, and encode them meanwhile.
+    """Decode views in worker processes, and encode them in this process at the same time.
 
     Args:
-        encoder: Encodes.
-        batch_size: Views in a pass through the encoder.
-        num_workers: Processes that decode.
+        encoder: The encoder.
+        batch_size: Number of views in one pass through the encoder.
+        num_workers: Number of processes that decode views.
     """
 
     def __init__(self, encoder: FeatureEncoder, batch_size: int, num_workers: int) -> None:
         self.encoder, self.batch_size, self.num_workers = encoder, batch_size, num_workers
 
     def run(self, views: Views, parts: Iterable[Iterable[int]]) -> Iterator[Batch]:
-        """Encode the clips of each part, in batches that end with the part.
+        """Encode all views of some clips, part by part.
+
+        A part is a group of clips, such as a shard of a bank. No batch holds views of two parts.
 
         Args:
             views: The views of all clips.
-            parts: The places of the clips of each part; the next part is asked for while the
-                earlier ones are being decoded.
+            parts: The positions in ``views`` of the clips of each part. The next part is requested
+                while views of earlier parts are still being decoded.
 
         Yields:
-            The keys of a batch, its vectors (B, views, T, D) in float32 on the CPU, zero for a clip
-            that cannot be read, and the number of pictures that could not be read.
+            The keys of a batch, its vectors (B, views, T, D) in float32 on the CPU, and for each
+            view the number of pictures that could not be read. The vectors of a clip that cannot be
+            read are zero.
         """
         loader = DataLoader(
             views,
             batch_sampler=_Batches(views, parts, self.batch_size),
             num_workers=self.num_workers,
             collate_fn=list,
-            # Without one of its own, a loader draws from the generator that the run's weights use.
+            # By default, a loader draws from the global generator, which would change the run.
             generator=torch.Generator(),
         )
         for batch in loader:
@@ -106,7 +121,15 @@ class Extractor:
             yield keys, self.encode([item[2] for item in batch], views), unreadable
 
     def encode(self, inputs: list[Tensor | None], views: Views) -> Tensor:
-        """Encode the views (views, 3, T, H, W) of B clips to (B, views, T, D); None to zeros."""
+        """Encode a batch of decoded views.
+
+        Args:
+            inputs: B tensors (views, 3, T, H, W), or None for a clip that cannot be read.
+            views: The views of all clips, which tell the shape if no clip of the batch can be read.
+
+        Returns:
+            Vectors (B, views, T, D), which are zero where the input is None.
+        """
         read = {i: frames for i, frames in enumerate(inputs) if frames is not None}
         if not read:
             return torch.zeros(len(inputs), *self.shape(views)[1:])
@@ -116,21 +139,26 @@ class Extractor:
         return encoded
 
     def shape(self, views: Views) -> tuple[int, ...]:
-        """Return (V, views, T, D), from the first clip that can be read.
+        """Return the shape (V, views, T, D) of the vectors of a clip.
+
+        The first clip that can be read is decoded for this.
 
         Raises:
-            DFERError: No clip can be read.
+            DFERError: If no clip can be read.
         """
         for clip in range(len(views.clips)):
             frames = views[clip, 0][2]  # (views, 3, T, H, W)
             if frames is not None:
                 width = self.encoder.backbone.embed_dims
                 return views.num_views, frames.shape[0], frames.shape[2], width
-        raise DFERError(f'{views.reader.ann_file}: none of its clips can be read')
+        raise DFERError(
+            f'{views.reader.ann_file}: none of its clips can be read; restore the files, or '
+            'correct data_root'
+        )
 
 
 class _Batches:
-    """Batches of keys, none of which reaches over the end of a part."""
+    """Yield batches of keys for a DataLoader, so that no batch holds views of two parts."""
 
     def __init__(self, views: Views, parts: Iterable[Iterable[int]], batch_size: int) -> None:
         self.views, self.parts, self.batch_size = views, parts, batch_size
@@ -142,17 +170,23 @@ class _Batches:
                 yield keys[start : start + self.batch_size]
 
 
-# ------------------------------------------------------------------ where the vectors go
+# ------------------------------------------------------------------ storing vectors
 
 
 def encode_to_memory(
     extractor: Extractor, views: Views, name: str
 ) -> tuple[Tensor, dict[str, int]]:
-    """Encodes all clips, shared among the ranks.
+    """Encode all views of all clips. The ranks divide the clips among them.
+
+    Args:
+        extractor: Decodes and encodes views.
+        views: The views of all clips.
+        name: Name of the views for the progress bar, ``train`` or ``test``.
 
     Returns:
-        (clips, V, views, T, D) in fp32 on the CPU, the same on every rank; and of the clips with
-        pictures that cannot be read, how many.
+        The vectors (clips, V, views, T, D) in float32 on the CPU, the same on every rank, and the
+        number of pictures that could not be read for each clip that has such pictures, keyed by
+        clip name.
     """
     rank, ranks = dist.get_rank(), dist.get_world_size()
     mine = range(rank, len(views.clips), ranks)
@@ -164,7 +198,7 @@ def encode_to_memory(
                 vectors[clip, view] = vector
                 unreadable[clip] = max(count, int(unreadable[clip]))
             bar.update(len(keys) / views.num_views)
-    vectors = _sum(vectors)  # each row is some rank's and the others' are zero: exact
+    vectors = _sum(vectors)  # exact, since each row is zero on all ranks but one
     dist.all_reduce(unreadable, 'max')
     return vectors, {views.names[i]: int(unreadable[i]) for i in unreadable.nonzero().flatten()}
 
@@ -172,14 +206,17 @@ def encode_to_memory(
 def encode_to_bank(
     extractor: Extractor, views: Views, names: Sequence[str], bank: Bank, name: str
 ) -> None:
-    """Encodes the clips that a bank lacks; other processes may fill the same bank meanwhile.
+    """Encode the clips that a feature bank lacks.
+
+    Other processes may fill the same bank at the same time. The function returns when all needed
+    shards are written.
 
     Args:
-        extractor: Decodes and encodes.
-        views: Of which clips.
-        names: The name of each in the bank.
-        bank: Where the vectors go.
-        name: For the progress bar.
+        extractor: Decodes and encodes views.
+        views: The views of all clips.
+        names: Name of each clip in the bank, in the order of ``views``.
+        bank: The bank to fill.
+        name: Name of the views for the progress bar, ``train`` or ``test``.
     """
     places = {clip: place for place, clip in enumerate(names)}
     claims: deque[int] = deque()
@@ -199,17 +236,27 @@ def encode_to_bank(
                 if sum(len(keys) for keys, *_ in got) == there * views.num_views:
                     _write(bank, claims.popleft(), views, names, got)
                     got = []
-                    bar.n = len(views.clips) - bank.clips_missing()  # others' too
+                    bar.n = len(views.clips) - bank.clips_missing()  # counts other processes' clips
             bank.wait()
 
 
 def _write(
     bank: Bank, shard: int, views: Views, names: Sequence[str], batches: list[Batch]
 ) -> None:
-    """Writes a shard, whose views came in order; the rows of clips without pictures are zeros.
+    """Write a shard of a feature bank.
+
+    The rows of clips that were not encoded, because the bank holds an earlier version of their
+    pictures, are zero and recorded as absent.
+
+    Args:
+        bank: The bank.
+        shard: Number of the shard.
+        views: The views of all clips.
+        names: Name of each clip in the bank, in the order of ``views``.
+        batches: The encoded batches of the shard, in order.
 
     Raises:
-        DFERError: A clip's pictures have changed since the bank was opened.
+        DFERError: If the pictures of a clip have changed since the bank was opened.
     """
     unreadable: dict[str, int] = {}
     for keys, _, counts in batches:
@@ -220,7 +267,8 @@ def _write(
     for clip, now in zip(clips, _name_in_bank(views, clips, bank.folder), strict=True):
         if now != names[clip]:
             raise DFERError(
-                f'{views.files[clip]}: the pictures changed while they were encoded; run it again'
+                f'{views.files[clip]}: the pictures changed while they were encoded; '
+                'run the same command again'
             )
     encoded = torch.cat([vectors for _, vectors, _ in batches])
     encoded = encoded.unflatten(0, (-1, views.num_views))  # (clips, V, views, T, D)
@@ -234,14 +282,26 @@ def _write(
 
 
 def _name_in_bank(views: Views, clips: Iterable[int], folder: Path) -> list[str]:
-    """Name clips by what their pictures are now."""
+    """Return the names in a bank of some clips, with the fingerprints of their current pictures.
+
+    Args:
+        views: The views of all clips.
+        clips: Positions of the clips in ``views``.
+        folder: Folder of the bank, which holds the table of known fingerprints.
+    """
     clips = list(clips)
     prints = fingerprint_clips([views.files[clip] for clip in clips], folder / FINGERPRINTS)
     return [versioned(views.names[c], p) for c, p in zip(clips, prints, strict=True)]
 
 
 def _bar(clips: int, name: str, done: int = 0) -> tqdm:
-    """The progress of the main rank, in clips."""
+    """Create a progress bar that counts clips and is shown on the main rank only.
+
+    Args:
+        clips: Number of all clips.
+        name: Name of the views, ``train`` or ``test``.
+        done: Number of clips that are encoded already.
+    """
     return tqdm(
         total=clips,
         initial=done,
@@ -253,7 +313,7 @@ def _bar(clips: int, name: str, done: int = 0) -> tqdm:
 
 
 def _sum(rows: Tensor) -> Tensor:
-    """The sum over the ranks."""
+    """Sum a tensor over all ranks, and return the sum on the CPU."""
     if dist.get_world_size() > 1:
         device = torch.device('cuda') if dist.get_backend() == 'nccl' else torch.device('cpu')
         rows = rows.to(device)
@@ -261,11 +321,14 @@ def _sum(rows: Tensor) -> Tensor:
     return rows.cpu()
 
 
-# ------------------------------------------------------------------ what a bank is of
+# ------------------------------------------------------------------ opening a bank
 
 
 def feature_settings(encoder: FeatureEncoder, dataset: DFERDataset) -> dict[str, Any]:
-    """Return all that the vectors of a dataset's views depend on, as JSON values."""
+    """Return all settings on which the vectors of a dataset's views depend, as JSON values.
+
+    A feature bank stores these settings in its manifest and is used only if they are the same.
+    """
     normalise = encoder.data_preprocessor
     settings = dict(
         format=2,
@@ -281,17 +344,18 @@ def feature_settings(encoder: FeatureEncoder, dataset: DFERDataset) -> dict[str,
 
 
 def _name(transform: Any) -> str:
+    """Return the class name of a transform or of its config."""
     kind = transform['type'] if isinstance(transform, dict) else type(transform)
     return kind if isinstance(kind, str) else kind.__name__
 
 
 def bank_folder(bank: str | Literal[True], settings: dict[str, Any], kind: str) -> Path:
-    """Return where the bank of the training or the test views lies.
+    """Return the folder of the feature bank of the training or the test views.
 
     Args:
-        bank: A folder, in which the banks are ``train`` and ``test``; True for a folder below
-            ``work_dirs/banks`` that is named after the settings.
-        settings: The result of :func:`feature_settings`.
+        bank: Folder whose subfolders ``train`` and ``test`` are the banks, or True for a folder
+            below ``work_dirs/banks`` that is named after the settings.
+        settings: Settings of the bank, from :func:`feature_settings`.
         kind: ``train`` or ``test``.
     """
     if bank is not True:
@@ -302,7 +366,10 @@ def bank_folder(bank: str | Literal[True], settings: dict[str, Any], kind: str) 
 
 
 def list_clips(datasets: Iterable[DFERDataset]) -> dict[str, Clip]:
-    """Return by name, in which dataset and at which index each clip is; the first one counts."""
+    """Find the dataset and the index there that hold each clip, keyed by clip name.
+
+    If several datasets hold a clip, the first of them is returned.
+    """
     found: dict[str, Clip] = {}
     for owner in datasets:
         for index, name in enumerate(owner.clip_names()):
@@ -313,25 +380,26 @@ def list_clips(datasets: Iterable[DFERDataset]) -> dict[str, Clip]:
 def fill_bank(
     extractor: Extractor, views: Views, bank: str | Literal[True], kind: str
 ) -> tuple[Bank, dict[str, str]]:
-    """Open a bank and encode what it lacks of the views. Every rank has to call this.
+    """Open a feature bank and encode the clips that it lacks. Every rank must call this function.
 
     Args:
-        extractor: Decodes and encodes.
-        views: The views that must be there.
-        bank: As for :func:`bank_folder`.
+        extractor: Decodes and encodes views.
+        views: The views that the bank must hold.
+        bank: Folder of the banks, or True; see :func:`bank_folder`.
         kind: ``train`` or ``test``.
 
     Returns:
-        The bank, and the name in it of each clip.
+        The bank, and the name in the bank of each clip, keyed by clip name.
 
     Raises:
-        DFERError: The bank is of other settings, or pictures changed while they were encoded.
+        DFERError: If the bank was encoded with other settings, or if pictures changed while they
+            were encoded.
     """
     logger = MMLogger.get_current_instance()
     settings = feature_settings(extractor.encoder, views.reader)
     folder = bank_folder(bank, settings, kind)
     check_bank(folder, settings)
-    named: list[Any] = [None]  # by the main rank, so that all ranks agree on what is there
+    named: list[Any] = [None]  # only the main rank computes the names, so that all ranks agree
     if dist.is_main_process():
         named = [_name_in_bank(views, range(len(views.names)), folder)]
     dist.broadcast_object_list(named)
@@ -340,10 +408,10 @@ def fill_bank(
     if outdated := opened.outdated():
         logger.warning(
             f'{folder}: the pictures of {len(outdated)} clips have changed since they were '
-            f'encoded, {outdated[0]} the first; these clips are encoded again'
+            f'encoded (the first one is {outdated[0]}); these clips are encoded again'
         )
     if dist.is_main_process() and (damaged := opened.verify()):
-        logger.warning(f'{folder}: shards {damaged} are damaged and are encoded anew')
+        logger.warning(f'{folder}: shards {damaged} are damaged and are encoded again')
     dist.barrier()
     encode_to_bank(extractor, views, names, opened, kind)
     dist.barrier()
@@ -355,20 +423,21 @@ def fill_bank(
 
 
 def _check_encoded(bank: Bank, folder: Path, names: Sequence[str]) -> None:
-    """Raise DFERError where pictures changed meanwhile, so that a clip was left out."""
+    """Raise DFERError if the bank lacks a clip, because its pictures changed during encoding."""
     rows = bank.rows
     if gone := [name for name in names if name not in rows]:
         raise DFERError(
-            f'{folder}: the pictures of {len(gone)} clips, {gone[0].rpartition("@")[0]} the '
-            'first, changed while they were encoded; run it again'
+            f'{folder}: the pictures of {len(gone)} clips changed while they were encoded (the '
+            f'first one is {gone[0].rpartition("@")[0]}); run the same command again'
         )
 
 
 def _warn_of_lost(bank: Bank, folder: Path, by_clip: dict[str, str]) -> None:
+    """Log a warning if some clips could not be read when the bank was encoded."""
     counts = bank.unreadable
     lost = [clip for clip, name in by_clip.items() if counts.get(name) == DFERDataset.LOST]
     if lost:
         MMLogger.get_current_instance().warning(
-            f'{folder}: {len(lost)} clips could not be read when it was encoded, {lost[0]} the '
-            'first; once their files are restored, they are encoded again'
+            f'{folder}: {len(lost)} clips could not be read when the bank was encoded (the first '
+            f'one is {lost[0]}); restore their files, and the next run encodes them again'
         )

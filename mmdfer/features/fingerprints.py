@@ -1,11 +1,15 @@
-"""Fingerprints of clips: has a clip the pictures from which its vectors were encoded?
+"""Compute fingerprints of clips, which show whether the pictures of a clip have changed.
 
-A fingerprint is a hash of contents, so that a copy of a dataset on another disk has the same, and
-other pictures under the same names have another, whatever their times and sizes say. Hashing reads
-every file. A second table, kept in a file, remembers the fingerprint of files whose status (sizes,
-times, inodes) was seen before, and a clip is read again only where that has changed: the status
-alone never decides that a clip is another one. For a dataset of a million pictures the status takes
-seconds, the contents about a minute from a local disk.
+A feature bank keeps the fingerprint of the pictures from which each vector was encoded. The
+fingerprint is a hash of the contents of the files. A copy of a dataset on another disk therefore
+has the same fingerprints, and other pictures under the same names have different ones, even if
+their sizes and times are the same.
+
+Hashing has to read every file. To avoid this, a table in a file remembers the fingerprint of each
+clip together with the status of its files (sizes, times and inodes). A clip is read again only if
+the status has changed. A changed status alone does not change the fingerprint. For a dataset of a
+million pictures, reading the status takes seconds, and reading the contents takes about a minute
+from a local disk.
 """
 
 from __future__ import annotations
@@ -23,23 +27,25 @@ from tqdm import tqdm
 from mmdfer.files import write_aside
 
 _PICTURE = re.compile(r'(?!\.).*\.(?:jpe?g|png|bmp)', re.IGNORECASE)
-_WHOLE = 1 << 17  # up to this many bytes a file is read whole, which takes no longer than a part
-_PARTS, _PART = 32, 1 << 12  # of a larger one, a video, this many parts of as many bytes are read
-_THREADS = 8  # reading waits for the disk
-_MOST = 400_000  # clips that are remembered: ten copies of a large dataset, on several disks
+_WHOLE = 1 << 17  # bytes; a file up to this size is read completely, as fast as a part of it
+_PARTS, _PART = 32, 1 << 12  # number and bytes of the parts that are read of a larger file
+_THREADS = 8  # several threads, since reading waits for the disk
+_MOST = 400_000  # clips in the table: enough for ten copies of a large dataset
 
-File = tuple[str, str]  # a name that belongs to the contents, and the path
+File = tuple[str, str]  # the name that is hashed together with the contents, and the path
 
 
 def fingerprint_clips(paths: Sequence[str], known: Path) -> list[str]:
     """Compute the fingerprint of each clip.
 
     Args:
-        paths: A folder of pictures or a video for each clip; it may be missing.
-        known: The file that remembers fingerprints by the status of files; made if there is none.
+        paths: Path of each clip, a folder of pictures or a video, which may be missing.
+        known: Path of the table that remembers fingerprints by the status of the files. It is
+            created if it does not exist.
 
     Returns:
-        16 hexadecimal digits for each clip, the same wherever a copy of the clip lies.
+        The fingerprint of each clip, 16 hexadecimal digits. Copies of a clip in other places have
+        the same fingerprint.
     """
     table = _read(known)
     states = [_hash_status(path) for path in paths]
@@ -59,7 +65,7 @@ def fingerprint_clips(paths: Sequence[str], known: Path) -> list[str]:
 
 
 def _read(known: Path) -> dict[str, str]:
-    """Read the table; a damaged one is made again, since it only saves time."""
+    """Read the table of fingerprints, or return an empty table if it is missing or damaged."""
     try:
         table = json.loads(known.read_text())
     except (FileNotFoundError, ValueError):
@@ -68,7 +74,7 @@ def _read(known: Path) -> dict[str, str]:
 
 
 def _list_files(path: str) -> list[File]:
-    """List the pictures of a folder by name, or the video itself; nothing where neither exists."""
+    """List the pictures of a clip sorted by name, or its video; empty if the clip is missing."""
     try:
         return [
             (n, os.path.join(path, n)) for n in sorted(os.listdir(path)) if _PICTURE.fullmatch(n)
@@ -80,13 +86,13 @@ def _list_files(path: str) -> list[File]:
 
 
 def _hash_status(path: str) -> str:
-    """Hash what the system says of a clip's files; links are followed."""
+    """Hash the sizes, times and inodes of a clip's files. Symbolic links are followed."""
     total = blake2b(digest_size=16)
     for name, file in _list_files(path):
         try:
             s = os.stat(file)
         except OSError:
-            total.update(os.fsencode(f'{name}/'))  # a link to nowhere
+            total.update(os.fsencode(f'{name}/'))  # a broken symbolic link
             continue
         times = f'{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino} {s.st_dev}'
         total.update(os.fsencode(f'{name}/{times}/'))
@@ -97,7 +103,8 @@ def _hash_contents(path: str) -> tuple[str, bool]:
     """Hash the contents of a clip's files.
 
     Returns:
-        The fingerprint, and whether every file could be read.
+        The fingerprint, and whether every file could be read. If not, the fingerprint must not be
+        remembered.
     """
     total, whole = blake2b(digest_size=8), True
     for name, file in _list_files(path):
@@ -111,7 +118,10 @@ def _hash_contents(path: str) -> tuple[str, bool]:
 
 
 def _add_file(total: blake2b, path: str) -> None:
-    """Add a file's size and its bytes to a hash; of a large one, parts from beginning to end."""
+    """Add the size and the contents of a file to a hash.
+
+    For a large file, parts that are evenly distributed over the file stand for the contents.
+    """
     with open(path, 'rb') as file:
         content = file.read(_WHOLE)
         size = len(content) if len(content) < _WHOLE else os.fstat(file.fileno()).st_size

@@ -1,4 +1,4 @@
-"""A synthetic benchmark of dynamic facial expressions, described in docs/synthetic.md."""
+"""Generate a synthetic benchmark of dynamic facial expressions; see docs/synthetic.md."""
 
 from .benchmark import EXTRAS, make_benchmark, read_specs
 from .emotions import CLASSES, ClipSpec, curves, describe, make_identities, make_specs

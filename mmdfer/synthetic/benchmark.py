@@ -1,15 +1,15 @@
-"""Makes the synthetic benchmark on disk: annotations, videos and, on request, what is true of them.
+"""Write the synthetic benchmark to disk: label files, videos and optional ground truth.
 
-    root/train.txt, test.txt       MMAction2's VideoDataset lines, "videos/train/00001.mp4 4"
-    root/fit.txt, heldout.txt      train.txt in two, by identity, to tune without the test
-    root/clips.jsonl               every parameter of every clip
-    root/identities.jsonl          every parameter of every face
+    root/train.txt, test.txt       label files for VideoDataset, as "videos/train/00001.mp4 4"
+    root/fit.txt, heldout.txt      train.txt split by identity, to tune without the test split
+    root/clips.jsonl               all parameters of each clip
+    root/identities.jsonl          all parameters of each face
     root/videos/{train,test}/*.mp4
     root/{aus,masks,landmarks}/{train,test}/*.npz, root/captions.jsonl    (extras)
-    root/benchmark.json            written last: arguments, annotations' digest, file sizes
+    root/benchmark.json            written last: arguments, digest of the label files, file sizes
 
-What benchmark.json does not vouch for is not trusted: videos without it are decoded and compared
-with the frames they should hold, and remade where they differ.
+A file is only trusted if benchmark.json records its size. A video without a record is decoded and
+compared with the frames that it should contain, and is written again if they differ.
 """
 
 import hashlib
@@ -39,11 +39,11 @@ from .emotions import ClipSpec, curves, describe, make_identities, make_specs
 from .faces import Identity, render, render_parts
 from .media import write_video
 
-#: Changes whenever the same arguments would give other clips.
+#: Version of the generator. It must change whenever the same arguments would give other clips.
 GENERATOR = 1
 
-#: What can be written beside the videos: true action units (T, A), part masks (T, size, size),
-#: landmarks (T, 68, 2), and one sentence for each clip.
+#: Ground truth that can be written in addition to the videos: true action units (T, A), part masks
+#: (T, size, size), landmarks (T, 68, 2), and captions, which are one sentence for each clip.
 EXTRAS: tuple[str, ...] = ('aus', 'masks', 'landmarks', 'captions')
 
 _MOST_WORKERS = 8
@@ -52,7 +52,7 @@ _PARTIAL = '.partial'
 
 @dataclass(frozen=True)
 class _Job:
-    """One file to make: a clip's video or one of its extras."""
+    """Describe one file to write: the video of a clip (``what='videos'``) or one of its extras."""
 
     spec: ClipSpec
     what: str
@@ -62,30 +62,35 @@ class _Job:
 # Files --------------------------------------------------------------------------------------------
 
 
-def _aside(path: Path) -> Path:
-    """Where a file is written before it takes its name; the suffix stays, OpenCV goes by it."""
+def _temporary_path(path: Path) -> Path:
+    """Return the path at which a file is written before it is renamed.
+
+    The suffix is kept, because OpenCV chooses the format by the suffix.
+    """
     return path.with_name(f'{_PARTIAL}-{os.getpid()}-{path.name}')
 
 
 def _write(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all."""
     with write_aside(path) as aside:
         aside.write_bytes(content)
 
 
-def _json_lines(rows: Iterator[dict[str, Any]]) -> bytes:
+def _to_json_lines(rows: Iterator[dict[str, Any]]) -> bytes:
+    """Encode rows as JSON, one row a line, with sorted keys."""
     return ''.join(json.dumps(row, sort_keys=True) + '\n' for row in rows).encode()
 
 
 def annotations(specs: Sequence[ClipSpec], identities: dict[str, Identity]) -> dict[str, bytes]:
-    """The annotation files by name: the same bytes on every machine.
+    """Build the annotation files of the benchmark, with the same bytes on every machine.
 
     Args:
-        specs (Sequence[ClipSpec]): all clips.
-        identities (dict[str, Identity]): all faces by name.
+        specs: All clips of the benchmark.
+        identities: All faces of the benchmark by name.
 
     Returns:
-        dict[str, bytes]: content of train.txt, test.txt, fit.txt, heldout.txt, clips.jsonl and
-        identities.jsonl.
+        The contents of train.txt, test.txt, fit.txt, heldout.txt, clips.jsonl and
+        identities.jsonl, by file name.
     """
 
     def lines(**where: str) -> bytes:
@@ -97,13 +102,20 @@ def annotations(specs: Sequence[ClipSpec], identities: dict[str, Identity]) -> d
         'test.txt': lines(split='test'),
         'fit.txt': lines(part='fit'),
         'heldout.txt': lines(part='heldout'),
-        'clips.jsonl': _json_lines(s.to_json() for s in specs),
-        'identities.jsonl': _json_lines({'id': k} | asdict(v) for k, v in identities.items()),
+        'clips.jsonl': _to_json_lines(s.to_json() for s in specs),
+        'identities.jsonl': _to_json_lines({'id': k} | asdict(v) for k, v in identities.items()),
     }
 
 
 def annotations_digest(files: dict[str, bytes]) -> str:
-    """SHA-256 over the annotation files, name and content, in order of name."""
+    """Compute the SHA-256 digest of the names and contents of annotation files, sorted by name.
+
+    Args:
+        files: The contents by file name, as returned by :func:`annotations`.
+
+    Returns:
+        The digest in hexadecimal.
+    """
     digest = hashlib.sha256()
     for name in sorted(files):
         digest.update(name.encode() + b'\0' + files[name] + b'\0')
@@ -111,7 +123,7 @@ def annotations_digest(files: dict[str, bytes]) -> str:
 
 
 def read_specs(root: str | Path) -> list[ClipSpec]:
-    """The clips of a benchmark on disk."""
+    """Read the parameters of all clips of the benchmark in the folder ``root``."""
     with open(Path(root) / 'clips.jsonl', encoding='utf-8') as file:
         return [ClipSpec.from_json(json.loads(line)) for line in file]
 
@@ -120,7 +132,16 @@ def read_specs(root: str | Path) -> list[ClipSpec]:
 
 
 def frames(spec: ClipSpec, face: Identity, size: int) -> Iterator[np.ndarray]:
-    """Draws a clip frame by frame: RGB (size, size, 3), uint8."""
+    """Draw a clip frame by frame.
+
+    Args:
+        spec: The parameters of the clip.
+        face: The face that the clip shows.
+        size: Side of the square frames in pixels.
+
+    Yields:
+        The frames in order, each RGB uint8 (size, size, 3).
+    """
     shot, camera, aus = spec.shot(), spec.camera(), curves(spec)
     for t, values in enumerate(aus):
         time = t / (spec.num_frames - 1)
@@ -128,11 +149,15 @@ def frames(spec: ClipSpec, face: Identity, size: int) -> Iterator[np.ndarray]:
 
 
 def _write_video(path: Path, spec: ClipSpec, face: Identity, size: int) -> None:
+    """Draw a clip and write its video."""
     write_video(path, frames(spec, face, size), size)
 
 
 def _write_extra(path: Path, what: str, spec: ClipSpec, face: Identity, size: int) -> None:
-    """Writes a clip's true action units, masks or landmarks: an npz of one array so named."""
+    """Write the true action units, the masks or the landmarks of a clip to an npz file.
+
+    The file contains one array. The name of the array is ``what``: 'aus', 'masks' or 'landmarks'.
+    """
     values = curves(spec)
     if what != 'aus':
         shot, last = spec.shot(), spec.num_frames - 1
@@ -140,15 +165,18 @@ def _write_extra(path: Path, what: str, spec: ClipSpec, face: Identity, size: in
             render_parts(face, v, shot, time=t / last, size=size) for t, v in enumerate(values)
         ]
         values = np.stack([part[('masks', 'landmarks').index(what)] for part in parts])
-    content = io.BytesIO()  # numpy leaves a broken file open where the disk is full
+    content = io.BytesIO()  # If the disk is full, numpy would leave an incomplete file open.
     arrays = {what: values}
-    # `what` is of EXTRAS, never the option allow_pickle.
+    # `what` is a name in EXTRAS, so it never sets savez's own argument allow_pickle.
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     path.write_bytes(content.getvalue())
 
 
-def _holds(path: Path, spec: ClipSpec, face: Identity, size: int) -> bool:
-    """Whether a video decodes to this clip: number and size of frames, the first and the last."""
+def _shows_clip(path: Path, spec: ClipSpec, face: Identity, size: int) -> bool:
+    """Return whether a video file shows this clip.
+
+    The number and the size of the frames must be equal, and the first and the last frame similar.
+    """
     capture = cv2.VideoCapture(str(path))
     decoded = []
     while (read := capture.read())[0]:
@@ -164,11 +192,11 @@ def _holds(path: Path, spec: ClipSpec, face: Identity, size: int) -> bool:
     )
 
 
-def _do(job: _Job, face: Identity, size: int) -> None:
-    """Makes the file of a job, unless it is a video that already is what it should be."""
-    if job.what == 'videos' and job.path.exists() and _holds(job.path, job.spec, face, size):
+def _write_file(job: _Job, face: Identity, size: int) -> None:
+    """Write the file of a job, unless the file is a video that already shows the right clip."""
+    if job.what == 'videos' and job.path.exists() and _shows_clip(job.path, job.spec, face, size):
         return
-    aside = _aside(job.path)
+    aside = _temporary_path(job.path)
     with explain_write_errors(job.path):
         try:
             if job.what == 'videos':
@@ -184,11 +212,11 @@ def _do(job: _Job, face: Identity, size: int) -> None:
 
 # All clips ----------------------------------------------------------------------------------------
 
-_WORKER: dict[str, Any] = {}  # a worker process's identities and frame size
+_WORKER: dict[str, Any] = {}  # the identities and the frame size, set in each worker process
 
 
 def _end_with_parent() -> None:
-    """Ends a worker process whose parent was killed; it would wait for work forever."""
+    """End this worker process when its parent is killed, because it would wait for work forever."""
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -196,20 +224,31 @@ def _end_with_parent() -> None:
 
 
 def start_worker(identities: dict[str, Identity], size: int) -> None:
-    """Sets a worker process up; Ctrl-C is the parent's to handle."""
+    """Initialise a worker process of a process pool.
+
+    The worker ignores Ctrl-C, which the parent process handles, and ends if the parent is killed.
+
+    Args:
+        identities: The faces by name, for the worker's later jobs.
+        size: Side of the square frames in pixels.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
     _WORKER.update(identities=identities, size=size)
 
 
-def _do_in_worker(job: _Job) -> None:
-    _do(job, _WORKER['identities'][job.spec.identity], _WORKER['size'])
+def _write_file_in_worker(job: _Job) -> None:
+    """Write the file of a job in a worker process that :func:`start_worker` initialised."""
+    _write_file(job, _WORKER['identities'][job.spec.identity], _WORKER['size'])
 
 
 @contextmanager
 def one_opencv_thread() -> Iterator[None]:
-    """Ends OpenCV's threads for a while: a process forked beside them would wait forever."""
+    """Limit OpenCV to one thread inside a ``with`` block that starts other processes.
+
+    A process that is forked while OpenCV has more threads can wait forever.
+    """
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -218,29 +257,32 @@ def one_opencv_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _do_all(jobs: list[_Job], identities: dict[str, Identity], size: int, workers: int) -> None:
-    """Does the jobs, on several processes if there is enough to do, with a progress bar."""
+def _write_files(
+    jobs: list[_Job], identities: dict[str, Identity], size: int, workers: int
+) -> None:
+    """Write the files of all jobs with a progress bar, in several processes if there are many."""
     bar = tqdm(total=len(jobs), desc='Making the synthetic benchmark', unit='file')
     with bar, one_opencv_thread():
         if workers <= 1 or len(jobs) < 4 * workers:
             for job in jobs:
-                _do(job, identities[job.spec.identity], size)
+                _write_file(job, identities[job.spec.identity], size)
                 bar.update()
             return
         pool = ProcessPoolExecutor(workers, initializer=start_worker, initargs=(identities, size))
         try:
-            for _ in pool.map(_do_in_worker, jobs, chunksize=4):
+            for _ in pool.map(_write_file_in_worker, jobs, chunksize=4):
                 bar.update()
         except BrokenProcessPool:
             raise OSError(
-                'a process that made videos was killed (out of memory?); '
-                'run the same again to go on where it stopped, with fewer workers'
+                'a worker process was killed, perhaps because the memory was full; run the same '
+                'command with fewer workers to continue'
             ) from None
-        finally:  # after Ctrl-C too: the clips in hand are finished, no more are begun
+        finally:  # After Ctrl-C too, the clips in progress are finished and no other is started.
             pool.shutdown(cancel_futures=True)
 
 
-def _jobs(root: Path, specs: list[ClipSpec], extras: Sequence[str]) -> list[_Job]:
+def _list_jobs(root: Path, specs: list[ClipSpec], extras: Sequence[str]) -> list[_Job]:
+    """List the videos and extras of a benchmark, one job for each file; captions are one file."""
     jobs = [_Job(spec, 'videos', root / spec.video) for spec in specs]
     for what in extras:
         if what != 'captions':
@@ -248,18 +290,28 @@ def _jobs(root: Path, specs: list[ClipSpec], extras: Sequence[str]) -> list[_Job
     return jobs
 
 
-def _captions(specs: list[ClipSpec]) -> bytes:
-    return _json_lines({'video': s.video, 'caption': describe(s)} for s in specs)
+def _build_captions(specs: list[ClipSpec]) -> bytes:
+    """Build the content of captions.jsonl, one line for each clip."""
+    return _to_json_lines({'video': s.video, 'caption': describe(s)} for s in specs)
 
 
 # The record ---------------------------------------------------------------------------------------
 
 
 def _read_record(root: Path, arguments: dict[str, int], digest: str) -> dict[str, Any] | None:
-    """What an earlier making, finished or not, wrote down; None if there was none.
+    """Read the record that an earlier run, finished or not, left in the folder ``root``.
+
+    Args:
+        root: The folder of the benchmark.
+        arguments: The arguments of this run.
+        digest: The digest of the annotation files of this run.
+
+    Returns:
+        The content of benchmark.json or else of making.json, or None if neither exists.
 
     Raises:
-        ValueError: if it had other arguments or another generator, or cannot be read.
+        ValueError: If the record has other arguments or was written by another generator, or if
+            the record cannot be read.
     """
     path = next((p for n in ('benchmark.json', 'making.json') if (p := root / n).exists()), None)
     if path is None:
@@ -269,25 +321,34 @@ def _read_record(root: Path, arguments: dict[str, int], digest: str) -> dict[str
         made, made_digest = record['arguments'], record['digest']
     except (ValueError, KeyError, TypeError):
         raise ValueError(
-            f'{path} is not a record of a synthetic benchmark; delete it to check all videos'
+            f'{path} is not a record of a synthetic benchmark; delete it, and the next run checks '
+            'all videos'
         ) from None
     remedy = 'give another folder, or delete this one'
     if made != arguments:
-        raise ValueError(f'{root} holds the benchmark of {made}, not of {arguments}; {remedy}')
+        raise ValueError(
+            f'{root} contains a benchmark with the arguments {made}, not {arguments}; {remedy}'
+        )
     if made_digest != digest:
         raise ValueError(
-            f'{root} holds annotations of digest {made_digest[:12]}, by another generator than '
-            f'this one, which gives {digest[:12]}; {remedy}'
+            f'{root} contains annotations with the digest {made_digest[:12]}, written by another '
+            f'generator; the installed generator gives {digest[:12]}; {remedy}'
         )
     return record
 
 
-def _write_annotations(root: Path, files: dict[str, bytes], ours: bool) -> None:
-    """Make the folder and write the annotation files that are missing or changed.
+def _write_annotations(root: Path, files: dict[str, bytes], recorded: bool) -> None:
+    """Create the folder and write the annotation files that are missing or changed.
+
+    Args:
+        root: The folder of the benchmark.
+        files: The contents by file name.
+        recorded: Whether the folder contains the record of a benchmark, so that a changed file may
+            be overwritten.
 
     Raises:
-        ValueError: A file of that name is there that no record says is ours.
-        WriteError: The folder or a file cannot be written.
+        ValueError: If a file of that name exists in a folder without a record.
+        WriteError: If the folder or a file cannot be written.
     """
     with explain_write_errors(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -297,14 +358,16 @@ def _write_annotations(root: Path, files: dict[str, bytes], ours: bool) -> None:
         if path.exists():
             if path.read_bytes() == content:
                 continue
-            if not ours:
-                raise ValueError(f'{path} is there and not of this benchmark; give an empty folder')
-            warnings.warn(f'{path} had been changed and is written anew', stacklevel=3)
+            if not recorded:
+                raise ValueError(
+                    f'{path} exists and does not belong to this benchmark; give an empty folder'
+                )
+            warnings.warn(f'{path} had been changed and is written again', stacklevel=3)
         _write(path, content)
 
 
-def _unfinished(root: Path, jobs: list[_Job], sizes: dict[str, int]) -> list[_Job]:
-    """The jobs whose file is not there with its recorded size."""
+def _find_unfinished(root: Path, jobs: list[_Job], sizes: dict[str, int]) -> list[_Job]:
+    """Return the jobs with a file that is missing or does not have its recorded size."""
 
     def finished(job: _Job) -> bool:
         try:
@@ -318,18 +381,19 @@ def _unfinished(root: Path, jobs: list[_Job], sizes: dict[str, int]) -> list[_Jo
 
 
 def default_workers() -> int:
-    """The CPUs that this process may use, at most eight."""
+    """Return the default number of worker processes: the usable CPUs, at most eight."""
     return min(_MOST_WORKERS, count_cpus())
 
 
-def _check(size: int, extras: Sequence[str]) -> None:
-    """Raises ValueError for a size that decord misreads, and for an extra there is not."""
+def _check_arguments(size: int, extras: Sequence[str]) -> None:
+    """Raise ValueError if decord cannot read frames of this size, or if an extra is unknown."""
     if size % 16 or not 64 <= size <= 512:
         raise ValueError(
-            f'size must be a multiple of 16 within 64..512, which decord reads right; got {size}'
+            'size must be a multiple of 16 within 64..512, because decord misreads other sizes; '
+            f'got {size}'
         )
     if isinstance(extras, str) or not set(extras) <= set(EXTRAS):
-        raise ValueError(f'extras takes a list of {", ".join(EXTRAS)}; got {extras!r}')
+        raise ValueError(f'extras must be a list with names from {EXTRAS}, got {extras!r}')
 
 
 def make_benchmark(
@@ -344,27 +408,33 @@ def make_benchmark(
     workers: int | None = None,
     extras: Sequence[str] = (),
 ) -> Path:
-    """Makes the benchmark, or what is missing of it; does nothing where it is whole.
+    """Write the synthetic benchmark to a folder, or only the files that are missing there.
+
+    If the folder already contains the complete benchmark, nothing is written.
 
     Args:
-        root (str | Path): the folder to make it in.
-        num_train, num_test (int): clips of each split.
-        num_train_identities, num_test_identities (int): faces of each split; no face is in both.
-        seed (int): the same seed gives the same clips on every machine.
-        size (int): side of the square frames in pixels, a multiple of 16.
-        workers (int, optional): processes to draw with; the usable CPUs, at most 8, by default.
-        extras (Sequence[str]): what else to write, of ``EXTRAS``; can be added later.
+        root: The folder of the benchmark. It is created if it does not exist.
+        num_train: Number of clips of the training split.
+        num_test: Number of clips of the test split.
+        num_train_identities: Number of faces of the training split.
+        num_test_identities: Number of faces of the test split. No face is in both splits.
+        seed: Seed of all random numbers. The same seed gives the same clips on every machine.
+        size: Side of the square frames in pixels, a multiple of 16 within 64..512.
+        workers: Number of processes that draw the clips. By default one for each usable CPU, at
+            most 8.
+        extras: Names from ``EXTRAS`` of the ground truth to write. Extras can be added by a later
+            call.
 
     Returns:
-        Path: ``root``.
+        ``root`` as a path.
 
     Raises:
-        ValueError: if ``root`` holds a benchmark of other arguments, or files that are not ours;
-            for a size or an extra that is not allowed.
-        WriteError: if a file cannot be written.
-        OSError: if a process that makes them is killed.
+        ValueError: If ``root`` contains a benchmark with other arguments or files that do not
+            belong to a benchmark, or if ``size`` or ``extras`` is not allowed.
+        WriteError: If a file cannot be written.
+        OSError: If a worker process is killed.
     """
-    _check(size, extras)
+    _check_arguments(size, extras)
     root = Path(root)
     people = (num_train_identities, num_test_identities)
     arguments = dict(
@@ -382,15 +452,16 @@ def make_benchmark(
     made: dict[str, Any] = dict(arguments=arguments, digest=annotations_digest(files))
     record = _read_record(root, **made)
     if 'captions' in extras:
-        files['captions.jsonl'] = _captions(specs)
-    _write_annotations(root, files, ours=record is not None)
+        files['captions.jsonl'] = _build_captions(specs)
+    _write_annotations(root, files, recorded=record is not None)
     sizes = (record or {}).get('files', {})
     count = default_workers() if workers is None else workers
-    _complete(root, made, _jobs(root, specs, extras), sizes, identities, count)
+    _complete(root, made, _list_jobs(root, specs, extras), sizes, identities, count)
     return root
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file completely or not at all."""
     _write(path, json.dumps(content, indent=0, sort_keys=True).encode() + b'\n')
 
 
@@ -402,19 +473,29 @@ def _complete(
     identities: dict[str, Identity],
     workers: int,
 ) -> None:
-    """Does the jobs that are left, noting first what is being made and last what was."""
-    todo = _unfinished(root, jobs, sizes)
+    """Write the files that are not finished, and record the sizes of all files.
+
+    Args:
+        root: The folder of the benchmark.
+        made: The record's arguments and digest. They are in making.json while files are written,
+            and together with the file sizes in benchmark.json at the end.
+        jobs: The jobs of all files.
+        sizes: The recorded sizes by path below ``root``.
+        identities: The faces by name.
+        workers: Number of processes that draw the clips.
+    """
+    todo = _find_unfinished(root, jobs, sizes)
     if todo or not sizes:
         _write_json(root / 'making.json', made)
-        _clear({job.path.parent for job in todo})
-        _do_all(todo, identities, made['arguments']['size'], workers)
+        _prepare_folders({job.path.parent for job in todo})
+        _write_files(todo, identities, made['arguments']['size'], workers)
         sizes = sizes | {j.path.relative_to(root).as_posix(): j.path.stat().st_size for j in jobs}
         _write_json(root / 'benchmark.json', made | dict(files=sizes))
     (root / 'making.json').unlink(missing_ok=True)
 
 
-def _clear(folders: set[Path]) -> None:
-    """Makes the folders, or clears them of what a killed making left half written."""
+def _prepare_folders(folders: set[Path]) -> None:
+    """Create the folders, and delete the partly written files of a run that was killed."""
     for folder in folders:
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)

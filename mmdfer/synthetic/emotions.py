@@ -1,13 +1,13 @@
-"""What each clip of the synthetic benchmark shows: emotions as action units over time.
+"""Define what each clip of the synthetic benchmark shows: emotions as action units over time.
 
-Which action units make an emotion follows EMFACS (Friesen and Ekman, "EMFACS-7: Emotional Facial
-Action Coding System", 1983) and the emotion tables of Ekman, Friesen and Hager, "Facial Action
-Coding System: Investigator's Guide" (2002). That felt smiles come fast and go slowly, polite ones
-the reverse is a rule of this benchmark, made so that direction matters: not a finding about smiles.
-docs/synthetic.md has the design in full.
+The action units of an emotion follow EMFACS (Friesen and Ekman, "EMFACS-7: Emotional Facial Action
+Coding System", 1983) and the emotion tables of Ekman, Friesen and Hager, "Facial Action Coding
+System: Investigator's Guide" (2002). In this benchmark, a felt smile has a fast onset and a slow
+offset, and a polite smile the reverse. This is a rule of the benchmark, which makes the direction
+of time matter, and not a finding about smiles. docs/synthetic.md describes the whole design.
 
-Numbers are drawn with ``Generator.random`` alone, combined with + - * / only and rounded to six
-decimals: clips are equal to the byte on every machine.
+Random numbers are drawn only with ``Generator.random``, combined only with + - * / and rounded to
+six decimals. So the clips are equal to the byte on every machine.
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ CLASSES: tuple[str, ...] = (
     'fear',
 )
 
-#: Single-labelled clips of each class in DFEW: the class imbalance copied here.
+#: Numbers of single-labelled clips of each class in DFEW. The benchmark has the same imbalance.
 DFEW_TOTALS: tuple[int, ...] = (2445, 1894, 2669, 2173, 1469, 145, 902)
 
-#: Action units of each emotion at full intensity.
+#: Intensities of the action units of each emotion at full strength.
 EMOTION_AUS: dict[str, dict[str, float]] = {
     'happiness': {'AU6': 0.9, 'AU12': 1.0},
     'sadness': {'AU1': 1.0, 'AU4': 0.6, 'AU15': 0.95},
@@ -42,7 +42,7 @@ EMOTION_AUS: dict[str, dict[str, float]] = {
     'fear': {'AU1': 0.9, 'AU2': 0.6, 'AU4': 0.7, 'AU5': 0.8, 'AU7': 0.3, 'AU20': 0.9, 'AU26': 0.4},
 }
 
-#: Action units that an emotion may bring along, each in half of its expressions.
+#: Action units that an emotion may show in addition. Each is part of half of its expressions.
 OPTIONAL_AUS: dict[str, dict[str, float]] = {
     'happiness': {'AU25': 0.7},
     'sadness': {'AU17': 0.7},
@@ -53,9 +53,10 @@ OPTIONAL_AUS: dict[str, dict[str, float]] = {
     'fear': {'AU25': 0.5},
 }
 
-#: Sequences per 11,697 clips (DFEW's total) of each pair **in each order**: A then B has B's label,
-#: B then A has A's, equally often, so that a pair without its order says nothing about the label.
-#: Together 42 % of every emotional class.
+#: Number of sequences per 11,697 clips (the size of DFEW) of each pair of emotions, **in each
+#: order**. A clip of A then B has the label B, and a clip of B then A has the label A. Both are
+#: equally frequent, so that a pair without its order says nothing about the label. In total,
+#: sequences are 42 % of the clips of each class other than neutral.
 PAIR_WEIGHTS: dict[tuple[str, str], int] = {
     ('happiness', 'sadness'): 240,
     ('happiness', 'anger'): 423,
@@ -66,25 +67,33 @@ PAIR_WEIGHTS: dict[tuple[str, str], int] = {
     ('disgust', 'anger'): 61,
 }
 
-#: Share of the neutral clips that show a polite smile: a felt smile played backwards.
+#: Fraction of the neutral clips that show a polite smile, which is a felt smile played backwards.
 POLITE_SHARE = 0.30
 
-#: Clips have MIN_FRAMES..MAX_FRAMES frames at FPS frames a second.
+#: Clips have MIN_FRAMES..MAX_FRAMES frames at FPS frames per second.
 MIN_FRAMES, MAX_FRAMES, FPS = 24, 48, 25
 
-#: Share of the training identities (the last ones) kept apart for tuning.
+#: Fraction of the training identities (the last ones) that are held out for tuning.
 HELDOUT_SHARE = 0.2
 
-# First words of the seeds: what a stream of random numbers is for.
+# A word in the seed of each stream of random numbers, for the purpose of the stream.
 _STREAM = {'identity': 1, 'plan': 2, 'clip': 3}
 _SPLITS = ('train', 'test')
 
 
 @dataclass(frozen=True)
 class Expression:
-    """One rise and fall of action units; times are fractions of the clip.
+    """Describe one rise and fall of action units in a clip.
 
-    ``name`` is an emotion or 'flash' (conversation, no emotion); ``aus`` the units at the apex.
+    All times are fractions of the clip's length.
+
+    Attributes:
+        name: An emotion, or 'flash' for a short conversational expression without emotion.
+        start: Time at which the expression begins.
+        onset: Duration of the rise.
+        apex: Duration of the apex, during which the intensities are constant.
+        offset: Duration of the fall.
+        aus: Intensities at the apex, in 0..1, by action unit.
     """
 
     name: str
@@ -97,13 +106,25 @@ class Expression:
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """All parameters of a clip.
+    """Describe a clip by all of its parameters.
 
-    ``kind`` is 'plain' (one expression), 'sequence' (two, the last is the label), 'felt smile',
-    'polite smile' (the same backwards, labelled neutral) or 'rest' (neutral). ``part`` is 'fit',
-    'heldout' (identities kept apart for tuning) or 'test'. ``rest`` is in the order of ``AUS``;
-    ``syllables`` are (centre, width, AU25, AU26) and ``blinks`` (centre, width), times in fractions
-    of the clip.
+    Times are fractions of the clip's length.
+
+    Attributes:
+        id: Number of the clip in its split, for example ``'00001'``.
+        split: 'train' or 'test'.
+        part: 'fit' or 'heldout' in the training split (the identities of 'heldout' are for tuning),
+            and 'test' in the test split.
+        label: Class index into ``CLASSES``.
+        kind: 'plain' (one expression), 'sequence' (two expressions; the last is the label), 'felt
+            smile', 'polite smile' (a felt smile backwards, labelled neutral) or 'rest' (neutral).
+        identity: Name of the face.
+        num_frames: Number of frames.
+        seed: Seed of the shot and of the camera noise.
+        rest: Resting intensity of each action unit, in the order of ``AUS``.
+        expressions: The expressions of the clip.
+        syllables: (centre, width, intensity of AU25, intensity of AU26) of each spoken syllable.
+        blinks: (centre, width) of each blink.
     """
 
     id: str
@@ -121,24 +142,24 @@ class ClipSpec:
 
     @property
     def video(self) -> str:
-        """The video's path below the benchmark's root."""
+        """Return the path of the clip's video below the folder of the benchmark."""
         return f'videos/{self.split}/{self.id}.mp4'
 
     def shot(self) -> Shot:
-        """How the clip is filmed: a function of ``seed`` alone."""
+        """Return how the clip is filmed, which depends only on ``seed``."""
         return sample_shot(np.random.Generator(np.random.PCG64([self.seed, 0])))
 
     def camera(self) -> np.random.Generator:
-        """Source of the clip's camera noise: a function of ``seed`` alone."""
+        """Return the generator of the clip's camera noise, which depends only on ``seed``."""
         return np.random.Generator(np.random.PCG64([self.seed, 1]))
 
     def to_json(self) -> dict[str, Any]:
-        """The parameters and the shot, of JSON types."""
+        """Convert the parameters, the class name and the shot to types that JSON can store."""
         return asdict(self) | {'class': CLASSES[self.label], 'shot': asdict(self.shot())}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> 'ClipSpec':
-        """The clip that :meth:`to_json` wrote."""
+        """Build the clip from a row that :meth:`to_json` returned."""
         values = {field.name: row[field.name] for field in fields(cls)}
         values['rest'] = tuple(values['rest'])
         values['expressions'] = tuple(Expression(**e) for e in values['expressions'])
@@ -151,19 +172,25 @@ class ClipSpec:
 
 
 def _generator(*words: int) -> np.random.Generator:
+    """Return a random generator that is seeded by integers."""
     return np.random.Generator(np.random.PCG64(list(words)))
 
 
 def _between(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a uniform number in low..high, rounded so that it can be written and read exactly."""
     return round(low + (high - low) * rng.random(), 6)
 
 
 def _index(rng: np.random.Generator, count: int) -> int:
+    """Draw an integer in 0..count - 1."""
     return int(rng.random() * count)
 
 
-def _shuffled(rng: np.random.Generator, items: Sequence[Any]) -> list[Any]:
-    """Fisher-Yates on ``random`` alone, whose stream NumPy keeps."""
+def _shuffle(rng: np.random.Generator, items: Sequence[Any]) -> list[Any]:
+    """Return the items in random order, by the method of Fisher and Yates.
+
+    Only ``Generator.random`` is used, because its numbers are the same in all versions of NumPy.
+    """
     items = list(items)
     for i in range(len(items) - 1, 0, -1):
         j = _index(rng, i + 1)
@@ -171,11 +198,20 @@ def _shuffled(rng: np.random.Generator, items: Sequence[Any]) -> list[Any]:
     return items
 
 
-# Which clips there are ----------------------------------------------------------------------------
+# The list of clips --------------------------------------------------------------------------------
 
 
 def class_counts(num_clips: int) -> tuple[int, ...]:
-    """Clips of each class: DFEW's totals scaled to ``num_clips`` by largest remainder."""
+    """Compute the number of clips of each class, in proportion to the classes of DFEW.
+
+    The numbers are rounded by the method of the largest remainder.
+
+    Args:
+        num_clips: Number of clips of all classes.
+
+    Returns:
+        The number of clips of each class, in the order of ``CLASSES``.
+    """
     total = sum(DFEW_TOTALS)
     counts = [num_clips * n // total for n in DFEW_TOTALS]
     by_remainder = sorted(
@@ -187,7 +223,7 @@ def class_counts(num_clips: int) -> tuple[int, ...]:
 
 
 def _plan(num_clips: int, rng: np.random.Generator) -> list[tuple[str, tuple[str, ...]]]:
-    """Kind and expressions (the last is the label) of every clip of a split, in random order."""
+    """List the clips of a split in random order, each as (kind, emotions); the label comes last."""
     left = dict(zip(CLASSES, class_counts(num_clips), strict=True))
     plan: list[tuple[str, tuple[str, ...]]] = []
     for (a, b), weight in PAIR_WEIGHTS.items():
@@ -200,23 +236,42 @@ def _plan(num_clips: int, rng: np.random.Generator) -> list[tuple[str, tuple[str
     plan += [('rest', ('neutral',))] * (left.pop('neutral') - polite)
     for name, count in left.items():
         plan += [('felt smile' if name == 'happiness' else 'plain', (name,))] * count
-    return _shuffled(rng, plan)
+    return _shuffle(rng, plan)
 
 
-def part_of(split: str, index: int, num_identities: int) -> str:
-    """'test', or whether a training identity is to 'fit' or 'heldout' (the last fifth)."""
+def assign_part(split: str, index: int, num_identities: int) -> str:
+    """Return the part of the benchmark to which an identity belongs.
+
+    Args:
+        split: 'train' or 'test'.
+        index: Number of the identity in its split.
+        num_identities: Number of identities in the split.
+
+    Returns:
+        'test' for the test split. In the training split, 'heldout' for the last fifth of the
+        identities and 'fit' for the others.
+    """
     if split == 'test':
         return 'test'
     return 'fit' if index < num_identities - int(HELDOUT_SHARE * num_identities) else 'heldout'
 
 
 def identity_name(split: str, index: int) -> str:
-    """The name of a split's identity: 'train_007'."""
+    """Return the name of an identity of a split, for example 'train_007'."""
     return f'{split}_{index:03d}'
 
 
 def make_identities(num_train: int, num_test: int, seed: int) -> dict[str, Identity]:
-    """All identities by name, training before test, each of its own random stream."""
+    """Draw the faces of both splits, each from a random stream of its own.
+
+    Args:
+        num_train: Number of faces of the training split.
+        num_test: Number of faces of the test split.
+        seed: Seed of the benchmark.
+
+    Returns:
+        The faces by name, the training split first.
+    """
     return {
         identity_name(split, i): sample_identity(_generator(seed, _STREAM['identity'], s, i))
         for s, (split, count) in enumerate(zip(_SPLITS, (num_train, num_test), strict=True))
@@ -227,10 +282,20 @@ def make_identities(num_train: int, num_test: int, seed: int) -> dict[str, Ident
 def make_specs(
     num_train: int, num_test: int, num_train_identities: int, num_test_identities: int, seed: int
 ) -> list[ClipSpec]:
-    """Every clip of the benchmark, training before test.
+    """Draw the parameters of all clips of the benchmark.
+
+    Args:
+        num_train: Number of clips of the training split.
+        num_test: Number of clips of the test split.
+        num_train_identities: Number of faces of the training split.
+        num_test_identities: Number of faces of the test split.
+        seed: Seed of the benchmark.
+
+    Returns:
+        The clips, the training split first.
 
     Raises:
-        ValueError: if a split has clips but no identity.
+        ValueError: If a split has no clip or no identity.
     """
     identities = make_identities(num_train_identities, num_test_identities, seed)
     specs = []
@@ -238,10 +303,11 @@ def make_specs(
     for s, (split, (clips, people)) in enumerate(zip(_SPLITS, sizes, strict=True)):
         if clips < 1 or people < 1:
             raise ValueError(
-                f'{split} needs at least one clip and one identity; got {clips}, {people}'
+                f'{split} needs at least one clip and one identity, got {clips} clips and '
+                f'{people} identities'
             )
         rng = _generator(seed, _STREAM['plan'], s)
-        faces = _shuffled(rng, range(people))
+        faces = _shuffle(rng, range(people))
         for i, (kind, shown) in enumerate(_plan(clips, rng)):
             person = faces[i % people]
             name = identity_name(split, person)
@@ -250,7 +316,7 @@ def make_specs(
                     _generator(seed, _STREAM['clip'], s, i),
                     id=f'{i + 1:05d}',
                     split=split,
-                    part=part_of(split, person, people),
+                    part=assign_part(split, person, people),
                     kind=kind,
                     shown=shown,
                     identity=name,
@@ -260,29 +326,44 @@ def make_specs(
     return specs
 
 
-# What a clip shows --------------------------------------------------------------------------------
+# The content of a clip ----------------------------------------------------------------------------
 
 
 def make_clip(
     rng: np.random.Generator, *, kind: str, shown: tuple[str, ...], face: Identity, **where: Any
 ) -> ClipSpec:
-    """Draws the parameters of one clip."""
+    """Draw the parameters of one clip.
+
+    Args:
+        rng: The random generator of the clip.
+        kind: The kind of the clip, as described in :class:`ClipSpec`.
+        shown: The emotions that the clip shows. The last is the label.
+        face: The face that the clip shows.
+        **where: The attributes of :class:`ClipSpec` that say where the clip belongs: ``id``,
+            ``split``, ``part`` and ``identity``.
+
+    Returns:
+        The clip.
+    """
     num_frames = MIN_FRAMES + _index(rng, MAX_FRAMES - MIN_FRAMES + 1)
     return ClipSpec(
         label=CLASSES.index(shown[-1]),
         kind=kind,
         num_frames=num_frames,
         seed=_index(rng, 2**31),
-        rest=_clip_rest(rng, face.rest),
+        rest=_draw_rest(rng, face.rest),
         expressions=_EXPRESSIONS[kind](rng, shown),
-        syllables=_speech(rng, num_frames),
-        blinks=_blinks(rng, num_frames),
+        syllables=_draw_syllables(rng, num_frames),
+        blinks=_draw_blinks(rng, num_frames),
         **where,
     )
 
 
-def _clip_rest(rng: np.random.Generator, rest: tuple[float, ...]) -> tuple[float, ...]:
-    """The identity's resting face, weakened by chance, with a mood of its own in some clips."""
+def _draw_rest(rng: np.random.Generator, rest: tuple[float, ...]) -> tuple[float, ...]:
+    """Draw the resting intensities of a clip from the resting intensities of its identity.
+
+    Each intensity is multiplied by a random factor. A mood may add to AU1, AU4, AU12 and AU15.
+    """
     values = {
         name: round(r * _between(rng, 0.6, 1.0), 6) for name, r in zip(AUS, rest, strict=True)
     }
@@ -292,10 +373,10 @@ def _clip_rest(rng: np.random.Generator, rest: tuple[float, ...]) -> tuple[float
     return tuple(values.values())
 
 
-def _apex(
+def _draw_apex(
     rng: np.random.Generator, emotion: str, low: float = 0.45, high: float = 1.0
 ) -> dict[str, float]:
-    """Action units of an emotion at an intensity in low..high, each varied a little."""
+    """Draw the action units of an emotion at a strength in low..high, with small variations."""
     intensity = _between(rng, low, high)
     aus = {
         name: round(w * intensity * _between(rng, 0.8, 1.0), 6)
@@ -307,51 +388,51 @@ def _apex(
     return aus
 
 
-def _placed(
+def _place_expression(
     rng: np.random.Generator, name: str, shape: tuple[float, float, float], aus: dict[str, float]
 ) -> Expression:
-    """An expression of the given onset, apex and offset, anywhere in the clip."""
+    """Place an expression with a shape (onset, apex, offset) at a random time in the clip."""
     start = _between(rng, 0.0, 1.0 - sum(shape))
     return Expression(name, start, *shape, aus)
 
 
-def _flash(rng: np.random.Generator) -> Expression:
-    """Conversation: brows raised for a moment, or a weak trace of some emotion."""
+def _draw_flash(rng: np.random.Generator) -> Expression:
+    """Draw a conversational flash: briefly raised brows, or a short and weak emotion."""
     if rng.random() < 0.5:
         height = _between(rng, 0.2, 0.55)
         aus = {'AU1': height, 'AU2': round(height * _between(rng, 0.7, 1.0), 6)}
     else:
-        aus = _apex(
+        aus = _draw_apex(
             rng,
             ('happiness', 'sadness', 'anger', 'disgust', 'surprise')[_index(rng, 5)],
             0.10,
             0.28,
         )
     shape = (_between(rng, 0.05, 0.10), _between(rng, 0.02, 0.10), _between(rng, 0.05, 0.10))
-    return _placed(rng, 'flash', shape, aus)
+    return _place_expression(rng, 'flash', shape, aus)
 
 
-def _plain(rng: np.random.Generator, shown: tuple[str, ...]) -> tuple[Expression, ...]:
-    """One expression, fast or slow to come and to go; a conversational flash in some clips."""
+def _draw_plain(rng: np.random.Generator, shown: tuple[str, ...]) -> tuple[Expression, ...]:
+    """Draw one expression with a random onset and offset, and in some clips a flash."""
     shape = (_between(rng, 0.06, 0.26), _between(rng, 0.06, 0.24), _between(rng, 0.06, 0.26))
-    expression = _placed(rng, shown[-1], shape, _apex(rng, shown[-1]))
-    return (expression, _flash(rng)) if rng.random() < 0.35 else (expression,)
+    expression = _place_expression(rng, shown[-1], shape, _draw_apex(rng, shown[-1]))
+    return (expression, _draw_flash(rng)) if rng.random() < 0.35 else (expression,)
 
 
-def _felt_smile(rng: np.random.Generator, shown: tuple[str, ...]) -> tuple[Expression, ...]:
-    """A smile that comes fast and goes slowly."""
+def _draw_felt_smile(rng: np.random.Generator, shown: tuple[str, ...]) -> tuple[Expression, ...]:
+    """Draw a smile with a fast onset and a slow offset, and in some clips a flash."""
     shape = (_between(rng, 0.06, 0.12), _between(rng, 0.05, 0.15), _between(rng, 0.32, 0.48))
-    smile = _placed(rng, 'happiness', shape, _apex(rng, 'happiness'))
-    return (smile, _flash(rng)) if rng.random() < 0.35 else (smile,)
+    smile = _place_expression(rng, 'happiness', shape, _draw_apex(rng, 'happiness'))
+    return (smile, _draw_flash(rng)) if rng.random() < 0.35 else (smile,)
 
 
-def _polite_smile(rng: np.random.Generator, shown: tuple[str, ...]) -> tuple[Expression, ...]:
-    """The exact time reverse of a felt smile."""
-    return tuple(reverse(e) for e in _felt_smile(rng, shown))
+def _draw_polite_smile(rng: np.random.Generator, shown: tuple[str, ...]) -> tuple[Expression, ...]:
+    """Draw a felt smile and reverse it in time."""
+    return tuple(reverse(e) for e in _draw_felt_smile(rng, shown))
 
 
-def _sequence(rng: np.random.Generator, shown: tuple[str, ...]) -> tuple[Expression, ...]:
-    """Two expressions one after the other, their shapes and intensities of one distribution."""
+def _draw_sequence(rng: np.random.Generator, shown: tuple[str, ...]) -> tuple[Expression, ...]:
+    """Draw two successive expressions with shapes and intensities from the same distributions."""
     shapes = [
         (_between(rng, 0.06, 0.10), _between(rng, 0.08, 0.17), _between(rng, 0.06, 0.10))
         for _ in shown
@@ -361,35 +442,35 @@ def _sequence(rng: np.random.Generator, shown: tuple[str, ...]) -> tuple[Express
     low, high = sorted((_between(rng, 0.0, slack), _between(rng, 0.0, slack)))
     starts = (low, round(high + first, 6))
     return tuple(
-        Expression(name, start, *shape, _apex(rng, name))
+        Expression(name, start, *shape, _draw_apex(rng, name))
         for name, start, shape in zip(shown, starts, shapes, strict=True)
     )
 
 
-def _rest(rng: np.random.Generator, shown: tuple[str, ...]) -> tuple[Expression, ...]:
-    """No expression, but none to three conversational flashes."""
-    return tuple(_flash(rng) for _ in range(_index(rng, 4)))
+def _draw_flashes(rng: np.random.Generator, shown: tuple[str, ...]) -> tuple[Expression, ...]:
+    """Draw zero to three conversational flashes for a clip without an emotion."""
+    return tuple(_draw_flash(rng) for _ in range(_index(rng, 4)))
 
 
 _EXPRESSIONS = {
-    'plain': _plain,
-    'sequence': _sequence,
-    'felt smile': _felt_smile,
-    'polite smile': _polite_smile,
-    'rest': _rest,
+    'plain': _draw_plain,
+    'sequence': _draw_sequence,
+    'felt smile': _draw_felt_smile,
+    'polite smile': _draw_polite_smile,
+    'rest': _draw_flashes,
 }
 
 
 def reverse(e: Expression) -> Expression:
-    """The expression played backwards: later, and its onset where its offset was."""
+    """Return the expression as it would be if the clip were played backwards."""
     start = max(0.0, round(1.0 - (e.start + e.onset + e.apex + e.offset), 6))
     return Expression(e.name, start, e.offset, e.apex, e.onset, e.aus)
 
 
-def _speech(
+def _draw_syllables(
     rng: np.random.Generator, num_frames: int
 ) -> tuple[tuple[float, float, float, float], ...]:
-    """Syllables over part of the clip, in two clips of five: whatever the class."""
+    """Draw two to five syllables in 40 % of the clips, independently of the class."""
     if rng.random() >= 0.4:
         return ()
     count = 2 + _index(rng, 4)
@@ -406,8 +487,8 @@ def _speech(
     )
 
 
-def _blinks(rng: np.random.Generator, num_frames: int) -> tuple[tuple[float, float], ...]:
-    """None to two blinks of seven frames: whatever the class."""
+def _draw_blinks(rng: np.random.Generator, num_frames: int) -> tuple[tuple[float, float], ...]:
+    """Draw zero to two blinks of seven frames each, independently of the class."""
     return tuple(
         (_between(rng, 0.0, 1.0), round(7.0 / num_frames, 6)) for _ in range(_index(rng, 3))
     )
@@ -417,30 +498,30 @@ def _blinks(rng: np.random.Generator, num_frames: int) -> tuple[tuple[float, flo
 
 
 def _smooth(x: np.ndarray) -> np.ndarray:
-    """0 below 0, 1 above 1, the smoothstep polynomial between."""
+    """Compute the smoothstep function: 0 below 0, 1 above 1, and 3 x^2 - 2 x^3 in between."""
     x = np.minimum(np.maximum(x, 0.0), 1.0)
     return x * x * (3.0 - 2.0 * x)
 
 
 def _rise_and_fall(t: np.ndarray, e: Expression) -> np.ndarray:
-    """An expression's share of its apex at times t (T,)."""
+    """Compute the intensity (T,) of an expression relative to its apex, at times t (T,)."""
     rise = _smooth((t - e.start) / e.onset)
     return rise - _smooth((t - (e.start + e.onset + e.apex)) / e.offset)
 
 
 def _bump(t: np.ndarray, centre: float, width: float) -> np.ndarray:
-    """A short rise and fall around ``centre`` at times t (T,)."""
+    """Compute the intensity (T,) of a short rise and fall around ``centre``, at times t (T,)."""
     return _smooth(1.0 - np.abs(t - centre) * 2.0 / width)
 
 
 def curves(spec: ClipSpec) -> np.ndarray:
-    """The true action units of each frame.
+    """Compute the true action units of each frame of a clip.
 
     Args:
-        spec (ClipSpec): the clip.
+        spec: The parameters of the clip.
 
     Returns:
-        np.ndarray: shape (num_frames, A), float32, in 0..1, in the order of ``AUS``.
+        The intensities (num_frames, A), float32 in 0..1, in the order of ``AUS``.
     """
     t = np.arange(spec.num_frames) / (spec.num_frames - 1)  # (T,)
     shown = np.zeros((spec.num_frames, len(AUS)))
@@ -480,16 +561,17 @@ _PHRASES: tuple[tuple[tuple[str, ...], str], ...] = (
     (('AU25',), 'the lips part'),
     (('AU17',), 'the chin pushes up'),
 )
-_FAST_OR_SLOW = 2.0  # onset and offset differ in words from this ratio on
+# If onset and offset differ by more than this factor, a caption says "quickly" and "slowly".
+_FAST_OR_SLOW = 2.0
 
 
-def _listed(phrases: Sequence[str]) -> str:
-    """'a', 'a and b' or 'a, b and c'."""
+def _join_phrases(phrases: Sequence[str]) -> str:
+    """Join phrases with commas and "and": 'a', 'a and b' or 'a, b and c'."""
     return ' and '.join([', '.join(phrases[:-1]), phrases[-1]] if len(phrases) > 1 else phrases)
 
 
-def _expression_in_words(e: Expression, most: int = 3) -> str:
-    """The strongest action units of an expression, and how it comes and goes if that is uneven."""
+def _describe_expression(e: Expression, most: int = 3) -> str:
+    """Name the strongest action units of an expression, at most ``most``, and an uneven speed."""
     strongest = max(e.aus.values())
     said: set[str] = set()
     phrases: list[tuple[float, str]] = []
@@ -498,7 +580,7 @@ def _expression_in_words(e: Expression, most: int = 3) -> str:
             said.update(names)
             phrases.append((-max(e.aus[n] for n in names), phrase))
     kept = {phrase for _, phrase in sorted(phrases)[:most]}
-    words = _listed([phrase for _, phrase in phrases if phrase in kept])
+    words = _join_phrases([phrase for _, phrase in phrases if phrase in kept])
     if e.name == 'flash':
         return f'{words} for a moment'
     if e.offset > _FAST_OR_SLOW * e.onset:
@@ -509,11 +591,17 @@ def _expression_in_words(e: Expression, most: int = 3) -> str:
 
 
 def describe(spec: ClipSpec) -> str:
-    """One English sentence of how the face changes over the clip; it names no emotion.
+    """Describe in one English sentence how the face changes over a clip, without naming an emotion.
 
-    Example: "The inner brows rise and the lip corners fall, then the cheeks and lip corners rise."
+    An example is "The brows rise for a moment, then the cheeks rise and the lip corners rise."
+
+    Args:
+        spec: The parameters of the clip.
+
+    Returns:
+        The sentence.
     """
-    words = [_expression_in_words(e) for e in sorted(spec.expressions, key=lambda e: e.start)]
+    words = [_describe_expression(e) for e in sorted(spec.expressions, key=lambda e: e.start)]
     sentence = ', then '.join(words) if words else 'the face stays at rest'
     if spec.syllables:
         sentence += ' while the mouth speaks'

@@ -1,12 +1,13 @@
-"""Parametric faces moved by facial action units (AUs) of the Facial Action Coding System.
+"""Draw parametric faces that are moved by action units (AUs) of the Facial Action Coding System.
 
-A face is a set of polygons in face units (x right, y down, z towards the camera; the frame spans
--1..1). ``sample_identity`` draws who it is, ``sample_shot`` how it is filmed, and ``render`` moves
-the polygons by the action units, turns the head, draws at twice the size and averages down. Soft
-shading and wrinkles live in two grey maps that multiply the colours.
+A face is a set of polygons in face units: x to the right, y down, z towards the camera, and the
+frame spans -1..1. ``sample_identity`` samples the face of a person, and ``sample_shot`` samples how
+the clip is filmed. ``render`` moves the polygons by the action units, rotates the head, draws the
+frame at twice its size and averages it down. Soft shading and wrinkles are two grey maps by which
+the colours are multiplied.
 
-Action units and their appearance follow Ekman, Friesen and Hager, "Facial Action Coding System"
-(2002).
+The action units and their appearance follow Ekman, Friesen and Hager, "Facial Action Coding
+System" (2002).
 """
 
 import functools
@@ -35,7 +36,7 @@ AU_NAMES: dict[str, str] = {
 }
 AUS: tuple[str, ...] = tuple(AU_NAMES)
 
-#: What each value of the mask of :func:`render_parts` stands for.
+#: Name of the part for each value in the mask of :func:`render_parts`.
 PARTS: tuple[str, ...] = (
     'background',
     'hair',
@@ -54,10 +55,10 @@ HAIR_STYLES: tuple[str, ...] = ('cropped', 'short', 'side part', 'fringe', 'long
 
 Color = tuple[int, int, int]
 Shapes = dict[str, np.ndarray]
-ShapesWithDepth = dict[str, tuple[np.ndarray, float]]  # how far each stands out of the face
+ShapesWithDepth = dict[str, tuple[np.ndarray, float]]  # points and distance in front of the face
 
 _SUPERSAMPLE = 2
-_SHIFT = 4  # fractional bits of the coordinates given to OpenCV
+_SHIFT = 4  # fractional bits of the fixed-point coordinates for OpenCV
 
 _SKIN = (
     (240, 208, 182),
@@ -79,7 +80,7 @@ _HAIR = (
 _IRIS = ((72, 46, 30), (96, 66, 38), (86, 104, 66), (84, 118, 150), (58, 78, 104))
 _NEUTRAL_SHADE = 128
 
-# Fixed parameter grids of the curves, inner to outer or left to right.
+# Parameter values at which the curves are computed, from inner to outer end or from left to right.
 _BROW_U = np.linspace(0.0, 1.0, 9)
 _EYE_U = np.linspace(-1.0, 1.0, 9)
 _MOUTH_U = np.linspace(-1.0, 1.0, 13)
@@ -94,9 +95,11 @@ _BEARD_TOP = np.array([[0.3, 0.42], [-0.3, 0.42]])
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a face is: colours (RGB) and geometry in face units (the frame spans -1..1).
+    """Describe the face of a person by its colours, its geometry and its resting expression.
 
-    ``rest`` holds the resting value of each action unit, in the order of ``AUS``.
+    Colours are RGB in 0..255. Lengths and positions are in face units (the frame spans -1..1).
+    ``hair_style`` is an index into ``HAIR_STYLES``. ``rest`` contains the resting intensity of each
+    action unit, in the order of ``AUS``.
     """
 
     skin: Color
@@ -134,13 +137,22 @@ class Identity:
 
 @dataclass(frozen=True)
 class Shot:
-    """How a clip is filmed.
+    """Describe how a clip is filmed: light, background, head pose and camera.
 
-    ``pose`` holds yaw, pitch, roll (radians), scale, and the shifts right and down (face units);
-    ``drift`` and ``sway`` what is added to it over the clip, once along and once there and back.
-    ``light`` is the direction the light comes from (x, y) times its strength, ``exposure`` a gain,
-    ``noise`` the amplitude of camera noise in grey levels, ``blur`` a Gaussian sigma in 1/112 of
-    the frame.
+    Attributes:
+        light: Direction (x, y) from which the light comes, multiplied by its strength.
+        exposure: Factor by which the brightness is multiplied.
+        background: Colour at the upper edge of the background.
+        background_far: Colour at the lower edge of the background.
+        pose: Yaw, pitch and roll in radians, scale, and the shifts to the right and down in face
+            units.
+        drift: Amounts by which the six values of ``pose`` change from the start to the end of the
+            clip.
+        sway: Amounts by which the six values of ``pose`` change until the middle of the clip and
+            back again until its end.
+        gaze: Shift of the irises to the right and down in face units.
+        noise: Amplitude of the camera noise in grey levels.
+        blur: Standard deviation of the Gaussian lens blur, in 1/112 of the frame's side.
     """
 
     light: tuple[float, float]
@@ -156,31 +168,37 @@ class Shot:
 
 
 def _between(rng: np.random.Generator, low: float, high: float) -> float:
-    """A uniform number in low..high, rounded so that it is written and read back exactly."""
+    """Draw a uniform number in low..high, rounded so that it can be written and read exactly."""
     return round(low + (high - low) * rng.random(), 6)
 
 
 def _index(rng: np.random.Generator, count: int) -> int:
-    """A number in 0..count-1, from ``random`` alone, whose stream NumPy keeps."""
+    """Draw an integer in 0..count - 1.
+
+    Only ``Generator.random`` is used, because its numbers are the same in all versions of NumPy.
+    """
     return int(rng.random() * count)
 
 
 def _pick(rng: np.random.Generator, palette: tuple[Color, ...], jitter: int) -> Color:
-    """A colour of the palette, each channel moved by up to ``jitter``."""
+    """Draw a colour of the palette, and change each channel by at most ``jitter``."""
     base = palette[_index(rng, len(palette))]
     r, g, b = (min(255, max(8, c + _index(rng, 2 * jitter + 1) - jitter)) for c in base)
     return r, g, b
 
 
-def _lip_color(rng: np.random.Generator, skin: Color) -> Color:
-    """A lip colour: the skin, redder and darker, by an amount that varies (make-up)."""
+def _sample_lip_color(rng: np.random.Generator, skin: Color) -> Color:
+    """Draw a lip colour that is redder and darker than the skin by a random amount."""
     tint = _between(rng, 0.45, 0.85)
     r, g, b = (round((1 - tint) * c + tint * t) for c, t in zip(skin, (172, 62, 66), strict=True))
     return r, g, b
 
 
 def _sample_rest(rng: np.random.Generator) -> tuple[float, ...]:
-    """Resting action units: a face at rest may look a little glad, sad, stern or surprised."""
+    """Draw the resting intensities of the action units.
+
+    A face at rest may look a little happy, sad, angry or surprised.
+    """
     rest = dict.fromkeys(AUS, 0.0)
     for name in ('AU1', 'AU4', 'AU12', 'AU15'):
         if rng.random() < 0.6:
@@ -192,17 +210,23 @@ def _sample_rest(rng: np.random.Generator) -> tuple[float, ...]:
 
 
 def sample_identity(rng: np.random.Generator) -> Identity:
-    """Draws a face. Every number is a uniform draw rounded to six decimals: equal on all machines.
+    """Sample the face of a person.
+
+    Every number is drawn uniformly and rounded to six decimals, so that it is equal on all
+    machines.
 
     Args:
-        rng (np.random.Generator): source of randomness; the same state gives the same face.
+        rng: The random generator. The same state gives the same face.
+
+    Returns:
+        The face.
     """
     skin = _pick(rng, _SKIN, 6)
     return Identity(
         skin=skin,
         hair=_pick(rng, _HAIR, 8),
         iris=_pick(rng, _IRIS, 8),
-        lips=_lip_color(rng, skin),
+        lips=_sample_lip_color(rng, skin),
         clothes=_pick(
             rng, ((60, 70, 96), (120, 52, 56), (66, 96, 80), (150, 150, 156), (44, 44, 48)), 24
         ),
@@ -236,10 +260,13 @@ def sample_identity(rng: np.random.Generator) -> Identity:
 
 
 def sample_shot(rng: np.random.Generator) -> Shot:
-    """Draws light, background, head pose with its drift, and camera for one clip.
+    """Sample light, background, head pose and camera of one clip.
 
     Args:
-        rng (np.random.Generator): source of randomness; the same state gives the same shot.
+        rng: The random generator. The same state gives the same shot.
+
+    Returns:
+        The shot.
     """
 
     def spread(*limits: float) -> tuple[float, ...]:
@@ -271,12 +298,15 @@ def sample_shot(rng: np.random.Generator) -> Shot:
 
 
 def _both_sides(name: str, right: np.ndarray, depth: float = 0.0) -> ShapesWithDepth:
-    """A polygon of the viewer's right side and its mirror image, with how far it stands out."""
+    """Return a polygon of the right side of the frame and its mirror image, with their depth."""
     return {f'{name}+': (right, depth), f'{name}-': (right * _MIRROR, depth)}
 
 
 def _brow(who: Identity, a: dict[str, float]) -> np.ndarray:
-    """The viewer's right brow (18, 2): upper edge from inner to outer end, lower edge back."""
+    """Compute the polygon (18, 2) of the brow on the right side of the frame.
+
+    The points follow the upper edge from the inner to the outer end, and the lower edge back.
+    """
     u, inner, outer = _BROW_U, (1 - _BROW_U) ** 2, _BROW_U**2 * (3 - 2 * _BROW_U)
     x = who.eye_x - 0.165 + 0.355 * u - (0.05 * a['AU4'] + 0.015 * a['AU9']) * (1 - u)
     y = who.eye_y - who.brow_gap - who.brow_arch * 4 * u * (1 - u) - who.brow_tilt * (u - 0.5)
@@ -288,7 +318,10 @@ def _brow(who: Identity, a: dict[str, float]) -> np.ndarray:
 
 
 def _lids(who: Identity, a: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Upper and lower lid margin on the viewer's right, (9, 2) each, inner to outer corner."""
+    """Compute the margins of the upper and the lower lid on the right side of the frame.
+
+    Each margin has 9 points (9, 2), from the inner to the outer corner of the eye.
+    """
     u, bow = _EYE_U, 1 - _EYE_U**2
     x = who.eye_x + who.eye_width * u
     corner = who.eye_y - who.eye_tilt * u
@@ -304,7 +337,7 @@ def _lids(who: Identity, a: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _eye_shapes(who: Identity, a: dict[str, float], gaze: tuple[float, float]) -> ShapesWithDepth:
-    """Eye whites, irises, the skin that covers them above and below, and lid lines."""
+    """Compute the shapes of the eyes: whites, irises, lids and the lines of the lids."""
     upper, lower = _lids(who, a)
     lift = np.array([[0.0, 0.13]])
     white = np.concatenate([upper, lower[::-1]])
@@ -328,7 +361,7 @@ def _eye_shapes(who: Identity, a: dict[str, float], gaze: tuple[float, float]) -
 
 
 def _mouth_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
-    """Lips, the opening between them, teeth and tongue."""
+    """Compute the shapes of the mouth: lips, the opening between them, teeth and tongue."""
     u, bow = _MOUTH_U, 1 - _MOUTH_U**2
     wide = who.mouth_width * (
         1
@@ -376,7 +409,7 @@ def _mouth_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
 
 
 def _nose_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
-    """Nose outline (for masks and shading), wings and nostrils."""
+    """Compute the shapes of the nose: outline (for masks and shading), wings and nostrils."""
     up = 0.035 * a['AU9'] + 0.015 * a['AU10']
     wide, base = who.nose_width * (1 + 0.12 * a['AU9'] + 0.05 * a['AU12']), who.nose_y - up
     top = who.eye_y - 0.02
@@ -403,13 +436,13 @@ def _nose_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
 
 
 def _head_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
-    """Face outline, ears, neck, shoulders and hair."""
+    """Compute the shapes of the head: face outline, ears, neck, shoulders and hair."""
     v, top = _JAW_V, -0.15
     y = top + (who.chin - top) * v
     x = who.face_width * (1 - v**who.jaw) ** 0.5 * (1 - 0.10 * v)
     x = x + (0.03 * a['AU12'] + 0.025 * a['AU20'] + 0.015 * a['AU6']) * 4 * v**2 * (1 - v)
     y = y + (0.15 * a['AU26'] - 0.03 * a['AU17']) * v**3
-    jaw = np.stack([x, y], 1)  # ear to chin, the viewer's right
+    jaw = np.stack([x, y], 1)  # from ear to chin on the right side of the frame
     crown = np.stack([who.face_width * np.cos(_ARC), top - 0.80 * np.sin(_ARC)], 1)
     face = np.concatenate([crown, (jaw * _MIRROR)[1:], jaw[::-1][1:]])
     ear = [who.face_width * 1.0, 0.02] + _CIRCLE * [0.085, 0.17]
@@ -434,11 +467,11 @@ def _head_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
 
 
 def _hair_shapes(who: Identity) -> ShapesWithDepth:
-    """Hair behind the head and over the forehead, by style."""
+    """Compute the shapes of the hair behind the head and above the forehead."""
     style, wide = HAIR_STYLES[who.hair_style], who.face_width
     bulk = {'cropped': 0.02, 'short': 0.07, 'side part': 0.09, 'fringe': 0.10, 'long': 0.11}[style]
     outer = np.stack([(wide + bulk) * np.cos(_ARC), -0.15 - (0.80 + bulk) * np.sin(_ARC)], 1)
-    t = np.cos(_ARC)[::-1]  # left temple to right temple
+    t = np.cos(_ARC)[::-1]  # from the left temple to the right temple
     line = who.hairline + 0.0 * t
     if style == 'side part':
         line = line + 0.07 - 0.12 * np.abs(t - who.parting)
@@ -458,8 +491,8 @@ def _hair_shapes(who: Identity) -> ShapesWithDepth:
     return {'hair_front': (front, 0.02), 'hair_back': (back, -0.3)}
 
 
-def _fold_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
-    """Open lines along which the skin creases; their darkness is in :func:`_fold_strengths`."""
+def _crease_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
+    """Compute the lines along which the skin creases; see :func:`_crease_strengths`."""
     ex, ey, ew = who.eye_x, who.eye_y, who.eye_width
     nw, ny, mw, my = who.nose_width, who.nose_y, who.mouth_width, who.mouth_y
     out = 0.34 * a['AU12'] * mw + 0.3 * a['AU20'] * mw
@@ -507,11 +540,11 @@ def _fold_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
                 [[0.26, raised + dy + 0.01], [0.38, raised + dy - 0.01], [0.48, raised + dy + 0.03]]
             ),
         )
-    return shapes | _lower_folds(who, a, out)
+    return shapes | _lower_crease_shapes(who, a, out)
 
 
-def _lower_folds(who: Identity, a: dict[str, float], out: float) -> ShapesWithDepth:
-    """Creases around mouth and chin."""
+def _lower_crease_shapes(who: Identity, a: dict[str, float], out: float) -> ShapesWithDepth:
+    """Compute the lines of the creases around mouth and chin."""
     mw, my = who.mouth_width + out, who.mouth_y
     chin = who.chin + 0.12 * a['AU26']
     shapes: ShapesWithDepth = {}
@@ -542,8 +575,8 @@ def _lower_folds(who: Identity, a: dict[str, float], out: float) -> ShapesWithDe
     return shapes
 
 
-def _fold_strengths(who: Identity, a: dict[str, float]) -> dict[str, float]:
-    """Darkness of each crease, 0..1, by the stem of its name."""
+def _crease_strengths(who: Identity, a: dict[str, float]) -> dict[str, float]:
+    """Compute the darkness in 0..1 of each kind of crease in ``_CREASES``."""
     age = who.wrinkles
     return {
         'nasolabial': 0.12
@@ -566,7 +599,7 @@ def _fold_strengths(who: Identity, a: dict[str, float]) -> dict[str, float]:
 
 
 def _soft_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
-    """Patches of soft light and shadow; their shade is in :func:`_soft_shades`."""
+    """Compute the patches of soft light and shadow; see :func:`_soft_shades`."""
     ex, ey = who.eye_x, who.eye_y
     chin = who.chin + 0.12 * a['AU26'] - 0.02 * a['AU17']
     lip = who.mouth_y + 0.105 + 0.2 * a['AU26'] + 0.05 * a['AU25'] - 0.04 * a['AU17']
@@ -585,7 +618,7 @@ def _soft_shapes(who: Identity, a: dict[str, float]) -> ShapesWithDepth:
 
 
 def _soft_shades(who: Identity, a: dict[str, float]) -> dict[str, float]:
-    """Lightening (above 0) or darkening (below 0) of each soft patch, by the stem of its name."""
+    """Compute the lightening (> 0) or darkening (< 0) of each kind of soft patch in ``_SOFT``."""
     return {
         'hollow': -0.16,
         'socket': -0.14 - 0.10 * a['AU4'],
@@ -600,9 +633,18 @@ def _soft_shades(who: Identity, a: dict[str, float]) -> dict[str, float]:
 
 
 def _project(shapes: ShapesWithDepth, shot: Shot, time: float, size: float) -> np.ndarray:
-    """Turns the head and maps all points of all shapes (N, 2) to pixels of a frame of ``size``.
+    """Rotate the head, and map the points of all shapes to pixels of a frame.
 
-    The head is a shallow bowl: depth falls off with the distance from the face's middle.
+    The face is modelled as a curved surface: its depth decreases with the distance from its middle.
+
+    Args:
+        shapes: Points and depth of all shapes, in face units.
+        shot: The head pose and its changes over the clip.
+        time: Position in the clip, 0..1.
+        size: Side of the square frame in pixels.
+
+    Returns:
+        The points (N, 2) of all shapes in pixels, concatenated.
     """
     along, back = time - 0.5, 4 * time * (1 - time) - 0.5
     yaw, pitch, roll, scale, right, down = (
@@ -622,8 +664,8 @@ def _project(shapes: ShapesWithDepth, shot: Shot, time: float, size: float) -> n
     return turned * unit + (0.5 * size - 0.5)
 
 
-def _by_name(shapes: ShapesWithDepth, points: np.ndarray) -> Shapes:
-    """Cuts the points of all shapes (N, 2) into those of each."""
+def _split_points(shapes: ShapesWithDepth, points: np.ndarray) -> Shapes:
+    """Split the concatenated points (N, 2) of all shapes into the points of each shape."""
     named, start = {}, 0
     for name, (shape, _) in shapes.items():
         named[name] = points[start : start + len(shape)]
@@ -631,16 +673,16 @@ def _by_name(shapes: ShapesWithDepth, points: np.ndarray) -> Shapes:
     return named
 
 
-def _action_units(aus: np.ndarray) -> dict[str, float]:
-    """Checks the action units and names them.
+def _check_action_units(aus: np.ndarray) -> dict[str, float]:
+    """Check the intensities (A,) of the action units, and return them by name.
 
     Raises:
-        ValueError: unless there is one finite number in 0..1 for each of ``AUS``.
+        ValueError: If there is not exactly one finite number in 0..1 for each of ``AUS``.
     """
     values = np.asarray(aus, dtype=np.float64)
     if values.shape != (len(AUS),) or not (values.min() >= 0.0 and values.max() <= 1.0):
         raise ValueError(
-            f'aus must hold {len(AUS)} values within 0..1, one for each of AUS; got {aus!r}'
+            f'aus must be {len(AUS)} values within 0..1, one for each name in AUS, got {aus!r}'
         )
     return dict(zip(AUS, values.tolist(), strict=True))
 
@@ -648,34 +690,40 @@ def _action_units(aus: np.ndarray) -> dict[str, float]:
 # Drawing ------------------------------------------------------------------------------------------
 
 
-def _fixed(points: np.ndarray) -> np.ndarray:
-    """Pixels as OpenCV's fixed-point numbers."""
+def _to_fixed_point(points: np.ndarray) -> np.ndarray:
+    """Convert coordinates in pixels to fixed-point numbers for OpenCV."""
     return np.rint(points * (1 << _SHIFT)).astype(np.int32)
 
 
 def _fill(image: np.ndarray, points: np.ndarray, color: Color | int) -> None:
+    """Fill a polygon in place; its points are fixed-point numbers."""
     cv2.fillPoly(image, [points], color, cv2.LINE_8, _SHIFT)
 
 
-def _line(image: np.ndarray, points: np.ndarray, color: Color | int, width: int) -> None:
+def _draw_line(image: np.ndarray, points: np.ndarray, color: Color | int, width: int) -> None:
+    """Draw an open line in place; its points are fixed-point numbers."""
     cv2.polylines(image, [points], False, color, width, cv2.LINE_AA, _SHIFT)
 
 
-def _times(color: Color, factor: float) -> Color:
+def _multiply(color: Color, factor: float) -> Color:
+    """Multiply a colour by a factor, and clip it at white."""
     r, g, b = (min(255, round(c * factor)) for c in color)
     return r, g, b
 
 
 @functools.lru_cache(maxsize=8)
-def _backdrop(shot: Shot, size: int) -> np.ndarray:
-    """Background (size, size, 3): a vertical gradient between two colours."""
+def _draw_background(shot: Shot, size: int) -> np.ndarray:
+    """Draw the background (size, size, 3) as a vertical gradient between two colours."""
     ends = np.array([[shot.background], [shot.background_far]], dtype=np.uint8)
     return cv2.resize(ends, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 @functools.lru_cache(maxsize=8)
-def _light(shot: Shot, size: int) -> np.ndarray:
-    """Light (size, size) as a grey map, 128 for no change: brighter where a ball would face it."""
+def _draw_light(shot: Shot, size: int) -> np.ndarray:
+    """Draw the light as a grey map (size, size) that brightens the side towards the light.
+
+    A value of 128 means no change.
+    """
     axis = (np.arange(size) + 0.5) * 2 / size - 1
     x, y = axis[None, :], axis[:, None]
     falloff = 1.05 - 0.16 * (x**2 + 0.6 * y**2) + shot.light[0] * x + shot.light[1] * y
@@ -684,23 +732,23 @@ def _light(shot: Shot, size: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _noise_sheet() -> np.ndarray:
-    """Camera noise around 128, from which each frame cuts a random window."""
+    """Draw a large image of camera noise around 128, from which each frame takes a window."""
     noise = np.random.default_rng(1).normal(128, 32, (512, 512, 3))
     return np.clip(noise, 0, 255).astype(np.uint8)
 
 
 def _draw_head(image: np.ndarray, p: Shapes, who: Identity) -> None:
-    """Hair, neck, clothes, ears and the bare face."""
-    _fill(image, p['hair_back'], _times(who.hair, 0.8))
-    _fill(image, p['neck'], _times(who.skin, 0.78))
+    """Draw hair, neck, clothes, ears and the skin of the face."""
+    _fill(image, p['hair_back'], _multiply(who.hair, 0.8))
+    _fill(image, p['neck'], _multiply(who.skin, 0.78))
     _fill(image, p['clothes'], who.clothes)
     for side in '+-':
-        _fill(image, p[f'ear{side}'], _times(who.skin, 0.88))
+        _fill(image, p[f'ear{side}'], _multiply(who.skin, 0.88))
     _fill(image, p['face'], who.skin)
 
 
 def _draw_eyes(image: np.ndarray, p: Shapes, who: Identity, pixel: float) -> None:
-    """Whites and irises, covered by the lids as far as these are closed."""
+    """Draw whites and irises, and the lids over them as far as they are closed."""
     thick = max(1, round((1.6 + 1.2 * who.lash) * pixel))
     for side in '+-':
         _fill(image, p[f'eye{side}'], (238, 234, 230))
@@ -710,42 +758,43 @@ def _draw_eyes(image: np.ndarray, p: Shapes, who: Identity, pixel: float) -> Non
             _fill(image, p[f'glint{side}'], (250, 250, 250))
         _fill(image, p[f'lid_above{side}'], who.skin)
         _fill(image, p[f'lid_below{side}'], who.skin)
-        _line(image, p[f'lower_lid{side}'], _times(who.skin, 0.62), max(1, round(pixel)))
-        _line(image, p[f'lash{side}'], (34, 24, 22), thick)
+        _draw_line(image, p[f'lower_lid{side}'], _multiply(who.skin, 0.62), max(1, round(pixel)))
+        _draw_line(image, p[f'lash{side}'], (34, 24, 22), thick)
 
 
 def _draw_mouth(image: np.ndarray, p: Shapes, who: Identity, pixel: float) -> None:
-    """Opening, teeth and tongue, then the lips over their edges."""
+    """Draw the opening of the mouth, tongue and teeth, and then the lips over their edges."""
     _fill(image, p['mouth'], (62, 18, 22))
     opening = p['mouth'][19, 1] - p['mouth'][6, 1]
     if opening > 2 * pixel * (1 << _SHIFT):
         _fill(image, p['tongue'], (176, 84, 86))
         _fill(image, p['teeth'], (240, 236, 226))
-    _fill(image, p['upper_lip'], _times(who.lips, 0.88))
+    _fill(image, p['upper_lip'], _multiply(who.lips, 0.88))
     _fill(image, p['lower_lip'], who.lips)
-    _line(image, p['upper_lip'][13:], _times(who.lips, 0.5), max(1, round(pixel)))
+    _draw_line(image, p['upper_lip'][13:], _multiply(who.lips, 0.5), max(1, round(pixel)))
 
 
 def _draw_color(p: Shapes, who: Identity, shot: Shot, size: int) -> np.ndarray:
-    """Flat colours (size, size, 3), drawn at twice the size and averaged."""
+    """Draw the face in flat colours (size, size, 3), at twice the size and averaged down."""
     big = size * _SUPERSAMPLE
     pixel = big / 224
-    image = _backdrop(shot, big).copy()
+    image = _draw_background(shot, big).copy()
     _draw_head(image, p, who)
     _draw_eyes(image, p, who, pixel)
     for side in '+-':
-        _fill(image, p[f'brow{side}'], _times(who.hair, 0.75))
-        _fill(image, p[f'nostril{side}'], _times(who.skin, 0.4))
+        _fill(image, p[f'brow{side}'], _multiply(who.hair, 0.75))
+        _fill(image, p[f'nostril{side}'], _multiply(who.skin, 0.4))
     _draw_mouth(image, p, who, pixel)
     _fill(image, p['hair_front'], who.hair)
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
 
-# The shapes of each kind of soft patch and of crease: left and right, and several of some.
+# Names of the shapes of each kind of soft patch and of crease. Most kinds have a shape on either
+# side of the face, and some have several.
 _SOFT: dict[str, tuple[str, ...]] = {
     stem: (f'{stem}+', f'{stem}-') for stem in ('hollow', 'socket', 'nose_side', 'cheek')
 } | {stem: (stem,) for stem in ('below_nose', 'below_lip', 'glabella', 'bridge', 'chin')}
-_FOLDS: dict[str, tuple[str, ...]] = (
+_CREASES: dict[str, tuple[str, ...]] = (
     {
         stem: (f'{stem}+', f'{stem}-')
         for stem in ('nasolabial', 'bag', 'furrow', 'snarl', 'marionette', 'stretch', 'dimple')
@@ -760,7 +809,7 @@ _FOLDS: dict[str, tuple[str, ...]] = (
 
 
 def _draw_shade(p: Shapes, who: Identity, a: dict[str, float], size: int) -> np.ndarray:
-    """Shading and creases of the skin (size, size), 128 for no change."""
+    """Draw shading and creases of the skin as a grey map (size, size); 128 means no change."""
     soft: np.ndarray = np.full((size, size), _NEUTRAL_SHADE, np.uint8)
     if who.stubble:
         _fill(soft, p['beard'], round(_NEUTRAL_SHADE * (1 - 0.25 * who.stubble)))
@@ -773,19 +822,21 @@ def _draw_shade(p: Shapes, who: Identity, a: dict[str, float], size: int) -> np.
     _fill(inside, p['face'], 255)
     soft = cv2.copyTo(soft, inside, np.full((size, size), _NEUTRAL_SHADE, np.uint8))
     lines = np.zeros((size, size), np.uint8)
-    for stem, strength in _fold_strengths(who, a).items():
+    for stem, strength in _crease_strengths(who, a).items():
         if strength > 0.02:
-            for name in _FOLDS[stem]:
-                _line(lines, p[name], round(72 * min(1.0, strength)), max(1, round(size / 112)))
+            for name in _CREASES[stem]:
+                _draw_line(
+                    lines, p[name], round(72 * min(1.0, strength)), max(1, round(size / 112))
+                )
     for side in '+-':
-        _line(lines, p[f'wing{side}'], 42, 1)
-        _line(lines, p[f'crease{side}'], 34, 1)
+        _draw_line(lines, p[f'wing{side}'], 42, 1)
+        _draw_line(lines, p[f'crease{side}'], 34, 1)
     width = 2 * round(size / 112) + 1
     return cv2.subtract(soft, cv2.GaussianBlur(lines, (width, width), 0.6 * size / 112))
 
 
-def _finish(image: np.ndarray, shot: Shot, rng: np.random.Generator | None) -> np.ndarray:
-    """Lens blur and camera noise."""
+def _apply_camera(image: np.ndarray, shot: Shot, rng: np.random.Generator | None) -> np.ndarray:
+    """Add the lens blur and the camera noise to a frame; without ``rng``, no noise is added."""
     size = image.shape[0]
     sigma = shot.blur * size / 112
     if sigma > 0.25:
@@ -794,7 +845,7 @@ def _finish(image: np.ndarray, shot: Shot, rng: np.random.Generator | None) -> n
         return image
     sheet = _noise_sheet()
     if size > sheet.shape[0]:
-        raise ValueError(f'size must be at most {sheet.shape[0]}; got {size}')
+        raise ValueError(f'size must be at most {sheet.shape[0]}, got {size}')
     top, left = rng.integers(0, sheet.shape[0] - size + 1, 2).tolist()
     gain = shot.noise / 32
     window = np.ascontiguousarray(sheet[top : top + size, left : left + size])
@@ -802,7 +853,7 @@ def _finish(image: np.ndarray, shot: Shot, rng: np.random.Generator | None) -> n
 
 
 def _face_shapes(who: Identity, a: dict[str, float], shot: Shot) -> ShapesWithDepth:
-    """Every shape that masks and landmarks need."""
+    """Compute the shapes from which masks and landmarks are made."""
     shapes = (
         _head_shapes(who, a)
         | _eye_shapes(who, a, shot.gaze)
@@ -820,32 +871,34 @@ def render(
     size: int = 112,
     rng: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Draws one frame.
+    """Draw one frame of a face.
 
     Args:
-        identity (Identity): whose face.
-        aus (np.ndarray): action units of shape (A,), each in 0..1, in the order of ``AUS``.
-        shot (Shot): light, background, pose and camera.
-        time (float): position in the clip, 0..1; moves the head along its drift.
-        size (int): side of the square frame in pixels.
-        rng (np.random.Generator, optional): source of camera noise; None for none.
+        identity: The face to draw.
+        aus: Intensities (A,) of the action units, each in 0..1, in the order of ``AUS``.
+        shot: Light, background, head pose and camera.
+        time: Position in the clip, 0..1. The head pose changes with the time as ``shot`` says.
+        size: Side of the square frame in pixels, at most 512 with camera noise.
+        rng: The random generator of the camera noise. By default there is no noise.
 
     Returns:
-        np.ndarray: RGB frame of shape (size, size, 3), uint8.
+        The frame, RGB uint8 (size, size, 3).
 
     Raises:
-        ValueError: if ``aus`` has another shape or leaves 0..1.
+        ValueError: If ``aus`` does not have the shape (A,) or contains a value outside 0..1, or if
+            ``size`` is too large.
     """
-    a = _action_units(aus)
-    shapes = _face_shapes(identity, a, shot) | _fold_shapes(identity, a) | _soft_shapes(identity, a)
+    a = _check_action_units(aus)
+    shapes = _face_shapes(identity, a, shot)
+    shapes |= _crease_shapes(identity, a) | _soft_shapes(identity, a)
     shapes['beard'] = (np.concatenate([shapes['face'][0][21:37], _BEARD_TOP]), 0.0)
     large = _project(shapes, shot, time, size * _SUPERSAMPLE)
     small = (large + 0.5) / _SUPERSAMPLE - 0.5
-    image = _draw_color(_by_name(shapes, _fixed(large)), identity, shot, size)
-    shade = _draw_shade(_by_name(shapes, _fixed(small)), identity, a, size)
-    shade = cv2.multiply(shade, _light(shot, size), scale=1 / _NEUTRAL_SHADE)
+    image = _draw_color(_split_points(shapes, _to_fixed_point(large)), identity, shot, size)
+    shade = _draw_shade(_split_points(shapes, _to_fixed_point(small)), identity, a, size)
+    shade = cv2.multiply(shade, _draw_light(shot, size), scale=1 / _NEUTRAL_SHADE)
     image = cv2.multiply(image, cv2.cvtColor(shade, cv2.COLOR_GRAY2RGB), scale=1 / _NEUTRAL_SHADE)
-    return _finish(image, shot, rng)
+    return _apply_camera(image, shot, rng)
 
 
 _PART_OF_SHAPE: tuple[tuple[str, str], ...] = (
@@ -867,8 +920,8 @@ _PART_OF_SHAPE: tuple[tuple[str, str], ...] = (
 )
 
 
-def _landmarks(p: Shapes) -> np.ndarray:
-    """The 68 points of the iBUG 300-W layout (68, 2), the viewer's left first."""
+def _find_landmarks(p: Shapes) -> np.ndarray:
+    """Return the 68 landmarks (68, 2) of the iBUG 300-W layout, left side of the frame first."""
     face, nose = p['face'], p['nose']
     jaw = face[np.rint(np.linspace(16, 40, 17)).astype(int) % len(face)]
     brows = [p['brow-'][8::-2], p['brow+'][0:9:2]]
@@ -887,24 +940,27 @@ def _landmarks(p: Shapes) -> np.ndarray:
 def render_parts(
     identity: Identity, aus: np.ndarray, shot: Shot, *, time: float = 0.0, size: int = 112
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where each part of the face is in the frame that :func:`render` draws.
+    """Compute the position of each part of the face in the frame that :func:`render` draws.
 
     Args:
-        identity, aus, shot, time, size: as for :func:`render`.
+        identity: The face.
+        aus: Intensities (A,) of the action units, each in 0..1, in the order of ``AUS``.
+        shot: Head pose and gaze; light and camera have no effect.
+        time: Position in the clip, 0..1.
+        size: Side of the square frame in pixels.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: the mask of shape (size, size), uint8, indices into
-        ``PARTS``, and landmarks of shape (68, 2), float32, x and y in pixels, in the iBUG 300-W
-        layout.
+        The mask (size, size), uint8, of indices into ``PARTS``, and the landmarks (68, 2), float32,
+        x and y in pixels, in the iBUG 300-W layout.
 
     Raises:
-        ValueError: if ``aus`` has another shape or leaves 0..1.
+        ValueError: If ``aus`` does not have the shape (A,) or contains a value outside 0..1.
     """
-    a = _action_units(aus)
+    a = _check_action_units(aus)
     shapes = _face_shapes(identity, a, shot)
     pixels = _project(shapes, shot, time, size)
-    points = _by_name(shapes, _fixed(pixels))
+    points = _split_points(shapes, _to_fixed_point(pixels))
     mask = np.zeros((size, size), np.uint8)
     for name, part in _PART_OF_SHAPE:
         _fill(mask, points[name], PARTS.index(part))
-    return mask, _landmarks(_by_name(shapes, pixels))
+    return mask, _find_landmarks(_split_points(shapes, pixels))

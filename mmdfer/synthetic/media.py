@@ -1,4 +1,7 @@
-"""Pictures and videos that are written completely, or raise: OpenCV reports no full disk."""
+"""Write pictures and videos, and raise an error if a file is incomplete.
+
+OpenCV itself reports no error when the disk is full.
+"""
 
 from __future__ import annotations
 
@@ -16,36 +19,38 @@ _CODEC = cv2.VideoWriter.fourcc(*'mp4v')
 
 
 def check_picture_name(path: str | Path) -> None:
-    """Raise DFERError where OpenCV writes no pictures of this suffix."""
+    """Raise DFERError if OpenCV cannot write pictures with the suffix of this file name."""
     if not cv2.haveImageWriter(str(path)):
-        raise DFERError(f'{path}: OpenCV writes no pictures of this kind; name it *.png')
+        raise DFERError(
+            f'{path}: OpenCV cannot write pictures with this suffix; give a name that ends in .png'
+        )
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write a picture in the format that the suffix names.
+    """Write a picture in the format that the file's suffix names.
 
     Args:
-        path: The file.
-        picture: (H, W, 3) in RGB, uint8.
+        path: Path of the file to write.
+        picture: The picture, RGB uint8 (H, W, 3).
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: If the file cannot be written.
     """
-    # cv2.imwrite returns whether it could write, and leaves a part of a file where it could not.
+    # cv2.imwrite would only return False on a failure, and leave an incomplete file.
     _, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     path.write_bytes(content.tobytes())
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], size: int) -> None:
-    """Write an MPEG-4 video and check that all of it is in the file.
+    """Write an MPEG-4 video, and check that the file is complete.
 
     Args:
-        path: The file, named ``*.mp4``.
-        frames: (size, size, 3) each, in RGB, uint8.
-        size: Side of the frames in pixels.
+        path: Path of the file to write. The name must end in ``.mp4``.
+        frames: The frames in order, each RGB uint8 (size, size, 3).
+        size: Side of the square frames in pixels.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: If the file cannot be written completely, or if there are no frames.
     """
     count = 0
     writer = cv2.VideoWriter(str(path), _CODEC, FPS, (size, size))
@@ -59,16 +64,16 @@ def write_video(path: Path, frames: Iterable[np.ndarray], size: int) -> None:
 
 
 def _is_complete(path: Path, count: int) -> bool:
-    """Return whether an MP4 file ends where its last box does, and has this many frames.
+    """Return whether an MP4 file ends with its last box and has the given number of frames.
 
-    The list of frames is written last, so that a file with a whole one has all frames, too.
+    OpenCV writes the list of frames last. So a file with a complete list contains all frames.
     """
     with path.open('rb') as file:
         end, position = file.seek(0, 2), 0
         while position < end:
             file.seek(position)
             length = int.from_bytes(file.read(4), 'big')
-            if length < 8:  # 0 and 1 stand for lengths over 4 GB; less than 8 is no box
+            if length < 8:  # invalid; 0 and 1 announce boxes over 4 GB, which no video here has
                 return False
             position += length
     if position != end:

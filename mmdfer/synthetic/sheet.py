@@ -1,4 +1,7 @@
-"""Contact sheet of the synthetic benchmark: each class, and what only the order of frames tells."""
+"""Draw a contact sheet of the synthetic benchmark.
+
+The sheet shows frames of each class, and pairs of clips that differ only in the order of frames.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -13,14 +16,17 @@ _COLUMNS, _CELL, _GAP, _MARGIN = 9, 96, 2, 150
 _INK, _PAPER = (40, 40, 40), 255
 
 
-def _frame(spec: ClipSpec, face: Identity, time: float) -> np.ndarray:
-    """The frame at a time 0..1 of a clip, RGB, without camera noise."""
+def _draw_frame(spec: ClipSpec, face: Identity, time: float) -> np.ndarray:
+    """Draw the frame at a time in 0..1 of a clip, RGB uint8 (H, W, 3), without camera noise."""
     values = curves(spec)[round(time * (spec.num_frames - 1))]
     return render(face, values, spec.shot(), time=time, size=_CELL)
 
 
-def _moments(spec: ClipSpec) -> tuple[float, float, float]:
-    """When the expression is coming, there and going; of a clip at rest: early, middle, late."""
+def _find_moments(spec: ClipSpec) -> tuple[float, float, float]:
+    """Return the times in 0..1 of onset, apex and offset of the clip's expression.
+
+    For a clip at rest, the times are near the start, in the middle and near the end.
+    """
     if not spec.expressions or spec.kind == 'rest':
         return 0.1, 0.5, 0.9
     e = max(spec.expressions, key=lambda e: e.start if e.name != 'flash' else -1.0)
@@ -28,11 +34,14 @@ def _moments(spec: ClipSpec) -> tuple[float, float, float]:
     return e.start + 0.45 * e.onset, peak, min(1.0, e.start + e.onset + e.apex + 0.55 * e.offset)
 
 
-def _clearest(specs: Iterable[ClipSpec]) -> list[ClipSpec]:
-    """Clips without speech and blinks first, then the strongest expressions on the calmest faces.
+def _sort_by_clarity(specs: Iterable[ClipSpec]) -> list[ClipSpec]:
+    """Sort clips so that the clips with the clearest expressions come first.
+
+    Clips without speech and blinks come before the others. Among them, clips with strong
+    expressions on faces with weak resting expressions come first.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: If there are no clips.
     """
 
     def clarity(spec: ClipSpec) -> tuple[bool, float]:
@@ -40,12 +49,15 @@ def _clearest(specs: Iterable[ClipSpec]) -> list[ClipSpec]:
         return not (spec.syllables or spec.blinks), min(apexes, default=0.0) - 0.5 * sum(spec.rest)
 
     if not (clips := sorted(specs, key=clarity, reverse=True)):
-        raise ValueError('too few clips to show every class and pair; make the benchmark larger')
+        raise ValueError(
+            'the contact sheet needs a clip of every class and a pair of expressions; make the '
+            'benchmark larger'
+        )
     return clips
 
 
-def _row(title: str, note: str, cells: Sequence[np.ndarray]) -> np.ndarray:
-    """A labelled strip of frames."""
+def _draw_row(title: str, note: str, cells: Sequence[np.ndarray]) -> np.ndarray:
+    """Draw a row of frames with a title and a note at its left."""
     row = np.full((_CELL + _GAP, _MARGIN + _COLUMNS * (_CELL + _GAP), 3), _PAPER, np.uint8)
     for i, cell in enumerate(cells):
         left = _MARGIN + i * (_CELL + _GAP)
@@ -55,31 +67,34 @@ def _row(title: str, note: str, cells: Sequence[np.ndarray]) -> np.ndarray:
     return row
 
 
-def _heading(text: str) -> np.ndarray:
+def _draw_heading(text: str) -> np.ndarray:
+    """Draw a line of text over the full width of the sheet."""
     row = np.full((34, _MARGIN + _COLUMNS * (_CELL + _GAP), 3), _PAPER, np.uint8)
     cv2.putText(row, text, (8, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.5, _INK, 1, cv2.LINE_AA)
     return row
 
 
-def _class_row(label: int, specs: Sequence[ClipSpec], faces: dict[str, Identity]) -> np.ndarray:
-    """Three clips of a class, of three faces: the expression coming, there, going."""
+def _draw_class_row(
+    label: int, specs: Sequence[ClipSpec], faces: dict[str, Identity]
+) -> np.ndarray:
+    """Draw onset, apex and offset of three clips of a class, which show three faces."""
     kinds = ('plain', 'felt smile', 'rest')
     clips: dict[str, ClipSpec] = {}
-    for spec in _clearest(s for s in specs if s.label == label and s.kind in kinds):
+    for spec in _sort_by_clarity(s for s in specs if s.label == label and s.kind in kinds):
         clips.setdefault(spec.identity, spec)
-    shown = [(spec, time) for spec in list(clips.values())[:3] for time in _moments(spec)]
-    cells = [_frame(spec, faces[spec.identity], time) for spec, time in shown]
-    return _row(CLASSES[label], 'onset, apex, offset', cells)
+    shown = [(spec, time) for spec in list(clips.values())[:3] for time in _find_moments(spec)]
+    cells = [_draw_frame(spec, faces[spec.identity], time) for spec, time in shown]
+    return _draw_row(CLASSES[label], 'onset, apex, offset', cells)
 
 
-def _clip_row(spec: ClipSpec, title: str, note: str, face: Identity) -> np.ndarray:
-    """Nine frames of a clip, evenly spaced."""
+def _draw_clip_row(spec: ClipSpec, title: str, note: str, face: Identity) -> np.ndarray:
+    """Draw nine evenly spaced frames of a clip."""
     times = (np.arange(_COLUMNS) + 0.5) / _COLUMNS
-    return _row(title, note, [_frame(spec, face, float(t)) for t in times])
+    return _draw_row(title, note, [_draw_frame(spec, face, float(t)) for t in times])
 
 
-def _swapped(spec: ClipSpec) -> ClipSpec:
-    """A sequence with its two expressions in the other order, each keeping its shape."""
+def _swap_expressions(spec: ClipSpec) -> ClipSpec:
+    """Return a clip of two expressions with their order swapped and their shapes unchanged."""
     first, last = spec.expressions
     gap = last.start - (first.start + first.onset + first.apex + first.offset)
     length = last.onset + last.apex + last.offset
@@ -91,30 +106,38 @@ def _swapped(spec: ClipSpec) -> ClipSpec:
 
 
 def contact_sheet(specs: Sequence[ClipSpec], faces: dict[str, Identity]) -> np.ndarray:
-    """Draws the sheet.
+    """Draw the contact sheet of a benchmark.
 
     Args:
-        specs (Sequence[ClipSpec]): clips of a benchmark.
-        faces (dict[str, Identity]): its faces by name.
+        specs: The clips of the benchmark.
+        faces: The faces of the benchmark by name.
 
     Returns:
-        np.ndarray: RGB image (height, width, 3), uint8.
+        The sheet, RGB uint8 (H, W, 3).
+
+    Raises:
+        ValueError: If the benchmark has too few clips to show every class and pair.
     """
-    rows = [_heading('One expression a clip: three faces of each class')]
-    rows += [_class_row(i, specs, faces) for i in range(len(CLASSES))]
+    rows = [_draw_heading('One expression per clip: three faces of each class')]
+    rows += [_draw_class_row(i, specs, faces) for i in range(len(CLASSES))]
     pairs = (s for s in specs if s.kind == 'sequence' and s.expressions[0].name == 'sadness')
-    pair = _clearest(pairs)[0]
+    pair = _sort_by_clarity(pairs)[0]
     rows.append(
-        _heading('Two expressions: the last is the label. The same frames in another order')
+        _draw_heading('Two expressions: the last is the label. The same frames in another order')
     )
-    for spec in (pair, _swapped(pair)):
+    for spec in (pair, _swap_expressions(pair)):
         names = [e.name for e in spec.expressions]
         rows.append(
-            _clip_row(spec, CLASSES[spec.label], ', then '.join(names), faces[spec.identity])
+            _draw_clip_row(spec, CLASSES[spec.label], ', then '.join(names), faces[spec.identity])
         )
-    smile = _clearest(s for s in specs if s.kind == 'felt smile' and len(s.expressions) == 1)[0]
+    smiles = (s for s in specs if s.kind == 'felt smile' and len(s.expressions) == 1)
+    smile = _sort_by_clarity(smiles)[0]
     polite = replace(smile, expressions=tuple(reverse(e) for e in smile.expressions))
-    rows.append(_heading('One smile: fast to come and slow to go is felt; the reverse is polite'))
-    rows.append(_clip_row(smile, 'happiness', 'felt smile', faces[smile.identity]))
-    rows.append(_clip_row(polite, 'neutral', 'polite smile', faces[smile.identity]))
+    rows.append(
+        _draw_heading(
+            'A felt smile has a fast onset and a slow offset. A polite smile is its reverse'
+        )
+    )
+    rows.append(_draw_clip_row(smile, 'happiness', 'felt smile', faces[smile.identity]))
+    rows.append(_draw_clip_row(polite, 'neutral', 'polite smile', faces[smile.identity]))
     return np.concatenate(rows)

@@ -1,4 +1,4 @@
-"""The licensed datasets DFEW, FERV39k and MAFW, as they are unpacked on disk."""
+"""Define the licensed datasets DFEW, FERV39k and MAFW."""
 
 from mmdfer.datasets.licensed.dfew import DFEW
 from mmdfer.datasets.licensed.ferv39k import FERV39k

@@ -1,10 +1,10 @@
-"""What the licensed datasets share: clips that label files list, and that lie as pictures or video.
+"""Define ListedDataset, the base class of DFEW, FERV39k and MAFW.
 
 ::
 
-    label files (label_files.py) ─ id, label ─┐
-                                              ├─► filename, label, clip
-    folders on disk (discovery.py) ─ id, path ┘
+    label files     (label_files.py): clip name, label ─┐
+                                                        ├─► filename, label, clip
+    folders on disk (discovery.py):   clip name, path  ─┘
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from mmdfer.datasets.licensed.discovery import (
     Disk,
     choose_folders,
     choose_list,
-    fold_of,
     look,
-    split_of,
+    parse_fold,
+    parse_split,
 )
 from mmdfer.datasets.licensed.label_files import Row, check_counts, count_labels, read_rows
-from mmdfer.datasets.transforms.frame_reader import folder_of_frames
+from mmdfer.datasets.transforms.frame_reader import find_frame_folder
 from mmdfer.errors import DFERError
 
 MARKER = 'synthetic.json'
@@ -40,13 +40,13 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Listed:
-    """One clip of a label file, understood.
+    """Hold one clip of a label file after its name and its label were interpreted.
 
     Attributes:
-        clip: Its name within the dataset.
-        label: Ours.
-        source: ``file:line`` that says so.
-        texts: Captions.
+        clip: Name of the clip within the dataset.
+        label: Index of the class in ``METAINFO['classes']``.
+        source: Label file and line of the clip, as ``file:line``, for error messages.
+        texts: Captions of the clip, if the label file has captions.
     """
 
     clip: str
@@ -56,40 +56,50 @@ class Listed:
 
 
 class ListedDataset(DFERDataset):
-    """A dataset whose label files name clips, wherever on disk these lie.
+    """Load the clips that the label files of a dataset list, and find their files on disk.
 
-    Label files and folders are looked for below ``data_root``. All folds that are there are read,
-    not only the one asked for, and must agree: each clip has one label, no clip is both trained
-    and tested on, the test sets share none, and all folds hold the same clips. The clips of each
-    class must be as many as in the release.
+    The dataset searches ``data_root`` for the label files and for the folders of clips. It reads
+    the label files of all folds, not only of the requested fold, and checks that they agree:
 
-    A subclass says how a label file names clips and classes.
+    - each clip has the same label in all folds,
+    - no clip is in both the training split and the test split of a fold,
+    - no clip is in the test splits of two folds,
+    - all folds hold the same clips,
+    - each class has as many clips as in the published release.
+
+    In training, a listed clip that is missing on disk is left out, with a warning.
+
+    A subclass defines how the label files name clips and classes.
 
     Args:
-        data_root: The folder that holds the dataset.
+        data_root: Folder that holds the dataset.
         split: ``train`` or ``test``.
-        fold: Counted from 1; of datasets with folds.
-        media: ``frames``, all pictures of each clip; ``frames16``, the folder of 16 pictures each;
-            or ``videos``.
-        ann_file: The label file, where it is not to be looked for; below ``data_root`` or absolute.
-        data_prefix: ``dict(img=...)`` or ``dict(video=...)``, the folder of the clips below
-            ``data_root``, where it is not to be looked for.
-        check_counts: Whether clips per class must be as in the release.
-        kwargs: As for DFERDataset.
+        fold: Number of the cross-validation fold, counted from 1. Ignored if the dataset has no
+            folds.
+        media: Kind of files to read: ``frames`` for the folders with all pictures of each clip,
+            ``frames16`` for the folders with 16 pictures of each clip, or ``videos``.
+        ann_file: Path of the label file, absolute or relative to ``data_root``. By default, the
+            label file is searched for.
+        data_prefix: Folder of the clips relative to ``data_root``, as ``dict(img=...)`` for
+            pictures or ``dict(video=...)`` for videos. By default, the folder is searched for.
+        check_counts: Whether to check that each class has as many clips as in the release.
+        kwargs: Further arguments of DFERDataset.
 
     Attributes:
-        readings: What the labels of each file that was read were taken for.
+        readings: For each label file that was read, a description of how its labels were
+            interpreted.
 
     Raises:
-        DFERError: The files contradict one another or the release, or cannot be understood. In
-            test mode: a listed clip is not there. In training those are left out, with a warning.
+        DFERError: If the label files contradict each other or the release, if a file cannot be
+            interpreted, or, in test mode, if a listed clip is missing on disk.
     """
 
-    #: Folds of the dataset; 0 where there is one split.
+    #: Number of cross-validation folds of the dataset, or 0 if it has a single split.
     FOLDS: ClassVar[int] = 5
-    #: Kinds of media that the dataset comes in.
+    #: The values of ``media`` that the dataset supports.
     MEDIA: ClassVar[Sequence[str]] = ('frames', 'videos')
-    #: Clips of each class, or one number, their sum: of '<split>/<fold>' or as `counts_key` says.
+    #: Number of clips of each class in the release, or their sum as the only element. Keys are
+    #: those that `counts_key` returns, by default '<split>/<fold>'.
     COUNTS: ClassVar[dict[str, Sequence[int]]] = {}
 
     def __init__(
@@ -104,47 +114,56 @@ class ListedDataset(DFERDataset):
         **kwargs: Any,
     ) -> None:
         name = type(self).__name__
-        _one_of(name, 'split', split, ('train', 'test'))
-        _one_of(name, 'media', media, self.MEDIA)
+        _check_choice(name, 'split', split, ('train', 'test'))
+        _check_choice(name, 'media', media, self.MEDIA)
         if self.FOLDS:
-            _one_of(name, 'fold', fold, range(1, self.FOLDS + 1))
-        _one_of(name, 'data_prefix', *_keys(data_prefix, media))
+            _check_choice(name, 'fold', fold, range(1, self.FOLDS + 1))
+        _check_prefix(name, data_prefix, media)
         self.split, self.fold, self.media = split, fold, media
         self.check_counts = check_counts
         self.readings: dict[Path, str] = {}
         self.prefix = next(iter((data_prefix or {}).values()), None)
         super().__init__(ann_file, data_root=data_root, data_prefix={}, **kwargs)
 
-    # ------------------------------------------------------------ what a subclass says
+    # ------------------------------------------------------------ what a subclass defines
 
-    def clip_of(self, path: str) -> str:
-        """The clip's name within the dataset, from what a label file calls it.
+    def parse_clip(self, path: str) -> str:
+        """Convert the path or id with which a label file names a clip to the name of the clip.
 
         Raises:
-            ValueError: It names no clip.
+            ValueError: If the path does not name a clip of this dataset. The message continues the
+                sentence "'<path>' ...".
         """
         raise NotImplementedError
 
-    def labels_of(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
-        """The label of each row; None for a clip that has no single one.
+    def convert_labels(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
+        """Convert the raw labels of a label file to class indices.
 
         Args:
-            path: The file.
-            rows: Its rows.
-            key: Of ``COUNTS``.
+            path: Path of the label file, for error messages and as key into ``readings``.
+            rows: The rows of the label file.
+            key: Key into ``COUNTS`` for the known numbers of clips, for example ``'train/1'``.
+
+        Returns:
+            The class index of each row, or None if the annotators of the clip did not agree.
         """
         raise NotImplementedError
 
     def counts_key(self, split: str, fold: int) -> str:
-        """The key of ``COUNTS``."""
+        """Return the key into ``COUNTS`` of a split and fold, for example ``'train/1'``."""
         return f'{split}/{fold}' if self.FOLDS else split
 
     def find_lists(self, disk: Disk) -> dict[tuple[str, int], list[str]]:
-        """The label files of every split and fold (0 where there are none), below the root."""
+        """Find the label files of all splits and folds.
+
+        Returns:
+            The paths of the label files, relative to the root, for each split and fold. The fold is
+            0 in a dataset without folds.
+        """
         raise NotImplementedError
 
     def find_clips(self, disk: Disk) -> dict[str, str]:
-        """Path of each clip's folder or video, by the clip's name."""
+        """Return the path of the folder or video of each clip on disk, keyed by clip name."""
         folders = choose_folders(disk, disk.folders, self.media, self.prefix)
         return index_clips((f'{int(n):05d}', path) for f in folders for n, path in f.clips.items())
 
@@ -152,14 +171,17 @@ class ListedDataset(DFERDataset):
 
     @property
     def source(self) -> dict[str, Any]:
-        """The dataset, and as what its clips lie."""
+        """Return the name of the dataset and the kind of media, which identify its pictures."""
         return {**super().source, 'media': self.media}
 
     def other_splits(self) -> list[DFERDataset]:
-        """Return the clips of the fold that the other split holds.
+        """Return a dataset of the clips in the other split of this fold.
 
-        They are read as training clips: one that is missing on disk is left out. There are none
-        where the label file was given by hand, which says nothing of another one.
+        Clips of that split that are missing on disk are left out, as in training.
+
+        Returns:
+            A list of one dataset. The list is empty if the dataset has no folds, or if ``ann_file``
+            was given, because the label file of the other split is then unknown.
         """
         if not self.FOLDS or self.ann_file:
             return []
@@ -172,7 +194,7 @@ class ListedDataset(DFERDataset):
         return [other]
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Reads the labels, finds the clips, and puts the two together."""
+        """Read the label files, find the clips on disk, and join labels and paths by clip name."""
         disk = look(self.data_root or '.')
         if read_marker(disk.root) is not None:
             self._metainfo['dataset'] = f'synthetic tree like {self._metainfo["dataset"]}'
@@ -180,12 +202,19 @@ class ListedDataset(DFERDataset):
 
     @cached_property
     def counts(self) -> dict[str, Sequence[int]]:
-        """The known numbers of clips: the release's, or those of a rendered tree."""
+        """Return the expected numbers of clips of each class.
+
+        They are those of the release, or, in a folder that tools/make_synthetic.py rendered, those
+        that the tool wrote down.
+        """
         marker = read_marker(Path(self.data_root or '.'))
         return self.COUNTS if marker is None else marker['counts']
 
     def read_lists(self, disk: Disk) -> list[Listed]:
-        """The clips of the split and fold asked for, compared with all other folds."""
+        """Read the clips of the requested split and fold, and compare them with all other folds.
+
+        If ``ann_file`` is given, only that label file is read.
+        """
         if self.ann_file:
             listed = self.read_list(Path(self.ann_file), self.split, self.fold)
             check_unique(listed)
@@ -196,7 +225,13 @@ class ListedDataset(DFERDataset):
         return self.read_all(disk)[wanted]
 
     def read_all(self, disk: Disk) -> dict[tuple[str, int], list[Listed]]:
-        """The clips of all splits and folds that have one label file, compared with one another."""
+        """Read the clips of all splits and folds, and check that they agree.
+
+        Splits and folds for which no label file or several label files were found are left out.
+
+        Returns:
+            The clips for each split and fold.
+        """
         read = {
             key: self.read_list(disk.root / paths[0], *key)
             for key, paths in sorted(self.find_lists(disk).items())
@@ -206,18 +241,32 @@ class ListedDataset(DFERDataset):
         return read
 
     def read_list(self, path: Path, split: str, fold: int) -> list[Listed]:
-        """Reads one label file."""
+        """Read one label file.
+
+        Args:
+            path: Path of the label file.
+            split: ``train`` or ``test``.
+            fold: Number of the fold, or 0 in a dataset without folds.
+
+        Returns:
+            The clips of the label file. Clips on whose label the annotators did not agree are left
+            out.
+
+        Raises:
+            DFERError: If a line cannot be interpreted, or the numbers of clips are not those of the
+                release.
+        """
         rows, key = read_rows(path), self.counts_key(split, fold)
         clips = []
         for row in rows:
             try:
-                clips.append(self.clip_of(row.path.replace('\\', '/').rstrip('/')))
+                clips.append(self.parse_clip(row.path.replace('\\', '/').rstrip('/')))
             except ValueError as error:
                 raise DFERError(
-                    f'{path}:{row.line}: {row.path!r} {error}; correct the line, '
+                    f'{path}:{row.line}: {row.path!r} {error}; correct the line '
                     'or unpack the file again'
                 ) from None
-        labels = self.labels_of(path, rows, key)
+        labels = self.convert_labels(path, rows, key)
         if self.check_counts and key in self.counts:
             counts = count_labels(labels, len(self.metainfo['classes']))
             check_counts(path, counts, self.counts[key], self.metainfo['classes'])
@@ -228,12 +277,17 @@ class ListedDataset(DFERDataset):
         ]
 
     def _join(self, listed: list[Listed], paths: dict[str, str]) -> list[dict[str, Any]]:
-        """The entries of the clips that are on disk; what to do about the others."""
+        """Return the entries of the listed clips that are on disk, and report the missing ones.
+
+        Args:
+            listed: The clips of the label file.
+            paths: Path of each clip on disk, keyed by clip name.
+        """
         data, missing = [], []
         for clip in listed:
             path = paths.get(clip.clip)
             if path is not None and self.media != 'videos':
-                path = folder_of_frames(path)
+                path = find_frame_folder(path)
             elif path is not None and os.path.getsize(path) == 0:
                 path = None
             if path is None:
@@ -247,61 +301,74 @@ class ListedDataset(DFERDataset):
         return data
 
     def more(self, clip: Listed) -> dict[str, Any]:
-        """Further entries of a clip."""
+        """Return further annotation entries of a clip, such as captions; by default none."""
         return {}
 
     def _report_missing(self, missing: list[Listed], total: int) -> None:
+        """Raise DFERError or warn, depending on the mode, because listed clips are missing."""
         shown = ', '.join(f'{c.clip} ({Path(c.source).name})' for c in missing[:_SHOWN])
         more = ', ...' if len(missing) > _SHOWN else ''
         message = (
             f'{self.data_root}: {len(missing)} of {total} listed clips have no {self.media} on '
             f'disk: {shown}{more}'
         )
-        remedy = 'unpack them; tools/check_dataset.py lists all'
+        remedy = 'unpack the missing clips; tools/check_dataset.py lists all of them'
         if self.test_mode or len(missing) == total:
-            why = 'testing on the others would change WAR; ' if self.test_mode else ''
+            why = 'testing without them would change the WAR; ' if self.test_mode else ''
             raise DFERError(f'{message}; {why}{remedy}')
-        MMLogger.get_current_instance().warning('%s; they are left out; %s', message, remedy)
+        MMLogger.get_current_instance().warning('%s; these clips are left out; %s', message, remedy)
 
 
-def _one_of(name: str, argument: str, value: Any, allowed: Iterable[Any]) -> None:
+def _check_choice(name: str, argument: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Raise DFERError unless the value of an argument is one of the allowed values."""
     allowed = tuple(allowed)
     if value not in allowed:
-        raise DFERError(f'{name}: {argument}={value!r} is none of {", ".join(map(str, allowed))}')
+        choices = ', '.join(map(str, allowed))
+        raise DFERError(f'{name}: {argument} must be one of {choices}, got {value!r}')
 
 
-def _keys(data_prefix: dict[str, str] | None, media: str) -> tuple[tuple, list[tuple]]:
-    """The keys of ``data_prefix``, and what they may be."""
-    return tuple(data_prefix or {}), [(), ('video' if media == 'videos' else 'img',)]
+def _check_prefix(name: str, data_prefix: dict[str, str] | None, media: str) -> None:
+    """Raise DFERError unless ``data_prefix`` has no key but the one that belongs to ``media``."""
+    key = 'video' if media == 'videos' else 'img'
+    if tuple(data_prefix or {}) not in ((), (key,)):
+        raise DFERError(
+            f'{name}: data_prefix must be dict({key}=...) for media={media!r}, got {data_prefix!r}'
+        )
 
 
-def number_of(path: str) -> str:
-    """The five-digit id that a path ends in.
+def parse_clip_number(path: str) -> str:
+    """Return the number at the end of a path, without its suffix, padded to five digits.
 
     Raises:
-        ValueError: It ends in no number.
+        ValueError: If the last name of the path is not a number of at most five digits.
     """
     name = re.sub(r'\.\w{2,4}$', '', path.rsplit('/', 1)[-1])
     if not name.isdecimal() or len(name) > 5:
-        raise ValueError('names no clip by its number')
+        raise ValueError('does not end in the number of a clip')
     return f'{int(name):05d}'
 
 
-def lists_by_split(
+def group_lists(
     disk: Disk, official: re.Pattern[str], other: re.Pattern[str]
 ) -> dict[tuple[str, int], list[str]]:
-    """Label files by split and fold (0 where a path names none).
+    """Group the label files of a dataset by the split and the fold that their paths name.
 
     Args:
-        disk: Where they lie.
-        official: What paths of the release look like, below the root.
-        other: What those of other authors do; they count only where there are none of the release.
+        disk: The files below the root of the dataset.
+        official: Pattern for the paths of the release's own label files, relative to the root.
+        other: Pattern for the paths of label files that other authors distribute. These files are
+            used only if there is no label file of the release.
+
+    Returns:
+        The paths of the label files, relative to the root, for each split and fold. The fold is 0
+        if the path does not name one. Files of the split ``val`` are returned as ``test`` if there
+        is no test file.
     """
     found: dict[tuple[str, int], list[str]] = {}
     texts = [t for t in disk.lists if official.search(t)]
     for text in texts or [t for t in disk.lists if other.search(t)]:
-        if (split := split_of(text)) is not None:
-            found.setdefault((split, fold_of(text) or 0), []).append(text)
+        if (split := parse_split(text)) is not None:
+            found.setdefault((split, parse_fold(text) or 0), []).append(text)
     for split, fold in [key for key in found if key[0] == 'val']:
         validation = found.pop((split, fold))
         found.setdefault(('test', fold), validation)  # MAE-DFER's val.csv repeats its test.csv
@@ -312,10 +379,14 @@ def lists_by_split(
 
 
 def read_marker(root: Path) -> dict[str, Any] | None:
-    """What tools/make_synthetic.py left in a tree it rendered: its own numbers of clips.
+    """Read the marker file that tools/make_synthetic.py writes into the folders that it renders.
+
+    Returns:
+        The content of the file. Its key ``counts`` holds the numbers of clips, in the format of
+        ``ListedDataset.COUNTS``. None if there is no marker file, as in a real dataset.
 
     Raises:
-        DFERError: It cannot be read.
+        DFERError: If the file is damaged.
     """
     path = root / MARKER
     if not path.is_file():
@@ -326,47 +397,48 @@ def read_marker(root: Path) -> dict[str, Any] | None:
             raise TypeError('counts')
     except (ValueError, KeyError, TypeError):
         raise DFERError(
-            f'{path}: is not what tools/make_synthetic.py wrote; make it anew'
+            f'{path}: the file is damaged; render the folder again with tools/make_synthetic.py'
         ) from None
     return marker
 
 
 def index_clips(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Path by clip.
+    """Convert pairs of a clip name and a path to a dictionary.
 
     Raises:
-        DFERError: A clip lies in two places.
+        DFERError: If a clip has two different paths.
     """
     paths: dict[str, str] = {}
     for clip, path in pairs:
         if paths.setdefault(clip, path) != path:
             raise DFERError(
-                f'{path}: clip {clip} lies in {paths[clip]} too; remove one, '
-                'or say which folder is meant with data_prefix'
+                f'{path}: clip {clip} is also in {paths[clip]}; remove one of them, or select a '
+                'folder with data_prefix'
             )
     return paths
 
 
 def check_unique(listed: Sequence[Listed]) -> None:
-    """Raises DFERError where a clip is listed twice."""
+    """Raise DFERError if a clip is listed twice."""
     seen: dict[str, Listed] = {}
     for clip in listed:
         if seen.setdefault(clip.clip, clip) is not clip:
             raise DFERError(
-                f'{clip.source}: clip {clip.clip} is listed before, at {seen[clip.clip].source}; '
-                'unpack the file again'
+                f'{clip.source}: clip {clip.clip} is already listed at {seen[clip.clip].source}; '
+                'unpack the label file again'
             )
 
 
 def check_agreement(read: dict[tuple[str, int], list[Listed]]) -> None:
-    """Compares the label files of all splits and folds with one another.
+    """Check that the label files of all splits and folds agree.
 
     Args:
-        read: (split, fold) -> clips.
+        read: The clips for each split and fold.
 
     Raises:
-        DFERError: A clip has two labels, is twice in one set, in the training and the test set of
-            a fold, in two test sets, or in one fold but not in another.
+        DFERError: If a clip has two different labels, is listed twice in one file, is in both the
+            training split and the test split of a fold, is in two test splits, or is missing from
+            one of the folds.
     """
     labels: dict[str, Listed] = {}
     for listed in read.values():
@@ -376,15 +448,15 @@ def check_agreement(read: dict[tuple[str, int], list[Listed]]) -> None:
             if other.label != clip.label:
                 raise DFERError(
                     f'{clip.source}: clip {clip.clip} has label {clip.label}, but {other.label} at '
-                    f'{other.source} (both counted from 0); unpack the files again'
+                    f'{other.source} (both counted from 0); unpack the label files again'
                 )
     tested: dict[str, Listed] = {}
     for (split, _), listed in read.items():
         for clip in listed if split == 'test' else ():
             if tested.setdefault(clip.clip, clip) is not clip:
                 raise DFERError(
-                    f'{clip.source}: clip {clip.clip} is in another test set too, at '
-                    f'{tested[clip.clip].source}; unpack the files again'
+                    f'{clip.source}: clip {clip.clip} is also in the test split of another fold, '
+                    f'at {tested[clip.clip].source}; unpack the label files again'
                 )
     for fold in sorted({fold for _, fold in read}):
         train, test = (read.get((split, fold)) for split in ('train', 'test'))
@@ -393,18 +465,28 @@ def check_agreement(read: dict[tuple[str, int], list[Listed]]) -> None:
 
 
 def _check_fold(train: list[Listed], test: list[Listed], labels: dict[str, Listed]) -> None:
+    """Check that a fold has each clip exactly once.
+
+    Args:
+        train: The training clips of the fold.
+        test: The test clips of the fold.
+        labels: The clips of all folds, keyed by clip name.
+
+    Raises:
+        DFERError: If a clip is in both splits, or a clip of another fold is in neither split.
+    """
     here = {clip.clip: clip for clip in train}
     for clip in test:
         if clip.clip in here:
             raise DFERError(
-                f'{clip.source}: clip {clip.clip} is tested on and trained on, at '
-                f'{here[clip.clip].source}; unpack the files again'
+                f'{clip.source}: test clip {clip.clip} is also a training clip, at '
+                f'{here[clip.clip].source}; unpack the label files again'
             )
     here |= {clip.clip: clip for clip in test}
     for name, clip in labels.items():
         if name not in here:
             raise DFERError(
-                f'{clip.source}: clip {name} is in this fold, but in neither part of another, '
+                f'{clip.source}: clip {name} is missing from another fold, from both '
                 f'{train[0].source.rpartition(":")[0]} and {test[0].source.rpartition(":")[0]}; '
-                'unpack the files again'
+                'unpack the label files again'
             )

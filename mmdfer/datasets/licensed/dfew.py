@@ -1,7 +1,7 @@
-"""DFEW: 11,697 single-labelled film clips, seven expressions, five folds.
+"""Define the dataset DFEW: 11,697 single-labelled clips from films, seven classes, five folds.
 
 Jiang et al., "DFEW: A Large-Scale Database for Recognizing Dynamic Facial Expressions in the Wild",
-ACM MM 2020. Layouts and traps: docs/datasets.md.
+ACM MM 2020. docs/datasets.md describes the layout on disk and known pitfalls.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 
 from mmaction.registry import DATASETS
 
-from mmdfer.datasets.licensed.base import Listed, ListedDataset, lists_by_split, number_of
+from mmdfer.datasets.licensed.base import Listed, ListedDataset, group_lists, parse_clip_number
 from mmdfer.datasets.licensed.discovery import Disk
 from mmdfer.datasets.licensed.label_files import (
     Reading,
     Row,
     choose_reading,
-    numbers_of,
+    parse_numbers,
     read_table,
     word_label,
 )
@@ -29,7 +29,7 @@ from mmdfer.errors import DFERError
 
 CLASSES = ('happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear')
 
-# Clips of each class in the release's five folds.
+# Number of clips of each class in the five folds of the release.
 COUNTS: dict[str, Sequence[int]] = {
     'train/1': (1956, 1515, 2135, 1738, 1175, 116, 721),
     'train/2': (1956, 1515, 2135, 1738, 1175, 116, 721),
@@ -44,14 +44,16 @@ COUNTS: dict[str, Sequence[int]] = {
 }
 
 _ORDER = tuple(range(len(CLASSES)))
-# In the release 0 says that annotators did not agree; copies count from 0 under the same header.
+# The release counts classes from 1, and 0 means that the annotators did not agree. Label files of
+# other authors have the same header but count from 0.
 _FROM_ONE = Reading("DFEW's", _ORDER, base=1, none=0)
 _FROM_ZERO = Reading("DFEW's", _ORDER, base=0)
 
 _OFFICIAL = re.compile(
     r'(^|/)(train|test)([\s_(-]*single[-_ ]label(l?ed)?\)?)?/set_[1-5]\.csv$', re.IGNORECASE
 )
-# train_set_1.csv, DFEW_set_1_train.txt, set_1_train.txt, single_trainset_1.csv, split01/train.csv
+# Examples of file names that other authors use: train_set_1.csv, DFEW_set_1_train.txt,
+# set_1_train.txt, single_trainset_1.csv, split01/train.csv.
 _OTHER = re.compile(
     r'(set|split)_?0?[1-5](_(train|test|validate)\.txt|\.csv|/\w+\.csv)$', re.IGNORECASE
 )
@@ -59,15 +61,17 @@ _OTHER = re.compile(
 
 @DATASETS.register_module()
 class DFEW(ListedDataset):
-    """DFEW as released, or by the lists that other authors made of it.
+    """Load DFEW with the label files of the release or of other authors.
 
     Args:
-        data_root, split, fold, media, ann_file, data_prefix, check_counts: As for ListedDataset.
-        label_base: What the numbers of ``ann_file`` count from, 0 or 1, where it is not to be found
-            out.
-        soft_labels: In training, the share of the annotators' votes for each class, a float tensor
-            (7,), in place of the label; from the release's ``annotation.xlsx``.
-        kwargs: As for DFERDataset.
+        data_root, split, fold, media, ann_file, data_prefix, check_counts: Arguments of
+            ListedDataset.
+        label_base: Number of the first class in ``ann_file``, 0 or 1. By default, the number is
+            derived from the known numbers of clips.
+        soft_labels: Whether the training label of a clip is the share of the annotators' votes for
+            each class, a float tensor (7,), instead of a class index. The votes are read from the
+            release's ``annotation.xlsx``.
+        kwargs: Further arguments of DFERDataset.
     """
 
     METAINFO = dict(classes=CLASSES, dataset='DFEW')
@@ -78,28 +82,29 @@ class DFEW(ListedDataset):
         self, *args: Any, label_base: int | None = None, soft_labels: bool = False, **kwargs: Any
     ) -> None:
         if label_base not in (None, 0, 1):
-            raise DFERError(f'DFEW: label_base={label_base!r} is none of 0, 1, None')
+            raise DFERError(f'DFEW: label_base must be 0, 1 or None, got {label_base!r}')
         self.label_base, self.soft_labels = label_base, soft_labels
         super().__init__(*args, **kwargs)
 
-    def clip_of(self, path: str) -> str:
-        """``/any/where/00001``, ``1.mp4`` or ``1`` -> ``00001``."""
-        return number_of(path)
+    def parse_clip(self, path: str) -> str:
+        """Convert ``/any/where/00001``, ``1.mp4`` or ``1`` to the clip name ``00001``."""
+        return parse_clip_number(path)
 
     def find_lists(self, disk: Disk) -> dict[tuple[str, int], list[str]]:
-        """The release's where they are; else those of one other author."""
-        return lists_by_split(disk, _OFFICIAL, _OTHER)
+        """Find the label files of the release or, if there are none, those of another author."""
+        return group_lists(disk, _OFFICIAL, _OTHER)
 
-    def labels_of(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
-        """Numbers in DFEW's order, counted from 1 or 0; or words."""
-        numbers = numbers_of(path, rows)
+    def convert_labels(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
+        """Convert labels to class indices, from words or from numbers that count from 1 or 0."""
+        numbers = parse_numbers(path, rows)
         if numbers is None:
             self.readings[path] = 'words'
             return [word_label(path, row, CLASSES) for row in rows]
         readings = [r for r in (_FROM_ONE, _FROM_ZERO) if self.label_base in (None, r.base)]
         expected = self.counts.get(key) if self.check_counts else None
         if expected is None and self.label_base is None:
-            # Nothing to compare with: a 7 tells that 1 comes first, a 0 without a 7 that 0 does.
+            # The numbers of clips are unknown. A 7 shows that the labels count from 1. A 0 without
+            # any 7 shows that the labels count from 0.
             readings = [_FROM_ONE] if 7 in numbers else readings
             readings = [_FROM_ZERO] if 0 in numbers and 7 not in numbers else readings
         reading = choose_reading(path, numbers, readings, CLASSES, expected)
@@ -107,56 +112,66 @@ class DFEW(ListedDataset):
         return [reading.label(number) for number in numbers]
 
     def read_lists(self, disk: Disk) -> list[Listed]:
-        """Reads the lists, and the votes where they are asked for."""
+        """Read the label files and, for soft labels, the annotators' votes."""
         self.votes = read_votes(disk) if self.soft_labels else {}
         return super().read_lists(disk)
 
     def more(self, clip: Listed) -> dict[str, Any]:
-        """The votes."""
+        """Return the annotators' votes for a clip if ``soft_labels`` is set."""
         if not self.soft_labels:
             return {}
         if clip.clip not in self.votes:
-            raise DFERError(f'{clip.source}: clip {clip.clip} has no votes in annotation.xlsx')
+            raise DFERError(
+                f'{clip.source}: clip {clip.clip} has no votes in annotation.xlsx; unpack '
+                'Annotation/annotation.zip again, or set soft_labels=False'
+            )
         return dict(votes=self.votes[clip.clip])
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """The annotation of a clip; its label a float tensor of votes where asked for."""
+        """Return the annotation of a clip; with soft labels, the label is a float tensor (7,)."""
         info = super().get_data_info(idx)
         if self.soft_labels and not self.test_mode:
-            # MMAction2 casts lists and arrays to integers, and leaves a tensor as it is.
+            # MMAction2 casts lists and arrays to integers, but leaves a tensor unchanged.
             info['label'] = torch.tensor(info['votes'])
         return info
 
 
 def read_votes(disk: Disk) -> dict[str, list[float]]:
-    """The share of votes for each class, by clip, from the release's ``annotation.xlsx``.
+    """Read the annotators' votes from the release's ``annotation.xlsx``.
 
-    Its first seven columns are DFEW's classes in order, whatever their headers; the clip's number
-    is in the column ``order``, and not the row's.
+    The first seven columns hold the votes for DFEW's classes in order, whatever the headers of the
+    columns are. The column ``order`` holds the number of the clip, which is not the number of the
+    row.
+
+    Returns:
+        The share of the votes for each class, as seven numbers that sum to 1, for each clip.
 
     Raises:
-        DFERError: The file is not there, or a row makes no sense.
+        DFERError: If there is no such file or more than one, or a row cannot be interpreted.
     """
     found = [disk.root / t for t in disk.lists if t.rsplit('/', 1)[-1] == 'annotation.xlsx']
     if len(found) != 1:
         raise DFERError(
-            f'{disk.root}: soft labels need the one annotation.xlsx of Annotation/annotation.zip; '
-            f'there are {len(found)}'
+            f'{disk.root}: soft_labels=True requires exactly one file annotation.xlsx, found '
+            f'{len(found)}; unpack Annotation/annotation.zip once'
         )
     rows = read_table(found[0])
     names = [str(name).strip().lower() for name in next(rows)[1]]
     if 'order' not in names[7:]:
         raise DFERError(
-            f'{found[0]}:1: has no column "order" behind seven of votes; unpack it again'
+            f'{found[0]}:1: there is no column "order" after seven columns of votes; '
+            'unpack the file again'
         )
     votes: dict[str, list[float]] = {}
     for line, row in rows:
         cells, clip = row[:7], row[names.index('order')]
         if not all(isinstance(v, int | float) and v >= 0 for v in cells) or sum(cells) <= 0:
-            raise DFERError(f'{found[0]}:{line}: {cells} are no votes; unpack the file again')
+            raise DFERError(
+                f'{found[0]}:{line}: {cells} are not seven numbers of votes; unpack the file again'
+            )
         if not isinstance(clip, int) or f'{clip:05d}' in votes:
             raise DFERError(
-                f'{found[0]}:{line}: order {clip!r} is no number or was there before; '
+                f'{found[0]}:{line}: order {clip!r} is not a number or occurs in an earlier row; '
                 'unpack the file again'
             )
         votes[f'{clip:05d}'] = [vote / sum(cells) for vote in cells]

@@ -1,8 +1,9 @@
-"""Where a dataset's label files, pictures and videos lie below the folder that a user names.
+"""Find the label files, pictures and videos of a dataset below a folder.
 
-Downloads are unpacked in many ways: in parts, one folder too deep, renamed. A folder of clips is
-known by what is in it, and a label file by the words and numbers of its path. Two candidates that
-could both be meant are an error: which one is read would change the figures.
+Users unpack downloads in many ways: in several parts, one folder too deep, or renamed. Therefore a
+folder of clips is recognised by its contents, and a label file by the words and numbers in its
+path. If two folders or two label files match, an error is raised, because the choice would change
+the results.
 """
 
 from __future__ import annotations
@@ -20,19 +21,20 @@ _DEPTH = 6
 _ID = re.compile(r'\d{1,5}')
 _VIDEO = re.compile(r'(\d{1,5})\.(?:mp4|avi|mkv|mov|webm)', re.IGNORECASE)
 _LIST = re.compile(r'(?!\.).*\.(?:csv|txt|xlsx)', re.IGNORECASE)
-# clip_224x224_part_3, part1, clip_224x224-002 (as Google Drive splits archives)
+# Matches the ends of clip_224x224_part_3, part1 and, from archives that Google Drive splits,
+# clip_224x224-002.
 _PART = re.compile(r'([_-]?part[_-]?\d+(-\d+)*|-\d{3})$', re.IGNORECASE)
 _SIXTEEN = re.compile(r'16f|16frames|[_x]16$', re.IGNORECASE)
 
 
 @dataclass
 class Folder:
-    """A folder that holds clips: subfolders of pictures, or videos, named by number.
+    """Describe a folder that holds clips, as numbered subfolders of pictures or numbered videos.
 
     Attributes:
-        path: Below the root, with ``/``.
-        media: One of ``MEDIA``.
-        clips: Number of the clip -> path of its folder or video.
+        path: Path of the folder relative to the root, with ``/`` between names.
+        media: Kind of the clips, one of ``MEDIA``.
+        clips: Path of the folder or video of each clip, keyed by the number of the clip as text.
     """
 
     path: str
@@ -42,12 +44,13 @@ class Folder:
 
 @dataclass
 class Disk:
-    """What lies below a root.
+    """Describe the files below the root folder of a dataset.
 
     Attributes:
-        root: The folder.
-        lists: Label files and other texts and tables, by path below the root.
-        folders: Folders of clips.
+        root: The root folder.
+        lists: Paths, relative to the root, of the label files and of all other text files and
+            tables (``.csv``, ``.txt``, ``.xlsx``).
+        folders: The folders of clips.
     """
 
     root: Path
@@ -56,17 +59,19 @@ class Disk:
 
 
 def look(root: str | os.PathLike) -> Disk:
-    """Looks through a root, six folders deep; hidden files and folders are passed over.
+    """Search the root folder of a dataset, six levels deep, for tables and folders of clips.
+
+    Hidden files and folders are skipped.
 
     Raises:
-        DFERError: There is no such folder.
+        DFERError: If the root is not a folder.
     """
     root = Path(root)
     if not root.is_dir():
         raise DFERError(
-            f'{root}: no such folder; give the folder that holds the dataset, in training with '
-            '--cfg-options data_root=DIR, or the folder above it as the environment variable '
-            'MMDFER_DATA (docs/datasets.md shows what lies where)'
+            f'{root}: no such folder; give the folder of the dataset with --cfg-options '
+            'data_root=DIR, or set the environment variable MMDFER_DATA to the folder above it '
+            '(docs/datasets.md shows the layout)'
         )
     disk = Disk(root, [], [])
     _look_into(disk, '', _DEPTH)
@@ -76,6 +81,7 @@ def look(root: str | os.PathLike) -> Disk:
 
 
 def _look_into(disk: Disk, path: str, depth: int) -> None:
+    """Add the tables and folders of clips below ``path`` to ``disk``, at most ``depth`` deeper."""
     clips: dict[str, str] = {}
     videos: dict[str, str] = {}
     inside = os.path.join(disk.root, path)
@@ -103,10 +109,11 @@ def _look_into(disk: Disk, path: str, depth: int) -> None:
 # ---------------------------------------------------------------- folders of clips
 
 
-def group_of(path: str) -> str:
-    """What folders that are parts of one have in common.
+def strip_parts(path: str) -> str:
+    """Remove part numbers and repeated names from the path of a folder of clips.
 
-    ``clip_224x224/clip_224x224_part_3`` and ``clip_224x224`` are both of ``clip_224x224``.
+    Folders with the same result are parts of one folder: both ``clip_224x224`` and
+    ``clip_224x224/clip_224x224_part_3`` become ``clip_224x224``.
     """
     names: list[str] = []
     for name in path.split('/'):
@@ -119,16 +126,20 @@ def group_of(path: str) -> str:
 def choose_folders(
     disk: Disk, folders: Sequence[Folder], media: str, prefix: str | None
 ) -> list[Folder]:
-    """The folders of one kind of media: of the only group of that kind, or those under ``prefix``.
+    """Choose the folders that hold the clips of one kind of media.
+
+    Several folders may be chosen if they are parts of one folder; see :func:`strip_parts`.
 
     Args:
-        disk: Where they were found.
-        folders: Those to choose from; ``path`` is that of the clips' common root.
-        media: One of ``MEDIA``.
-        prefix: A path below the root that the user gave.
+        disk: The files below the root of the dataset, for error messages.
+        folders: The folders to choose from.
+        media: Kind of the clips, one of ``MEDIA``.
+        prefix: Path relative to the root, given by the user as ``data_prefix``. All folders below
+            this path are chosen. None chooses the only folder of this kind of media.
 
     Raises:
-        DFERError: There is none, or more than one group.
+        DFERError: If no folder matches, or if several folders match that are not parts of one
+            folder.
     """
     if prefix is not None:
         inside = prefix.strip('/')
@@ -140,50 +151,57 @@ def choose_folders(
         ]
         if not found:
             raise DFERError(
-                f'{disk.root / prefix}: holds no {kind} of clips; {_listing(folders)}; '
+                f'{disk.root / prefix}: the folder holds no {kind} of clips; {_listing(folders)}; '
                 'correct data_prefix'
             )
         return found
     found = [f for f in folders if f.media == media]
-    groups = {group_of(f.path).lower(): group_of(f.path) for f in found}
+    groups = {strip_parts(f.path).lower(): strip_parts(f.path) for f in found}
     if not groups:
         raise DFERError(
-            f'{disk.root}: holds no {media} of clips; {_listing(folders)}; unpack them '
-            '(docs/datasets.md shows where), or choose other media'
+            f'{disk.root}: the folder holds no {media} of clips; {_listing(folders)}; unpack the '
+            'clips (docs/datasets.md shows where), or set media to another kind'
         )
     if len(groups) > 1:
         key = 'video' if media == 'videos' else 'img'
         raise DFERError(
             f'{disk.root}: more than one folder holds {media}: {", ".join(groups.values())}; '
-            f'say which one is meant with data_prefix=dict({key}=...)'
+            f'select one with data_prefix=dict({key}=...)'
         )
     return found
 
 
 def _listing(folders: Sequence[Folder]) -> str:
+    """Describe the folders of clips that were found, for an error message."""
     if not folders:
         return 'no folder of numbered clips was found'
     seen = [f'{len(f.clips)} {f.media} in {f.path or "."}' for f in folders]
-    return 'found are ' + ', '.join(seen[:5]) + (', ...' if len(seen) > 5 else '')
+    return 'found ' + ', '.join(seen[:5]) + (', ...' if len(seen) > 5 else '')
 
 
 # ---------------------------------------------------------------- label files
 
-# Longest first: "trainset_1" is a fold of "train".
+# In _SPLIT, "validate" comes before "val", since the first alternative that matches is taken.
 _FOLD = re.compile(r'(?:set|split|fold|fd)[_-]?0*(\d)(?!\d)', re.IGNORECASE)
 _SPLIT = re.compile(r'(train|test|validate|val)', re.IGNORECASE)
 
 
-def split_of(path: str) -> str | None:
-    """The split that a path names, its last word first: 'train', 'test', 'val' or None."""
+def parse_split(path: str) -> str | None:
+    """Return the split that a path names: 'train', 'test', 'val', or None.
+
+    If the path names several splits, the last one counts.
+    """
     for name in _nearest_first(path):
         if found := _SPLIT.findall(name):
             return {'validate': 'val'}.get(word := found[-1].lower(), word)
     return None
 
 
-def fold_of(path: str) -> int | None:
-    """The fold that a path names, as in set_3, split03 or single_trainset_3."""
+def parse_fold(path: str) -> int | None:
+    """Return the number of the fold that a path names, or None.
+
+    For example, set_3, split03 and single_trainset_3 name fold 3.
+    """
     for name in _nearest_first(path):
         if found := _FOLD.findall(name):
             return int(found[-1])
@@ -191,27 +209,33 @@ def fold_of(path: str) -> int | None:
 
 
 def _nearest_first(path: str) -> Iterator[str]:
-    """The names of a path, last first; of the file without its suffix."""
+    """Return the file name of a path without its suffix, then its folders, innermost first."""
     names = path.split('/')
     names[-1] = names[-1].rsplit('.', 1)[0]
-    # "train(single-labeled)" is about a split; "Train & Test Set" and "EmoLabel_DataSplit" are not.
+    # Unlike "train(single-labeled)", the folders "Train & Test Set" and "EmoLabel_DataSplit" do not
+    # name a split.
     return (n for n in reversed(names) if not re.search(r'train.*test|datasplit', n, re.IGNORECASE))
 
 
 def choose_list(disk: Disk, candidates: Sequence[str], what: str) -> Path:
-    """The only one of ``candidates``.
+    """Return the path of the only label file among the candidates.
+
+    Args:
+        disk: The files below the root of the dataset.
+        candidates: Paths of label files, relative to the root.
+        what: Description of the wanted label file, for error messages.
 
     Raises:
-        DFERError: There is none, or more than one.
+        DFERError: If there is no candidate, or more than one.
     """
     if not candidates:
         raise DFERError(
-            f'{disk.root}: no label file for {what}; unpack it (docs/datasets.md shows where), '
-            'or name one with ann_file'
+            f'{disk.root}: no label file for {what}; unpack the label files (docs/datasets.md '
+            'shows where), or give a label file with ann_file'
         )
     if len(candidates) > 1:
         raise DFERError(
             f'{disk.root}: more than one label file for {what}: {", ".join(candidates)}; '
-            'say which one is meant with ann_file'
+            'select one with ann_file'
         )
     return disk.root / candidates[0]

@@ -1,7 +1,7 @@
-"""FERV39k: 38,935 clips of 22 scenes, seven expressions, one split.
+"""Define the dataset FERV39k: 38,935 clips of 22 scenes, seven classes, a single split.
 
 Wang et al., "FERV39k: A Large-Scale Multi-Scene Dataset for Facial Expression Recognition in
-Videos", CVPR 2022. Layouts and traps: docs/datasets.md.
+Videos", CVPR 2022. docs/datasets.md describes the layout on disk and known pitfalls.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from mmdfer.datasets.licensed.base import (
     Listed,
     ListedDataset,
     check_agreement,
+    group_lists,
     index_clips,
-    lists_by_split,
 )
 from mmdfer.datasets.licensed.discovery import Disk, Folder, choose_folders, choose_list
 from mmdfer.datasets.licensed.label_files import (
@@ -27,12 +27,12 @@ from mmdfer.datasets.licensed.label_files import (
     Row,
     check_counts,
     count_labels,
-    numbers_of,
+    parse_numbers,
     word_label,
 )
 from mmdfer.errors import DFERError
 
-# The order of DFEW, in which the papers' tables stand.
+# The order of DFEW's classes, which the papers' tables use.
 CLASSES = ('happiness', 'sadness', 'neutral', 'anger', 'surprise', 'disgust', 'fear')
 # fmt: off
 SCENES = (
@@ -47,7 +47,7 @@ COUNTS: dict[str, Sequence[int]] = {
 }
 
 _SCENES = {scene.lower(): scene for scene in SCENES}
-# The release's folders of emotions, by class.
+# Name of the folder that the release uses for each class.
 _FOLDERS = dict(
     zip(CLASSES, ('Happy', 'Sad', 'Neutral', 'Angry', 'Surprise', 'Disgust', 'Fear'), strict=True)
 )
@@ -59,21 +59,22 @@ _ORDERS = {
 }
 
 _OFFICIAL = re.compile(r'(^|/)(train|test)_all\.csv$', re.IGNORECASE)
-# FERV39K_train.txt, train.csv
+# Examples of file names that other authors use: FERV39K_train.txt, train.csv.
 _OTHER = re.compile(r'(^|/)(ferv39k_)?(train|test|val)\.(csv|txt)$', re.IGNORECASE)
 _SCENE_LIST = re.compile(r'(^|/)(train|test)_([a-z]+)\.csv$', re.IGNORECASE)
 
 
 @DATASETS.register_module()
 class FERV39k(ListedDataset):
-    """FERV39k as released, or by the lists that other authors made of it.
+    """Load FERV39k with the label files of the release or of other authors.
 
-    The class is the folder's word in ``Action/Sad/0010``; what a list says beside it must agree.
+    The class of a clip is the emotion in its path, such as ``Sad`` in ``Action/Sad/0010``. The
+    label that the label file gives for the clip must agree.
 
     Args:
-        data_root, split, media, ann_file, data_prefix, check_counts: As for ListedDataset.
-        scenes: Of ``SCENES``, those to read; all by default.
-        kwargs: As for DFERDataset.
+        data_root, split, media, ann_file, data_prefix, check_counts: Arguments of ListedDataset.
+        scenes: Scenes to read, a list of names out of ``SCENES``. By default, all scenes.
+        kwargs: Further arguments of DFERDataset.
     """
 
     METAINFO = dict(classes=CLASSES, dataset='FERV39k')
@@ -83,20 +84,27 @@ class FERV39k(ListedDataset):
     def __init__(self, *args: Any, scenes: Sequence[str] | None = None, **kwargs: Any) -> None:
         unknown = sorted(set(scenes or ()) - set(SCENES))
         if unknown or isinstance(scenes, str) or (scenes is not None and not scenes):
-            raise DFERError(f'FERV39k: scenes={scenes!r} is no list out of {", ".join(SCENES)}')
+            raise DFERError(
+                f'FERV39k: scenes must be a list of names out of {", ".join(SCENES)}, '
+                f'got {scenes!r}'
+            )
         self.scenes = tuple(SCENES if scenes is None else scenes)
         super().__init__(*args, **kwargs)
 
-    def clip_of(self, path: str) -> str:
-        """``/any/where/Action/Sad/0010.mp4`` -> ``Action/Sad/0010``."""
+    def parse_clip(self, path: str) -> str:
+        """Convert ``/any/where/Action/Sad/0010.mp4`` to the clip name ``Action/Sad/0010``."""
         return clip_name(path)
 
     def find_lists(self, disk: Disk) -> dict[tuple[str, int], list[str]]:
-        """The lists of all scenes together."""
-        return lists_by_split(disk, _OFFICIAL, _OTHER)
+        """Find the label files that list the clips of all scenes together."""
+        return group_lists(disk, _OFFICIAL, _OTHER)
 
     def read_lists(self, disk: Disk) -> list[Listed]:
-        """The clips of the scenes asked for; from the lists of these where there is no other."""
+        """Read the clips of the requested scenes.
+
+        The clips are read from the label file of all scenes. If there is none, they are read from
+        the label files of the single scenes.
+        """
         if self.ann_file or self.find_lists(disk):
             listed = super().read_lists(disk)
         else:
@@ -107,12 +115,12 @@ class FERV39k(ListedDataset):
         return [clip for clip in listed if clip.clip.partition('/')[0] in self.scenes]
 
     def read_all(self, disk: Disk) -> dict[tuple[str, int], list[Listed]]:
-        """The lists of all scenes together, or those of one each put together."""
+        """Read the label files of all scenes together or, if there are none, of each scene."""
         if self.find_lists(disk):
             return super().read_all(disk)
         found = self._scene_lists(disk)
         read: dict[tuple[str, int], list[Listed]] = {}
-        # Apart they have no known numbers of clips; those of all scenes together do.
+        # The numbers of clips are known for all scenes together, but not for a single scene.
         check, self.check_counts = self.check_counts, False
         for (split, _), texts in sorted(found.items()):
             if len(texts) == 1:
@@ -128,43 +136,56 @@ class FERV39k(ListedDataset):
         return read
 
     def _scene_lists(self, disk: Disk) -> dict[tuple[str, str], list[str]]:
-        """The label files of one scene each, by split and scene."""
+        """Find the label files that list a single scene, keyed by split and scene."""
         found: dict[tuple[str, str], list[str]] = {}
         for text in disk.lists:
             if (match := _SCENE_LIST.search(text)) and (scene := _SCENES.get(match[3].lower())):
                 found.setdefault((match[2].lower(), scene), []).append(text)
         return found
 
-    def labels_of(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
-        """The word in each path, which the label beside it must confirm."""
+    def convert_labels(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
+        """Convert the emotion in each path to a class index, and compare it with the label.
+
+        Raises:
+            DFERError: If the label of a row is another class than the emotion in its path.
+        """
         labels = [_path_label(path, row) for row in rows]
-        numbers = numbers_of(path, rows)
+        numbers = parse_numbers(path, rows)
         if numbers is None:
-            read = 'the label beside it'
+            read = 'its label'
             said = [word_label(path, row, CLASSES) for row in rows]
         else:
             read, said = _best_reading(path, rows, numbers, labels)
         for row, label, other in zip(rows, labels, said, strict=True):
             if label != other:
                 raise DFERError(
-                    f'{path}:{row.line}: {row.path} is {CLASSES[label]} by its folder and '
-                    f'{CLASSES[other]} by {read}, {row.label!r}; unpack the file again'
+                    f'{path}:{row.line}: {row.path} is {CLASSES[label]} according to its folder, '
+                    f'but {CLASSES[other]} according to {read}, {row.label!r}; '
+                    'unpack the file again'
                 )
-        self.readings[path] = f'the word in each path, and {read}'
+        self.readings[path] = f'the emotion in each path, confirmed by {read}'
         return list(labels)
 
     def find_clips(self, disk: Disk) -> dict[str, str]:
-        """Path of each clip's folder or video, by the clip's name."""
+        """Return the path of the folder or video of each clip on disk, keyed by clip name."""
         found = [folder for f in disk.folders if (folder := self._by_name(f)) is not None]
         folders = choose_folders(disk, found, self.media, self.prefix)
         return index_clips(pair for folder in folders for pair in folder.clips.items())
 
     def _by_name(self, folder: Folder) -> Folder | None:
-        """The folder that holds a scene's folder, for a folder of clips of one emotion in it."""
+        """Convert a folder ``ROOT/Action/Sad`` to a folder ``ROOT`` with full clip names.
+
+        Args:
+            folder: A folder whose clips are named by number.
+
+        Returns:
+            The folder with clips named as in ``Action/Sad/0010``, or None if its path does not end
+            in a scene and an emotion.
+        """
         root, scene, emotion = [''] * (2 - folder.path.count('/')) + folder.path.rsplit('/', 2)
         if scene.lower() not in _SCENES or WORDS.get(emotion.lower()) not in CLASSES:
             return None
-        # 3_ClipsforScenImages has the same folders, of whole scenes.
+        # 3_ClipsforScenImages has the same subfolders, but its pictures are not cut to the face.
         if self.prefix is None and re.search(r'scene?images', root, re.IGNORECASE):
             return None
         clips = {clip_name(f'{scene}/{emotion}/{n}'): path for n, path in folder.clips.items()}
@@ -172,30 +193,47 @@ class FERV39k(ListedDataset):
 
 
 def clip_name(path: str) -> str:
-    """``Scene/Emotion/0010``, in the release's spelling.
+    """Return the end of a path as a clip name ``Scene/Emotion/0010``, in the release's spelling.
 
     Raises:
-        ValueError: The path does not end so.
+        ValueError: If the path does not end in a scene, an emotion and a number.
     """
     parts = re.sub(r'\.\w{2,4}$', '', path).split('/')[-3:]
     if len(parts) == 3:
         scene, emotion = _SCENES.get(parts[0].lower()), WORDS.get(parts[1].lower())
         if scene and emotion in _FOLDERS and re.fullmatch(r'\d{1,4}', parts[2]):
             return f'{scene}/{_FOLDERS[emotion]}/{int(parts[2]):04d}'
-    raise ValueError('is no path like Action/Sad/0010')
+    raise ValueError('is not a path like Action/Sad/0010')
 
 
 def _path_label(path: Path, row: Row) -> int:
+    """Return the index of the class that the emotion in a row's path names."""
     return CLASSES.index(WORDS[clip_name(row.path.replace('\\', '/')).split('/')[1].lower()])
 
 
 def _best_reading(
     path: Path, rows: Sequence[Row], numbers: Sequence[int], labels: Sequence[int]
 ) -> tuple[str, list[int]]:
-    """The order of classes that a list's numbers agree with best, and what they say in it."""
+    """Find the order of classes in which the numbers of a label file agree best with its paths.
+
+    Args:
+        path: Path of the label file, for error messages.
+        rows: The rows of the label file.
+        numbers: The label of each row, a number.
+        labels: The class index of each row according to its path.
+
+    Returns:
+        A description of the order, and the class index of each row according to its number.
+
+    Raises:
+        DFERError: If a number is not between 0 and 6.
+    """
     for row, number in zip(rows, numbers, strict=True):
         if number >= len(CLASSES):
-            raise DFERError(f'{path}:{row.line}: label {number} is none of 0..6; correct the line')
+            raise DFERError(
+                f'{path}:{row.line}: the label must be between 0 and 6, got {number}; '
+                'correct the line'
+            )
     said = {str(r): [r.order[n - r.base] for n in numbers] for r in _ORDERS.values()}
     name = max(said, key=lambda n: sum(a == b for a, b in zip(said[n], labels, strict=True)))
     return f'its number in {name}', said[name]

@@ -1,8 +1,9 @@
-"""Label files of any of the formats in use: their encoding, columns, words and numbers.
+"""Read the label files that different authors distribute, in different encodings and formats.
 
-The same header stands over labels that count from 0 and from 1, and the same number means another
-class in another author's list, so a number is never taken at face value: every way to read it is
-tried on the whole file, and the known number of clips of each class decides.
+The labels count from 0 in some files and from 1 in others, under the same header. The same number
+may also mean different classes in the files of different authors. Therefore every known
+interpretation of the numbers is tried on the whole file, and the interpretation that gives the
+known number of clips of each class is chosen.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from openpyxl.utils.exceptions import InvalidFileException
 
 from mmdfer.errors import DFERError
 
-# First lines that are no row: the names of columns.
+# Words in the first line that show that the line holds the names of the columns.
 _HEADER = re.compile(r'(video|clip|file|path|name|id|image|label|class|emotion)', re.IGNORECASE)
 _LABEL = re.compile(r'(label|class|emotion)', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One clip of a label file.
+    """Hold one clip of a label file as it is written there.
 
     Attributes:
-        line: Counted from 1.
-        path: What the file names the clip by: a path of its author's, or an id.
-        label: A word or a number.
-        texts: What stands behind the label: captions.
+        line: Number of the line, counted from 1.
+        path: Path or id of the clip. A path may be one on the disk of the file's author.
+        label: Label of the clip, a word or a number.
+        texts: Columns after the label, which hold captions.
     """
 
     line: int
@@ -45,15 +46,21 @@ class Row:
 
 
 def read_text(path: Path) -> str:
-    """Decodes a text: UTF-8 and UTF-16 by their marks, else UTF-8, else GB18030 (MAFW's captions).
+    """Read a text file as UTF-16, UTF-8 or GB18030.
+
+    UTF-16 is recognised by its byte order mark. Any other file is decoded as UTF-8 or, if that
+    fails, as GB18030, the encoding of MAFW's Chinese captions.
+
+    Returns:
+        The text, with a line feed at the end of each line.
 
     Raises:
-        DFERError: It is neither, or there is no such file.
+        DFERError: If the file is missing, or is text in none of these encodings.
     """
     try:
         content = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
-        raise DFERError(f'{path}: no such label file; check ann_file and data_root') from None
+        raise DFERError(f'{path}: no such label file; correct ann_file or data_root') from None
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encodings = ['utf-16']
     else:
@@ -69,23 +76,24 @@ def read_text(path: Path) -> str:
             break
         return text.replace('\r\n', '\n').replace('\r', '\n')
     raise DFERError(
-        f'{path}:{line}: is neither UTF-8 nor GB18030 text; unpack the file again, '
+        f'{path}:{line}: the line is neither UTF-8 nor GB18030 text; unpack the file again, '
         'or save it as UTF-8'
     )
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Reads a label file: by tabs, commas or spaces, with a header or without.
+    """Read the rows of a label file with columns that tabs, commas, semicolons or spaces separate.
 
-    By spaces it is split from the right, since paths may hold spaces: ``path label``, or
-    ``path number_of_frames label``, whose number is not used, since it is often wrong.
+    A header is skipped if there is one. Lines with spaces have the form ``path label`` or
+    ``path number_of_frames label``. They are split from the right, since a path may contain spaces.
+    The number of frames is ignored, since it is wrong in many files.
 
     Raises:
-        DFERError: A line has not the columns of the others, or the file has no row.
+        DFERError: If the file has no row, or a line has another number of columns than the others.
     """
     lines = [(n, line) for n, line in enumerate(read_text(path).split('\n'), 1) if line.strip()]
     if not lines:
-        raise DFERError(f'{path}: has no row; unpack the file again')
+        raise DFERError(f'{path}: the file is empty; unpack the file again')
     split = _splitter(lines[0][1])
     rows = [(number, split(line)) for number, line in lines]
     swapped = False
@@ -93,16 +101,18 @@ def read_rows(path: Path) -> list[Row]:
         swapped = bool(_LABEL.search(rows[0][1][0])) and not _LABEL.search(rows[0][1][-1])
         rows = rows[1:]
         if not rows:
-            raise DFERError(f'{path}: has a header and no row; unpack the file again')
+            raise DFERError(f'{path}: the file has a header but no rows; unpack the file again')
     width = Counter(len(fields) for _, fields in rows).most_common(1)[0][0]
     return [_row(path, number, fields, width, swapped) for number, fields in rows]
 
 
 def read_table(path: Path) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """The rows of the first sheet of an Excel file, with their lines; empty ones are passed over.
+    """Yield the line number and the cells of each row that is not empty in an Excel file.
+
+    Only the first sheet of the file is read.
 
     Raises:
-        DFERError: It is no Excel file, or has no row.
+        DFERError: If the file is not an Excel file, or has no rows.
     """
     try:
         book = load_workbook(path, read_only=True, data_only=True)
@@ -118,11 +128,11 @@ def read_table(path: Path) -> Iterator[tuple[int, tuple[Any, ...]]]:
             yield line, row
     book.close()
     if not found:
-        raise DFERError(f'{path}: has no row; unpack the file again')
+        raise DFERError(f'{path}: the file has no rows; unpack the file again')
 
 
 def _splitter(first: str) -> Callable[[str], list[str]]:
-    """How the lines of a file are split, from its first."""
+    """Return the function that splits a line into columns, chosen by the first line of the file."""
     for delimiter in ('\t', ',', ';'):
         if delimiter in first:
             return lambda line: [f.strip() for f in next(csv.reader([line], delimiter=delimiter))]
@@ -130,35 +140,52 @@ def _splitter(first: str) -> Callable[[str], list[str]]:
 
 
 def _split_at_spaces(line: str) -> list[str]:
+    """Split ``path label`` or ``path number label`` into columns; the path may contain spaces."""
     fields = line.strip().rsplit(maxsplit=2)
-    if len(fields) == 3 and not fields[1].isdigit():  # a path with a space, and a label
+    if len(fields) == 3 and not fields[1].isdigit():  # the second field belongs to the path
         fields = line.strip().rsplit(maxsplit=1)
     return fields
 
 
 def _is_header(fields: Sequence[str]) -> bool:
-    """Whether these are names of columns: no number, no path, and known ones at both ends."""
+    """Return whether a line holds names of columns.
+
+    It does if its first and its last field contain a known name, and neither contains a digit or a
+    character of a path.
+    """
     ends = (fields[0], fields[-1])
     plain = not any(any(c.isdigit() or c in '/\\.' for c in end) for end in ends)
     return len(fields) > 1 and plain and all(_HEADER.search(end) for end in ends)
 
 
 def _row(path: Path, number: int, fields: list[str], width: int, swapped: bool) -> Row:
+    """Convert the columns of a line to a Row.
+
+    Args:
+        path: Path of the label file, for error messages.
+        number: Number of the line.
+        fields: The columns of the line.
+        width: Number of columns that most lines of the file have.
+        swapped: Whether the label is in the first column and the clip in the second one.
+
+    Raises:
+        DFERError: If the line does not have that number of columns.
+    """
     if len(fields) != width or width < 2 or not all(fields[:2]):
         raise DFERError(
-            f'{path}:{number}: {" ".join(fields)!r} has not the {max(width, 2)} columns of the '
-            'others, a clip and its label first; correct the line or unpack the file again'
+            f'{path}:{number}: {" ".join(fields)!r} does not have {max(width, 2)} columns that '
+            'begin with a clip and its label; correct the line, or unpack the file again'
         )
     if swapped:
         return Row(number, fields[1], fields[0])
     if width == 3 and fields[1].isdigit():
-        return Row(number, fields[0], fields[2])  # the number of frames is not to be trusted
+        return Row(number, fields[0], fields[2])  # column 1 is a number of frames, often wrong
     return Row(number, fields[0], fields[1], tuple(fields[2:]))
 
 
-# ---------------------------------------------------------------- what the labels mean
+# ---------------------------------------------------------------- interpreting labels
 
-#: Words in use for the classes of all datasets.
+#: Words that label files use for the classes of all datasets, and the name of each class here.
 WORDS = {
     **dict.fromkeys(('happiness', 'happy'), 'happiness'),
     **dict.fromkeys(('sadness', 'sad'), 'sadness'),
@@ -172,46 +199,58 @@ WORDS = {
 
 
 def word_label(path: Path, row: Row, classes: Sequence[str]) -> int:
-    """The label that a row's word stands for: ``Happy`` is ``happiness``.
+    """Convert the label of a row from a word to a class index; ``Happy`` means ``happiness``.
+
+    Args:
+        path: Path of the label file, for error messages.
+        row: The row of the label file.
+        classes: Names of the classes of the dataset, in order.
 
     Raises:
-        DFERError: It is none of the classes.
+        DFERError: If the word does not name one of the classes.
     """
     word = WORDS.get(row.label.lower())
     if word not in classes:
         raise DFERError(
-            f'{path}:{row.line}: {row.label!r} is none of {", ".join(classes)}; correct the line'
+            f'{path}:{row.line}: the label must be one of {", ".join(classes)}, '
+            f'got {row.label!r}; correct the line'
         )
     return classes.index(word)
 
 
-def numbers_of(path: Path, rows: Sequence[Row]) -> list[int] | None:
-    """The labels of a file that gives numbers; None of one that gives words.
+def parse_numbers(path: Path, rows: Sequence[Row]) -> list[int] | None:
+    """Convert the labels of all rows to integers.
+
+    Returns:
+        The labels, or None if the labels of the file are words.
 
     Raises:
-        DFERError: It gives both.
+        DFERError: If some labels are words and others are numbers.
     """
     numeric = [row.label.isdecimal() for row in rows]
     if not any(numeric):
         return None
     if not all(numeric):
-        odd = rows[numeric.index(2 * sum(numeric) < len(rows))]  # of the fewer kind, the first
+        # The message names the first row of the rarer kind.
+        odd = rows[numeric.index(2 * sum(numeric) < len(rows))]
         raise DFERError(
-            f'{path}:{odd.line}: label {odd.label!r} among labels of the other kind, words or '
-            'numbers; correct the line or unpack the file again'
+            f'{path}:{odd.line}: the labels mix words and numbers, here {odd.label!r}; '
+            'correct the line, or unpack the file again'
         )
     return [int(row.label) for row in rows]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read the numbers of a label file.
+    """Describe one interpretation of the numbers in a label file as classes.
 
     Attributes:
-        name: Of the order of classes.
-        order: The class that each number stands for, counted from ``base``, as our label.
-        base: 0 or 1.
-        none: A number that says the clip has no single label.
+        name: Name of the order of classes, for example ``alphabetical``.
+        order: Class index in this package that each number means, beginning with the number
+            ``base``.
+        base: Number of the first class in the label file, 0 or 1.
+        none: Number that marks a clip on which the annotators did not agree, or None if the label
+            file has no such number.
     """
 
     name: str
@@ -220,15 +259,16 @@ class Reading:
     none: int | None = None
 
     def fits(self, numbers: set[int]) -> bool:
-        """Whether every number means something."""
+        """Return whether this interpretation assigns a meaning to every number."""
         known = set(range(self.base, self.base + len(self.order))) | {self.none}
         return numbers <= known
 
     def label(self, number: int) -> int | None:
-        """Our label of a number; None where the clip has no single one."""
+        """Convert a number to a class index, or to None if the annotators did not agree."""
         return None if number == self.none else self.order[number - self.base]
 
     def __str__(self) -> str:
+        """Return a description for reports and error messages."""
         return f'{self.name} order counted from {self.base}'
 
 
@@ -239,39 +279,47 @@ def choose_reading(
     classes: Sequence[str],
     expected: Sequence[int] | None,
 ) -> Reading:
-    """Finds the one way to read a file's numbers.
+    """Choose the interpretation of the numbers in a label file that gives the expected counts.
+
+    If only one interpretation assigns a meaning to every number, it is returned without comparing
+    counts. The caller compares them with :func:`check_counts`.
 
     Args:
-        path: The file.
-        numbers: Its labels.
-        readings: All the ways there are.
-        classes: Names of our labels.
-        expected: Known clips of each class in this file. None: unknown, and only one way may then
-            be left.
+        path: Path of the label file, for error messages.
+        numbers: The label of each row.
+        readings: The interpretations to choose from.
+        classes: Names of the classes of the dataset, in order.
+        expected: Known number of clips of each class in this label file. None if the numbers are
+            unknown.
 
     Raises:
-        DFERError: No way or more than one is left; the message shows what each comes to. (The only
-            way that fits at all is returned: its counts are compared as any file's are.)
+        DFERError: If no interpretation is possible, or more than one. The message shows the number
+            of clips of each class that each interpretation gives.
     """
     fitting = [r for r in readings if r.fits(set(numbers))]
     if not fitting:
         odd = next(n for n in numbers if not any(r.fits({n}) for r in readings))
-        raise DFERError(f'{path}: label {odd} is none of {_shown(readings)}; correct the file')
+        raise DFERError(
+            f'{path}: every label must be one of {_shown(readings)}, got {odd}; correct the file'
+        )
     if len(fitting) == 1:
         return fitting[0]
     counts = {r: count_labels([r.label(n) for n in numbers], len(classes)) for r in fitting}
     left = fitting if expected is None else [r for r in fitting if counts[r] == tuple(expected)]
-    # Ways that name every clip alike are one: with so few classes the order may not show.
+    # Interpretations that give every clip the same label are equivalent. This happens if the file
+    # has clips of few classes.
     if left and len({tuple(map(r.label, sorted(set(numbers)))) for r in left}) == 1:
         return left[0]
     read = '; '.join(f'{r} gives {_named(counts[r], classes)}' for r in left or fitting)
-    remedy = 'give class_order and label_base' if left else 'unpack the file again'
-    known = '' if expected is None else f', where there should be {_named(expected, classes)}'
-    raise DFERError(f'{path}: the labels can be read in no single way: {read}{known}; {remedy}')
+    remedy = 'set class_order (MAFW) or label_base (DFEW)' if left else 'unpack the file again'
+    known = '' if expected is None else f', but expected are {_named(expected, classes)}'
+    raise DFERError(
+        f'{path}: the numbers of the labels are ambiguous or wrong: {read}{known}; {remedy}'
+    )
 
 
 def count_labels(labels: Sequence[int | None], num_classes: int) -> tuple[int, ...]:
-    """Clips of each class; a label of None counts nowhere."""
+    """Count the clips of each class. Labels of None are not counted."""
     found = Counter(labels)
     return tuple(found[label] for label in range(num_classes))
 
@@ -279,16 +327,16 @@ def count_labels(labels: Sequence[int | None], num_classes: int) -> tuple[int, .
 def check_counts(
     path: Path, counts: Sequence[int], expected: Sequence[int], classes: Sequence[str]
 ) -> None:
-    """Compares a file's clips per class with the known ones.
+    """Check that a label file has as many clips of each class as the release.
 
     Args:
-        path: The file.
-        counts: Clips of each class.
-        expected: The same, or one number, their sum.
-        classes: Names.
+        path: Path of the label file, for error messages.
+        counts: Number of clips of each class in the label file.
+        expected: Number of clips of each class in the release, or their sum as the only element.
+        classes: Names of the classes, in order.
 
     Raises:
-        DFERError: They differ.
+        DFERError: If the numbers differ.
     """
     if len(expected) == 1:
         counts, classes = [sum(counts)], ['clips']
@@ -296,14 +344,17 @@ def check_counts(
         wrong = [i for i, (a, b) in enumerate(zip(counts, expected, strict=True)) if a != b]
         differences = ', '.join(f'{classes[i]} {counts[i]} instead of {expected[i]}' for i in wrong)
         raise DFERError(
-            f'{path}: has other numbers of clips than the release: {differences}; unpack it again, '
-            'or set check_counts=False if the list is meant to differ (no figure then compares)'
+            f'{path}: the numbers of clips differ from the release: {differences}; unpack the file '
+            'again, or set check_counts=False if the file is meant to differ (results are then '
+            'not comparable with published ones)'
         )
 
 
 def _named(counts: Sequence[int], classes: Sequence[str]) -> str:
+    """Write the number of clips of each class as text, such as ``anger 12, fear 3``."""
     return ', '.join(f'{name} {count}' for name, count in zip(classes, counts, strict=True))
 
 
 def _shown(readings: Sequence[Reading]) -> str:
+    """Write the range of numbers of each interpretation as text, with its name."""
     return ', '.join(f'{r.base}..{r.base + len(r.order) - 1} ({r})' for r in readings)

@@ -1,7 +1,10 @@
-"""MAFW: 9,172 clips of one expression out of eleven, or 8,996 of one or several, five folds.
+"""Define the dataset MAFW: 9,172 clips with one of eleven classes, in five folds.
+
+A second set of folds has compound labels: 8,996 clips that show one or several expressions.
 
 Liu et al., "MAFW: A Large-scale, Multi-modal, Compound Affective Database for Dynamic Facial
-Expression Recognition in the Wild", ACM MM 2022. Layouts and traps: docs/datasets.md.
+Expression Recognition in the Wild", ACM MM 2022. docs/datasets.md describes the layout on disk and
+known pitfalls.
 """
 
 from __future__ import annotations
@@ -13,20 +16,20 @@ from typing import Any
 
 from mmaction.registry import DATASETS
 
-from mmdfer.datasets.licensed.base import Listed, ListedDataset, lists_by_split, number_of
+from mmdfer.datasets.licensed.base import Listed, ListedDataset, group_lists, parse_clip_number
 from mmdfer.datasets.licensed.discovery import Disk
 from mmdfer.datasets.licensed.label_files import (
     WORDS,
     Reading,
     Row,
     choose_reading,
-    numbers_of,
+    parse_numbers,
     read_rows,
     word_label,
 )
 from mmdfer.errors import DFERError
 
-# The order of the paper and of the release's tables.
+# The order of classes in the paper and in the release's tables.
 # fmt: off
 CLASSES = (
     'anger', 'disgust', 'fear', 'happiness', 'neutral', 'sadness', 'surprise', 'contempt',
@@ -41,12 +44,12 @@ _TESTS = {
     4: (278, 128, 125, 248, 227, 294, 214, 47, 183, 52, 36),
     5: (278, 127, 125, 248, 227, 294, 214, 47, 183, 52, 36),
 }
-# Of the other lists the numbers of clips are known, not those of each class.
+# For these label files, only the total numbers of training and test clips are known.
 _SIZES = {
     'single/with_caption': ((6423, 1611), (6425, 1609), (6429, 1605), (6429, 1605), (6430, 1604)),
     'compound/no_caption': ((7178, 1818), (7187, 1809), (7198, 1798), (7208, 1788), (7213, 1783)),
-    # Known are folds 1 and 5: those without captions less the neutral clips, as in the single
-    # lists. The others follow in the same way.
+    # The numbers of folds 1 and 5 are known: they are those without captions minus the neutral
+    # clips, as in the single lists. The numbers of the other folds are computed in the same way.
     'compound/with_caption': ((6268, 1590), (6277, 1581), (6288, 1570), (6297, 1561), (6302, 1556)),
 }
 COUNTS: dict[str, Sequence[int]] = {
@@ -78,7 +81,8 @@ _READINGS = {
     for name, order in _ORDERS.items()
 }
 
-# MAFW_set_1_train.txt, MAFW_set_1_train_faces.txt, set_1/train.csv, single/split01/train.csv
+# Examples of file names that other authors use: MAFW_set_1_train.txt,
+# MAFW_set_1_train_faces.txt, set_1/train.csv, single/split01/train.csv.
 _OTHER = re.compile(
     r'(set|split)_?0?[1-5](_(train|test)(_faces)?\.txt|/(train|test|val)\.csv)$', re.IGNORECASE
 )
@@ -86,17 +90,22 @@ _OTHER = re.compile(
 
 @DATASETS.register_module()
 class MAFW(ListedDataset):
-    """MAFW as released, or by the lists that other authors made of it.
+    """Load MAFW with the label files of the release or of other authors.
 
     Args:
-        data_root, split, fold, media, ann_file, data_prefix, check_counts: As for ListedDataset.
-        labels: ``single``, one of eleven expressions; or ``compound``, one of 43 that are single or
-            several at once. The folds of the two do not match: never test one on the other's.
-        captions: Whether to read the lists with captions, which hold fewer clips and none that is
-            neutral. The English text is then the entry ``caption``, the Chinese ``caption_zh``.
-        class_order: What the numbers of ``ann_file`` stand for, ``official``, ``dfew`` or
-            ``alphabetical``, where it is not to be found out.
-        kwargs: As for DFERDataset.
+        data_root, split, fold, media, ann_file, data_prefix, check_counts: Arguments of
+            ListedDataset.
+        labels: Kind of labels: ``single`` for one of eleven expressions, or ``compound`` for one of
+            43 classes, each a single expression or a combination of several. The folds of the two
+            kinds differ: never test a model on a fold of the other kind than it was trained on,
+            because its training clips may be among the test clips.
+        captions: Whether to use the label files with captions, which have fewer clips and no
+            neutral ones. Each entry then holds the English text as ``caption`` and the Chinese text
+            as ``caption_zh``.
+        class_order: Order of the classes that the numbers in ``ann_file`` mean: ``official``,
+            ``dfew`` or ``alphabetical``. By default, the order is derived from the known numbers of
+            clips.
+        kwargs: Further arguments of DFERDataset.
     """
 
     METAINFO = dict(classes=CLASSES, dataset='MAFW')
@@ -111,38 +120,45 @@ class MAFW(ListedDataset):
         **kwargs: Any,
     ) -> None:
         if labels not in ('single', 'compound'):
-            raise DFERError(f'MAFW: labels={labels!r} is none of single, compound')
+            raise DFERError(f"MAFW: labels must be 'single' or 'compound', got {labels!r}")
         if class_order not in (None, *_ORDERS):
-            raise DFERError(f'MAFW: class_order={class_order!r} is none of {", ".join(_ORDERS)}')
+            raise DFERError(
+                f'MAFW: class_order must be one of {", ".join(_ORDERS)}, got {class_order!r}'
+            )
         if labels == 'compound' and kwargs.get('ann_file'):
             raise DFERError(
-                "MAFW: compound labels are known only from the release's ten lists together: "
-                'leave ann_file out'
+                "MAFW: labels='compound' requires all ten label files of the release, since they "
+                'define the classes together; remove ann_file'
             )
         self.labels, self.captions, self.class_order = labels, captions, class_order
         super().__init__(*args, **kwargs)
 
-    def clip_of(self, path: str) -> str:
-        """``/any/where/00025`` or ``00025.mp4`` -> ``00025``."""
-        return number_of(path)
+    def parse_clip(self, path: str) -> str:
+        """Convert ``/any/where/00025`` or ``00025.mp4`` to the clip name ``00025``."""
+        return parse_clip_number(path)
 
     def counts_key(self, split: str, fold: int) -> str:
-        """As ``single/no_caption/train/1``."""
+        """Return the key into ``COUNTS``, for example ``single/no_caption/train/1``."""
         return f'{self._kind}/{split}/{fold}'
 
     @property
     def _kind(self) -> str:
+        """Return the release's folder of the selected label files, such as single/no_caption."""
         return f'{self.labels}/{"with" if self.captions else "no"}_caption'
 
     def find_lists(self, disk: Disk) -> dict[tuple[str, int], list[str]]:
-        """The release's where they are; else those of one other author."""
+        """Find the label files of the release or, for single labels, those of another author."""
         kind = re.escape(self._kind)
         official = re.compile(rf'(^|/){kind}(_new)?/set_[1-5]/(train|test)\.txt$', re.IGNORECASE)
         plain = self._kind == 'single/no_caption'
-        return lists_by_split(disk, official, _OTHER if plain else official)
+        return group_lists(disk, official, _OTHER if plain else official)
 
     def read_all(self, disk: Disk) -> dict[tuple[str, int], list[Listed]]:
-        """Reads the lists; compound classes are all that occur in any fold, single ones first."""
+        """Read the label files of all folds, after setting the classes for compound labels.
+
+        The compound classes are the eleven single expressions, followed by all combinations that
+        occur in any fold, in sorted order.
+        """
         if self.labels == 'compound':
             paths = [disk.root / p[0] for p in self.find_lists(disk).values() if len(p) == 1]
             found = {_parts(path, row) for path in paths for row in read_rows(path)}
@@ -151,15 +167,20 @@ class MAFW(ListedDataset):
             self._metainfo['classes'] = (*CLASSES, *names)
         return super().read_all(disk)
 
-    def labels_of(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
-        """Words where the file has them; else numbers, in the order that fits the known counts."""
+    def convert_labels(self, path: Path, rows: Sequence[Row], key: str) -> list[int | None]:
+        """Convert labels to class indices, from words, or from numbers of an unknown class order.
+
+        The order of classes is the one that gives the known number of clips of each class.
+        """
         if self.captions and any(len(row.texts) != 2 for row in rows):
-            raise DFERError(f'{path}: has no captions; give captions=False or another list')
+            raise DFERError(
+                f'{path}: the label file has no captions; set captions=False, or give another file'
+            )
         if self.labels == 'compound':
             self.readings[path] = 'words'
             classes = self.metainfo['classes']
             return [classes.index('_'.join(CLASSES[i] for i in _parts(path, row))) for row in rows]
-        numbers = numbers_of(path, rows)
+        numbers = parse_numbers(path, rows)
         if numbers is None:
             self.readings[path] = 'words'
             return [word_label(path, row, CLASSES) for row in rows]
@@ -171,22 +192,25 @@ class MAFW(ListedDataset):
         return [reading.label(number) for number in numbers]
 
     def more(self, clip: Listed) -> dict[str, Any]:
-        """The captions."""
+        """Return the Chinese and the English caption of a clip if ``captions`` is set."""
         return (
             dict(zip(('caption_zh', 'caption'), clip.texts, strict=True)) if self.captions else {}
         )
 
 
 def _parts(path: Path, row: Row) -> tuple[int, ...]:
-    """The expressions of a compound label, ``anger_disgust``, in MAFW's order.
+    """Split a compound label such as ``anger_disgust`` into indices of MAFW's eleven classes.
+
+    Returns:
+        The indices, in ascending order.
 
     Raises:
-        DFERError: One of them is no expression, or is there twice.
+        DFERError: If a part of the label does not name an expression, or occurs twice.
     """
     words = [WORDS.get(word.lower()) for word in row.label.split('_')]
     if not set(words) <= set(CLASSES) or len(set(words)) != len(words):
         raise DFERError(
-            f'{path}:{row.line}: {row.label!r} is not made of {", ".join(CLASSES)}; '
-            'correct the line'
+            f'{path}:{row.line}: label {row.label!r} is not a combination of different '
+            f'expressions out of {", ".join(CLASSES)}; correct the line'
         )
     return tuple(sorted(CLASSES.index(word) for word in words))

@@ -1,4 +1,7 @@
-"""Whether a dataset on disk is the release: every count compared, every clip looked at."""
+"""Check whether a dataset on disk is complete and has the numbers of clips of the release.
+
+``mmdfer check_dataset`` runs this check and prints its report.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ from mmdfer.datasets.licensed.mafw import CLASSES as MAFW_CLASSES
 from mmdfer.datasets.licensed.mafw import MAFW
 from mmdfer.datasets.transforms.frame_reader import (
     NO_PICTURE,
-    folder_of_frames,
+    find_frame_folder,
     list_frames,
     read_picture,
 )
@@ -37,7 +40,8 @@ from mmdfer.tables import plain_table
 
 DATASETS: dict[str, type[ListedDataset]] = dict(dfew=DFEW, ferv39k=FERV39k, mafw=MAFW)
 
-# The lists that a dataset comes with, by name; the first must be there.
+# For each dataset, the kinds of label files that it comes with, and the arguments of the dataset
+# that select them. The first kind must be present.
 _KINDS: dict[str, dict[str, dict[str, Any]]] = dict(
     dfew={'single-labeled': {}},
     ferv39k={'all scenes': {}},
@@ -47,20 +51,21 @@ _KINDS: dict[str, dict[str, dict[str, Any]]] = dict(
         for captions in (False, True)
     },
 )
-_SHORT = 16
-_SHOWN = 5  # names in the table; the json has all
-_WIDEST = 52
+_SHORT = 16  # frames; the number that the methods read from a clip
+_SHOWN = 5  # names of clips in the table; the JSON report has all of them
+_WIDEST = 52  # characters of a table cell
 
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that was checked.
+    """Hold the result of one check, a line of the report.
 
     Attributes:
-        what: Its name.
-        expected: What it should be; empty where nothing is known.
-        found: What it is.
-        verdict: 'ok'; 'note', which changes no figure; or 'WRONG', which does.
+        what: Name of the check.
+        expected: The expected value, or an empty string if it is unknown.
+        found: The value that was found.
+        verdict: 'ok', 'note' for a difference that does not change the results of training, or
+            'WRONG' for a difference that does.
     """
 
     what: str
@@ -71,15 +76,16 @@ class Line:
 
 @dataclass
 class Report:
-    """What was found.
+    """Hold the results of all checks of a dataset.
 
     Attributes:
-        dataset: Its name, which says so where it is synthetic.
-        root: Where it lies.
-        classes: In the order of the counts.
-        lines: All that was checked.
-        problems: What could not be read, each with its file, line and remedy.
-        clips: Kind of media -> problem -> the clips that have it, all of them.
+        dataset: Name of the dataset. The name says so if the dataset is a synthetic imitation.
+        root: Folder of the dataset.
+        classes: Names of the classes, in the order in which clips are counted.
+        lines: The result of each check.
+        problems: Error messages about files that could not be read, each with file, line and
+            remedy.
+        clips: For each kind of media and each kind of problem, the names of all affected clips.
     """
 
     dataset: str
@@ -90,39 +96,46 @@ class Report:
     clips: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     def add(self, what: str, expected: object, found: object, verdict: str | None = None) -> None:
-        """Adds a line; without a verdict, anything but what is expected is wrong."""
+        """Add the result of a check.
+
+        Args:
+            what: Name of the check.
+            expected: The expected value, or an empty string if it is unknown.
+            found: The value that was found.
+            verdict: 'ok', 'note' or 'WRONG'. By default, 'WRONG' if the value is not as expected.
+        """
         if verdict is None:
             verdict = 'ok' if str(expected) in ('', str(found)) else 'WRONG'
         self.lines.append(Line(what, str(expected), str(found), verdict))
 
     def add_problem(self, problem: DFERError) -> None:
-        """Adds what could not be read, once."""
+        """Add the message of an error, unless the report already has it."""
         if str(problem) not in self.problems:
             self.problems.append(str(problem))
 
     @property
     def right(self) -> bool:
-        """Whether training on it gives right numbers."""
+        """Return whether no check found an error that changes the results of training."""
         return not self.problems and all(line.verdict != 'WRONG' for line in self.lines)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, of JSON types."""
+        """Convert the report to JSON values."""
         return asdict(self) | dict(right=self.right)
 
     def __str__(self) -> str:
-        """The table and the verdict."""
-        rows = [('', 'should be', 'is', '')]
+        """Format the report as a table, the problems and a verdict."""
+        rows = [('', 'expected', 'found', '')]
         rows += [(n.what, n.expected, n.found, n.verdict) for n in self.lines]
-        text = [f'{self.dataset} in {self.root}', f'clips of {", ".join(self.classes)}:']
+        text = [f'{self.dataset} in {self.root}', f'Clips of {", ".join(self.classes)}:']
         text.append(indent(plain_table(rows, 'left', _WIDEST), '  '))
         text += [f'Problem: {problem}' for problem in self.problems]
         if self.right:
-            text.append('Verdict: all as it should be; training on it gives right numbers.')
+            text.append('Verdict: the dataset is as expected; training gives right results.')
         else:
             wrong = sum(line.verdict == 'WRONG' for line in self.lines)
             text.append(
-                f'Verdict: WRONG in {wrong} lines, {len(self.problems)} problems; '
-                'training on it would give wrong numbers.'
+                f'Verdict: {wrong} lines are WRONG and there are {len(self.problems)} problems; '
+                'training would give wrong results.'
             )
         return '\n'.join(text)
 
@@ -134,17 +147,20 @@ def check(
     decode: bool = False,
     workers: int | None = None,
 ) -> Report:
-    """Checks a dataset on disk, with a progress bar.
+    """Check a dataset on disk: its label files, its numbers of clips, and every clip.
+
+    A progress bar is shown.
 
     Args:
-        name: One of ``DATASETS``.
-        root: The folder that holds it.
-        media: Kinds of media to look at; None is all that are there.
-        decode: Whether to decode every picture and video to its end.
-        workers: Processes; the usable CPUs by default.
+        name: Name of the dataset, a key into ``DATASETS``.
+        root: Folder of the dataset.
+        media: Kinds of media to check. By default, all kinds that are on disk.
+        decode: Whether to decode every picture and every video completely. By default, only the
+            sizes of the files and the headers of the pictures are read.
+        workers: Number of processes. By default, the number of usable CPUs.
 
     Raises:
-        DFERError: There is no such folder, or nothing of this dataset in it.
+        DFERError: If the root is not a folder.
     """
     dataset, disk = DATASETS[name], look(root)
     synthetic = 'synthetic tree like ' if read_marker(disk.root) is not None else ''
@@ -174,7 +190,19 @@ def _check_lists(
     options: dict[str, Any],
     needed: bool,
 ) -> dict[str, Listed]:
-    """Compares each split and fold of one kind of list; returns its clips by name."""
+    """Compare the numbers of clips of each split and fold with the release.
+
+    Args:
+        report: The report to which the results are added.
+        dataset: Class of the dataset.
+        disk: The files below the root of the dataset.
+        kind: Name of the kind of label files, for the report.
+        options: Arguments of the dataset that select this kind of label files.
+        needed: Whether missing label files of this kind are an error.
+
+    Returns:
+        All clips that these label files list, keyed by clip name.
+    """
     one = dataset(str(disk.root), pipeline=[], lazy_init=True, **options)
     if not needed and not one.find_lists(disk):
         report.add(f'{kind}: lists', '', 'none', 'note')
@@ -193,11 +221,15 @@ def _check_lists(
 
 
 def _read(report: Report, one: ListedDataset, disk: Disk) -> dict[tuple[str, int], list[Listed]]:
-    """All lists of one kind; where they are not as released, each as far as it can be read."""
+    """Read all label files of one kind.
+
+    If the files do not agree with each other or with the release, the problem is added to the
+    report, and each file that can be read on its own is returned.
+    """
     try:
         read = one.read_all(disk)
         if not read:
-            one.read_lists(disk)  # which says what is missing
+            one.read_lists(disk)  # raises an error that says which label file is missing
         return read
     except DFERError as error:
         report.add_problem(error)
@@ -213,14 +245,21 @@ def _read(report: Report, one: ListedDataset, disk: Disk) -> dict[tuple[str, int
 
 
 def _totals(counts: Sequence[int] | None) -> str:
-    """``9356: 1956 1515 2135 1738 1175 116 721``."""
+    """Format numbers of clips as sum and list, ``9356: 1956 1515 2135 1738 1175 116 721``."""
     if counts is None:
         return ''
     return str(counts[0]) if len(counts) == 1 else f'{sum(counts)}: {" ".join(map(str, counts))}'
 
 
 def _check_tables(report: Report, name: str, disk: Disk, listed: dict[str, Listed]) -> None:
-    """Compares the lists' labels with those of the release's tables, where these are there."""
+    """Compare the labels of the label files with the release's tables of annotations, if present.
+
+    Args:
+        report: The report to which the result is added.
+        name: Name of the dataset, a key into ``DATASETS``.
+        disk: The files below the root of the dataset.
+        listed: The clips of the label files, keyed by clip name.
+    """
     try:
         if name == 'dfew' and _tables(disk, 'annotation.xlsx'):
             votes = read_votes(disk)
@@ -234,18 +273,23 @@ def _check_tables(report: Report, name: str, disk: Disk, listed: dict[str, Liste
         return
     both = [clip for clip in listed.values() if clip.clip in told]
     odd = [c for c in both if told[c.clip] != c.label]
-    # One clip may have been corrected by hand; a wrong order of classes makes most of them differ.
+    # Single clips may have been corrected by hand. A wrong order of classes would make most clips
+    # differ.
     verdict = 'ok' if not odd else 'note' if len(odd) <= len(both) / 100 else 'WRONG'
     shown = f', as {", ".join(c.clip for c in odd[:5])}' if odd else ''
     report.add('labels that the table contradicts', 0, f'{len(odd)} of {len(both)}{shown}', verdict)
 
 
 def _tables(disk: Disk, name: str) -> list[str]:
+    """Return the paths, relative to the root, of all files with a name."""
     return [path for path in disk.lists if path.rsplit('/', 1)[-1] == name]
 
 
 def _single_set(path: Path) -> dict[str, int]:
-    """Clip -> label of MAFW's table of single labels, 1..11 in its last column."""
+    """Read the class index of each clip from MAFW's table of single labels.
+
+    The last column of the table holds the label, from 1 to 11.
+    """
     told: dict[str, int] = {}
     rows = read_table(path)
     next(rows)
@@ -253,7 +297,8 @@ def _single_set(path: Path) -> dict[str, int]:
         clip, label = str(row[0]).removesuffix('.mp4'), row[-1]
         if not clip.isdecimal() or label not in range(1, len(MAFW_CLASSES) + 1):
             raise DFERError(
-                f'{path}:{line}: {row[0]!r} with label {label!r}; unpack the file again'
+                f'{path}:{line}: {row[0]!r} with label {label!r} is not a clip number with a label '
+                f'from 1 to {len(MAFW_CLASSES)}; unpack the file again'
             )
         told[f'{int(clip):05d}'] = int(label) - 1
     return told
@@ -264,12 +309,12 @@ def _single_set(path: Path) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one clip is.
+    """Describe the files of one clip.
 
     Attributes:
-        frames: Their number; 0 where the clip is not there, None of a video that was not decoded.
-        bad: How many of them are empty files or, where they were decoded, cannot be.
-        size: Of the first, as 'W x H'.
+        frames: Number of frames. 0 if the clip is missing; None for a video that was not decoded.
+        bad: Number of frames that are empty files or, if pictures are decoded, cannot be decoded.
+        size: Width and height of the first frame in pixels, as 'W x H'.
     """
 
     frames: int | None
@@ -287,6 +332,18 @@ def _check_media(
     workers: int | None,
     asked: bool,
 ) -> None:
+    """Check the clips of one kind of media.
+
+    Args:
+        report: The report to which the results are added.
+        dataset: Class of the dataset.
+        disk: The files below the root of the dataset.
+        kind: Kind of media, such as ``frames``.
+        listed: The clips of the label files, keyed by clip name.
+        decode: Whether to decode every picture and video.
+        workers: Number of processes, or None for the number of usable CPUs.
+        asked: Whether the user requested this kind of media. If not, it may be missing on disk.
+    """
     one = dataset(str(disk.root), media=kind, pipeline=[], lazy_init=True)
     there = any(folder.media == kind for folder in disk.folders)
     if not there and not asked:
@@ -301,15 +358,24 @@ def _check_media(
     report.add(f'{kind}: folder', '', folder)
     wanted = sorted(listed)
     jobs = [(paths.get(clip), decode) for clip in wanted]
-    looked = _look_at_all(jobs, f'Looking at {kind}', workers)
-    seen = {clip: one for one, clip in zip(looked, wanted)}  # in this order: the bar is closed
+    looked = _look_at_all(jobs, f'Checking {kind}', workers)
+    # `looked` is the first argument of zip, so that it is exhausted and closes its progress bar.
+    seen = {clip: one for one, clip in zip(looked, wanted)}
     _add_clips(report, kind, seen, len(paths.keys() - listed.keys()), decode)
 
 
 def _add_clips(
     report: Report, kind: str, seen: dict[str, Seen], unlisted: int, decode: bool
 ) -> None:
-    """Lines about the clips of one kind of media."""
+    """Add the results for the clips of one kind of media to the report.
+
+    Args:
+        report: The report.
+        kind: Kind of media, such as ``frames``.
+        seen: The description of each listed clip, keyed by clip name.
+        unlisted: Number of clips on disk that no label file lists.
+        decode: Whether the pictures and videos were decoded.
+    """
     missing = [c for c, s in seen.items() if s.frames == 0 and s.size is None and s.bad == 0]
     there = {c: s for c, s in seen.items() if c not in set(missing)}
     lost = [c for c, s in there.items() if s.frames is not None and s.bad >= s.frames]
@@ -321,17 +387,17 @@ def _add_clips(
         clips['not 16'] = [c for c, s in there.items() if s.frames != _SHORT]
     report.clips[kind] = clips
     report.add(f'{kind}: listed clips on disk', len(seen), len(seen) - len(missing))
-    report.add(f'{kind}: clips without any frame to read', 0, _few(lost))
-    how = 'that cannot be decoded' if decode else 'empty (--decode reads all)'
-    report.add(f'{kind}: clips with frames {how}', 0, _few(damaged), _note(damaged))
+    report.add(f'{kind}: clips without any readable frame', 0, _few(lost))
+    how = 'frames that cannot be decoded' if decode else 'empty frames (--decode reads all)'
+    report.add(f'{kind}: clips with {how}', 0, _few(damaged), _note(damaged))
     if kind == 'frames16':
-        report.add(f'{kind}: clips of other than 16 frames', 0, _few(clips['not 16']))
+        report.add(f'{kind}: clips that do not have 16 frames', 0, _few(clips['not 16']))
     elif lengths:
-        report.add(f'{kind}: clips under 16 frames, which are repeated', '', _few(short), 'ok')
+        report.add(f'{kind}: clips with repeated frames (under 16)', '', _few(short), 'ok')
     if lengths:
         middle = int(np.median(lengths))
         span = f'{min(lengths)} to {max(lengths)}, median {middle}'
-        report.add(f'{kind}: frames of a clip', '', span)
+        report.add(f'{kind}: frames per clip', '', span)
     sizes = Counter(s.size for s in there.values() if s.size).most_common()
     if sizes:
         shown = ', '.join(f'{size} ({count})' for size, count in sizes[:3])
@@ -343,21 +409,22 @@ def _add_clips(
                 f'{kind}: whole pictures?', 'faces', f'{wide} clips are wider than high', 'note'
             )
     if unlisted:
-        report.add(f'{kind}: clips that no list names', '', unlisted, 'note')
+        report.add(f'{kind}: clips that no label file lists', '', unlisted, 'note')
 
 
 def _is_wide(size: str) -> bool:
-    """Return whether a size, 'W x H', is that of a film's picture: at least 5 to 4."""
+    """Return whether a size 'W x H' has at least the ratio 5:4 of a film's whole picture."""
     width, height = map(int, size.split(' x '))
     return width >= 1.25 * height
 
 
 def _note(clips: list[str]) -> str:
+    """Return the verdict for a list of affected clips that do not change results."""
     return 'note' if clips else 'ok'
 
 
 def _few(clips: list[str]) -> str:
-    """How many, and the first of them."""
+    """Format the number of clips and the names of the first ones."""
     shown = ', '.join(clips[:_SHOWN]) + (', ...' if len(clips) > _SHOWN else '')
     return f'{len(clips)}: {shown}' if clips else '0'
 
@@ -365,6 +432,16 @@ def _few(clips: list[str]) -> str:
 def _look_at_all(
     jobs: list[tuple[str | None, bool]], title: str, workers: int | None
 ) -> Iterator[Seen]:
+    """Inspect clips in several processes, with a progress bar.
+
+    Args:
+        jobs: The path of each clip, or None if the clip is missing, and whether to decode it.
+        title: Title of the progress bar.
+        workers: Number of processes, or None for the number of usable CPUs.
+
+    Yields:
+        The description of each clip, in the order of the jobs.
+    """
     count = workers or count_cpus()
     if count == 1 or len(jobs) < 256:
         yield from tqdm(map(_look_at, jobs), title, len(jobs), unit='clip')
@@ -377,11 +454,12 @@ def _look_at_all(
 
 
 def _ignore_interrupts() -> None:
-    """Ctrl-C is the parent's to handle."""
+    """Ignore Ctrl-C in a worker process, since the main process handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _look_at(job: tuple[str | None, bool]) -> Seen:
+    """Inspect one clip, given by its path and whether to decode it."""
     path, decode = job
     if path is None or not os.path.exists(path):
         return Seen(0)
@@ -389,7 +467,8 @@ def _look_at(job: tuple[str | None, bool]) -> Seen:
 
 
 def _look_at_folder(path: str, decode: bool) -> Seen:
-    folder = folder_of_frames(path)
+    """Inspect a clip that is a folder of pictures."""
+    folder = find_frame_folder(path)
     if folder is None:
         empty = len(list_frames(path))
         return Seen(empty, bad=empty)
@@ -400,6 +479,7 @@ def _look_at_folder(path: str, decode: bool) -> Seen:
 
 
 def _is_picture(file: str, decode: bool) -> bool:
+    """Return whether a picture can be decoded or, without decoding, whether it is not empty."""
     if not decode:
         return os.path.getsize(file) > 0
     try:
@@ -410,6 +490,7 @@ def _is_picture(file: str, decode: bool) -> bool:
 
 
 def _size(file: str) -> str | None:
+    """Return the size of a picture as 'W x H', or None if its header cannot be read."""
     try:
         with Image.open(file) as picture:
             return '{} x {}'.format(*picture.size)
@@ -418,6 +499,7 @@ def _size(file: str) -> str | None:
 
 
 def _look_at_video(path: str, decode: bool) -> Seen:
+    """Inspect a clip that is a video."""
     if os.path.getsize(path) == 0:
         return Seen(1, bad=1)
     if not decode:

@@ -1,4 +1,4 @@
-"""Transforms that sample, read and change the frames of a clip."""
+"""Provide the pipeline transforms that sample, read and augment the frames of a clip."""
 
 from mmdfer.datasets.transforms.clip_decode import ClipDecode, ClipInit
 from mmdfer.datasets.transforms.freq_hd import SampleFreqHD

@@ -1,4 +1,4 @@
-"""Transforms that open a clip, whether pictures or a video, and decode its sampled frames."""
+"""Provide the transforms that open a clip (a folder or a video) and decode its sampled frames."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mmdfer.datasets.transforms.video_reader import VideoReader
 
 
 class ClipReader(Protocol):
-    """What ClipInit opens: a VideoReader or a FolderReader."""
+    """Define the methods that both readers of a clip have, VideoReader and FolderReader."""
 
     def __len__(self) -> int:
-        """Return the number of frames."""
+        """Return the number of frames in the clip."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield all frames in order, RGB uint8 (H, W, 3)."""
+        """Yield all frames of the clip in order, each RGB uint8 (H, W, 3)."""
 
     def read(self, numbers: Sequence[int]) -> list[np.ndarray]:
-        """Return some frames."""
+        """Return the frames with the given numbers, each RGB uint8 (H, W, 3)."""
 
 
 # ---------------------------------------------------------------- transforms
@@ -34,23 +34,29 @@ class ClipReader(Protocol):
 
 @TRANSFORMS.register_module()
 class ClipInit(BaseTransform):
-    """Open a clip: a folder of pictures, or a video.
+    """Open a clip for sampling and decoding, whether the clip is a folder of pictures or a video.
 
-    Required keys: ``filename``. Added keys: ``video_reader``, ``total_frames``, ``start_index``,
-    which is 0; of a video ``avg_fps``, as DecordInit does.
+    Required keys: ``filename``. Added keys: ``video_reader``, ``total_frames`` and ``start_index``,
+    which is 0. For a video, ``avg_fps`` is added too, as MMAction2's DecordInit does.
 
     Args:
-        num_threads: Of the video decoder.
+        num_threads: Number of threads of the video decoder. The default is 1.
     """
 
     def __init__(self, num_threads: int = 1) -> None:
         self.num_threads = num_threads
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Open the clip.
+        """Open the clip at ``results['filename']`` and add the reader and the number of frames.
+
+        Args:
+            results: The sample's dictionary, with ``filename``.
+
+        Returns:
+            The same dictionary with the added keys that the class lists.
 
         Raises:
-            UnreadableClipError: The video cannot be read, or there is no picture in the folder.
+            UnreadableClipError: If the video cannot be read or the folder contains no picture.
         """
         path = results['filename']
         if os.path.isdir(path):
@@ -64,34 +70,41 @@ class ClipInit(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ClipDecode(BaseTransform):
-    """Decode the sampled frames of what ClipInit opened.
+    """Decode the sampled frames of a clip that ClipInit opened.
 
-    Of a folder, the nearest readable picture takes the place of one that is not. A dataset that
-    asks for it gives a list as ``unreadable``, to which the names are added. Where the frames
-    differ in size, as face croppers write them, all are resized to the largest, so that the crops
-    and flips that follow show the same part of each.
+    In a folder, a picture that cannot be read is replaced by the nearest readable picture. If the
+    dataset has put a list into the results as ``unreadable``, the names of the unreadable pictures
+    are appended to the list. Face croppers may write frames of different sizes. Then all frames of
+    the clip are resized to the size of the largest frame, so that a later crop or flip shows the
+    same part of each frame.
 
-    Required keys: those of ClipInit, and ``frame_inds``. Added keys: ``imgs``, RGB uint8 (H, W, 3)
-    for each; ``original_shape``; ``img_shape``.
+    Required keys: the keys that ClipInit adds, and ``frame_inds``. Added keys: ``imgs`` (a list of
+    RGB uint8 arrays (H, W, 3)), ``original_shape`` and ``img_shape``, both (H, W).
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Decode.
+        """Decode the frames with the numbers in ``results['frame_inds']``.
+
+        Args:
+            results: The sample's dictionary, with the keys of ClipInit and ``frame_inds``.
+
+        Returns:
+            The same dictionary without ``video_reader`` and with the keys that the class adds.
 
         Raises:
-            UnreadableClipError: No picture of the folder can be read, or the video is damaged.
+            UnreadableClipError: If no picture of the folder can be read or the video is damaged.
         """
         reader = results.pop('video_reader')
         results['frame_inds'] = np.asarray(results['frame_inds']).reshape(-1)
-        imgs = _of_one_size(reader.read(results['frame_inds']))
+        imgs = _resize_to_largest(reader.read(results['frame_inds']))
         if isinstance(reader, FolderReader):
             results.get('unreadable', []).extend(reader.unreadable)
         results.update(imgs=imgs, original_shape=imgs[0].shape[:2], img_shape=imgs[0].shape[:2])
         return results
 
 
-def _of_one_size(imgs: list[np.ndarray]) -> list[np.ndarray]:
-    """Resize pictures to the one of them with the largest area, where they differ in size."""
+def _resize_to_largest(imgs: list[np.ndarray]) -> list[np.ndarray]:
+    """Resize frames of different sizes to the size of the frame with the largest area."""
     height, width = max((img.shape[:2] for img in imgs), key=lambda shape: shape[0] * shape[1])
     return [
         img if img.shape[:2] == (height, width) else cv2.resize(img, (width, height))

@@ -1,8 +1,9 @@
-"""Clips in a pipeline: listing or opening, sampling and decoding them, from folders and videos.
+"""List and read the frames of a clip that is stored as a folder of pictures.
 
-MMAction2's RawframeDataset names frames by a template and so cannot read numbers with gaps, which
-DFEW's have (its frames without a face are gone), nor count frames that a list counts wrongly. Its
-video decoders give other frames than those asked for from some files (see docs/videos.md).
+MMAction2's RawframeDataset builds the names of frames from a template. So the numbers must have no
+gaps, but the numbers of DFEW have: its frames without a face were removed. RawframeDataset also
+takes the number of frames from the label file, where the number may be wrong. Here the folder is
+listed instead. Clips that are videos are read by video_reader.py.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from mmdfer.files import FileSystemError, read_patiently
 
 _PICTURE = re.compile(r'(?!\.).*?\d+\.(?:jpe?g|png|bmp)', re.IGNORECASE)
 _NUMBERS = re.compile(r'\d+')
-# A name that ends in two numbers, as face croppers write them: #_#, frame#_face#.
+# A name that ends in two numbers, as face croppers write it: #_# or frame#_face#.
 _PAIR = re.compile(r'(?P<frame>.*#)(?P<face>[_-][A-Za-z]*[_-]?#)')
 
-# What Pillow raises on bytes that are no whole picture.
+# The errors that Pillow raises if a file is not a complete picture.
 NO_PICTURE = (
     OSError,
     SyntaxError,
@@ -40,25 +41,32 @@ NO_PICTURE = (
 
 
 def list_frames(folder: str | os.PathLike) -> list[str]:
-    """Return the pictures of a folder, one for each frame, in the order of the frames' numbers.
+    """Return the names of a folder's pictures, one for each frame, sorted by frame number.
 
-    The number at the end of a name is the frame's: 2.jpg stands before 10.jpg, 00001_00007.jpg is
-    frame 7. Face croppers add a number for the face: in 0012_0.jpg, frame12_face0.jpg and
-    face0_frame12.jpg that is 0. Of a frame with several faces only the one with the lowest number
-    is returned (0001.jpg before 0001_2.jpg): otherwise the clip would jump between persons.
+    The number at the end of a name is the frame number: 2.jpg comes before 10.jpg, and
+    00001_00007.jpg is frame 7. Face croppers add a number for the face, which is 0 in 0012_0.jpg,
+    frame12_face0.jpg and face0_frame12.jpg. If a frame has several faces, only the face with the
+    lowest number is returned (0001.jpg rather than 0001_2.jpg). Otherwise the clip would jump
+    between persons.
 
-    Left out are hidden files, other files (Thumbs.db, ``._1.jpg``) and pictures whose name does not
-    end in a number.
+    Hidden files (``._1.jpg``), files of other types (Thumbs.db) and pictures with a name that does
+    not end in a number are left out.
+
+    Args:
+        folder: The folder of a clip's pictures.
+
+    Returns:
+        File names without the folder.
 
     Raises:
-        FileSystemError: The folder cannot be listed for now.
-        OSError: There is no such folder.
+        FileSystemError: If the file system temporarily fails to list the folder.
+        OSError: If the folder does not exist.
     """
     names = read_patiently(lambda: os.listdir(folder), folder)
     stems = {name: name.rpartition('.')[0] for name in names if _PICTURE.fullmatch(name)}
     numbers = {name: [int(n) for n in _NUMBERS.findall(stem)] for name, stem in stems.items()}
     patterns = {_NUMBERS.sub('#', stem) for stem in stems.values()}
-    if (faces := _faces(patterns, numbers)) is not None:
+    if (faces := _parse_face_numbers(patterns, numbers)) is not None:
         lowest: dict[int, str] = {}
         for name in sorted(faces, key=lambda name: faces[name]):
             lowest.setdefault(faces[name][0], name)
@@ -68,35 +76,49 @@ def list_frames(folder: str | os.PathLike) -> list[str]:
     return sorted(numbers, key=lambda name: (numbers[name][-1], name))
 
 
-def _faces(patterns: set[str], numbers: dict[str, list[int]]) -> dict[str, tuple[int, int]] | None:
-    """Return the frame's and the face's number of each name; None where names number no faces.
+def _parse_face_numbers(
+    patterns: set[str], numbers: dict[str, list[int]]
+) -> dict[str, tuple[int, int]] | None:
+    """Find the frame number and the face number in each name.
 
     Args:
-        patterns: The names without their suffix, each number replaced by ``#``.
-        numbers: The numbers of each name.
+        patterns: The different forms of the names: without suffix, and with ``#`` for each number.
+        numbers: All numbers in each name, by name.
+
+    Returns:
+        The pair (frame number, face number) by name, or None if the names contain no face numbers.
+        The face number is -1 in a name that has only a frame number.
     """
     pairs = {pattern: match for pattern in patterns if (match := _PAIR.fullmatch(pattern))}
     if len(pairs) != 1:
         return None
     ((pattern, match),) = pairs.items()
-    if not patterns <= {pattern, match['frame']}:  # 0001 beside 0001_2 is its first face
+    # A name without a face number may occur too: 0001 next to 0001_2 is the first face of frame 1.
+    if not patterns <= {pattern, match['frame']}:
         return None
     length = pattern.count('#')
     ends = {name: n[-2:] if len(n) == length else [n[-1], -1] for name, n in numbers.items()}
     first, second = (len({end[place] for end in ends.values()}) for place in (0, 1))
     if 'face' in match['frame'].lower() and 'face' not in match['face'].lower():
         return {name: (frame, face) for name, (face, frame) in ends.items()}
-    # With a constant first number, and where the second takes more values, it is the frame's.
+    # If the first number is constant or the second takes more values, the second is the frame
+    # number, and the names contain no face number.
     if first == 1 or second > first:
         return None
     return {name: (frame, face) for name, (frame, face) in ends.items()}
 
 
-def folder_of_frames(path: str) -> str | None:
-    """Return the folder that holds a clip's pictures: ``path``, or the one of the same name inside.
+def find_frame_folder(path: str) -> str | None:
+    """Return the folder with a clip's pictures: ``path``, or the folder of the same name inside.
+
+    The search stops at the first picture that is not empty, so that a folder of many pictures costs
+    no more time than a folder of one.
+
+    Args:
+        path: The folder in which the clip is expected.
 
     Returns:
-        None where there is no picture that has a byte: not the clip's size but its entries count.
+        The folder, or None if neither folder contains a picture that is not empty.
     """
     for folder in (path, os.path.join(path, os.path.basename(path))):
         try:
@@ -110,18 +132,27 @@ def folder_of_frames(path: str) -> str | None:
 
 
 def read_picture(path: str | os.PathLike) -> np.ndarray:
-    """Decode a picture to RGB, uint8 (H, W, 3); of 16 bits a channel, the upper 8.
+    """Decode a picture file to RGB.
 
-    Pillow decodes: where a file is cut short, OpenCV fills the rest with grey in most releases. A
-    picture is turned as its EXIF tag says; transparency is ignored.
+    Pillow is used because most releases of OpenCV fill the missing part of a truncated file with
+    grey instead of raising an error. The picture is rotated as its EXIF tag says. Transparency is
+    ignored. If a channel has 16 bits, the upper 8 bits are returned.
+
+    Args:
+        path: Path of the picture file.
+
+    Returns:
+        The picture, RGB uint8 (H, W, 3).
 
     Raises:
-        FileSystemError: The file cannot be read for now; it may be whole.
-        OSError, ValueError: Or another of ``NO_PICTURE``, if it is no whole picture.
+        FileSystemError: If the file system temporarily fails to read the file. The file itself may
+            be intact.
+        OSError: If the file is not a complete picture. Any other error of ``NO_PICTURE``, for
+            example ValueError, can be raised for the same reason.
     """
     content = read_patiently(Path(path).read_bytes, path)
     with Image.open(BytesIO(content)) as picture:
-        if picture.mode.startswith('I'):  # grey of 16 bits, which Pillow would cut off at 255
+        if picture.mode.startswith('I'):  # 16-bit grey, which convert() would clip at 255
             grey = (np.asarray(picture) >> 8).astype(np.uint8)
             return np.repeat(grey[..., None], 3, axis=2)
         ImageOps.exif_transpose(picture, in_place=True)
@@ -129,16 +160,18 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
 
 
 class FolderReader:
-    """Read the pictures of a folder by their place, each at most once.
+    """Read the frames of a clip from a folder of pictures.
+
+    Frame i is picture i of ``list_frames``. One call of ``read`` reads each picture at most once.
 
     Args:
-        folder: The folder.
+        folder: The folder of the clip's pictures.
 
     Attributes:
-        unreadable: Names of the pictures that the last ``read`` tried in vain.
+        unreadable: Names of the pictures that the last call of ``read`` could not decode.
 
     Raises:
-        UnreadableClipError: There is no picture in the folder.
+        UnreadableClipError: If the folder contains no picture.
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
@@ -146,49 +179,52 @@ class FolderReader:
         self.unreadable: list[str] = []
         if not self.names:
             raise UnreadableClipError(
-                f'{folder}: holds no picture whose name ends in a number; unpack it again'
+                f'{folder}: holds no picture with a name that ends in a number; unpack the clip '
+                'again'
             )
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of frames."""
         return len(self.names)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield all pictures in order; for one that cannot be read, the nearest that can."""
+        """Yield all frames in order, replacing an unreadable frame by the nearest readable one."""
         pictures: dict[int, np.ndarray | None] = {}
         for place in range(len(self)):
-            yield self._nearest(place, pictures)
+            yield self._read_nearest(place, pictures)
             pictures = {p: picture for p, picture in pictures.items() if p >= place}
 
     def read(self, places: Sequence[int]) -> list[np.ndarray]:
-        """Return the pictures at some places.
+        """Return the frames at the given places.
 
-        The nearest readable picture takes the place of one that is not, of two equally near the
-        earlier.
+        A picture that cannot be read is replaced by the nearest readable picture. If two are
+        equally near, the earlier one is used.
 
         Args:
-            places: Each in 0..len - 1, in any order.
+            places: Indices of the frames, each in 0..len - 1, in any order.
 
         Returns:
-            RGB uint8 (H, W, 3) for each.
+            One RGB uint8 array (H, W, 3) for each place.
 
         Raises:
-            UnreadableClipError: No picture of the folder can be read.
+            UnreadableClipError: If no picture of the folder can be read.
         """
         self.unreadable = []
         pictures: dict[int, np.ndarray | None] = {}
-        return [self._nearest(int(place), pictures) for place in places]
+        return [self._read_nearest(int(place), pictures) for place in places]
 
-    def _nearest(self, place: int, pictures: dict[int, np.ndarray | None]) -> np.ndarray:
+    def _read_nearest(self, place: int, pictures: dict[int, np.ndarray | None]) -> np.ndarray:
+        """Return the readable picture nearest to a place, using and filling the read pictures."""
         for distance in range(len(self)):
             for i in dict.fromkeys((place - distance, place + distance)):
                 if 0 <= i < len(self) and (picture := self._read(i, pictures)) is not None:
                     return picture
         raise UnreadableClipError(
-            f'{self.folder}: none of its {len(self)} pictures can be read; unpack it again'
+            f'{self.folder}: none of its {len(self)} pictures can be read; unpack the clip again'
         )
 
     def _read(self, place: int, pictures: dict[int, np.ndarray | None]) -> np.ndarray | None:
+        """Return the picture at a place, or None if the picture cannot be read."""
         if place not in pictures:
             try:
                 pictures[place] = read_picture(Path(self.folder, self.names[place]))

@@ -1,4 +1,8 @@
-"""Freq-HD: the stretch of a clip in which the face moves most, found by its frequencies."""
+"""Provide Freq-HD, a sampler that finds the frames in which the face moves most.
+
+Freq-HD compares the spatial and temporal frequencies of the frames of a clip. Source: Tao et al.,
+"Freq-HD", ACM MM 2023.
+"""
 
 from __future__ import annotations
 
@@ -17,59 +21,68 @@ from mmdfer.datasets.transforms.samplers import SampleSegments
 from mmdfer.datasets.transforms.video_reader import VideoReader
 from mmdfer.errors import DFERError
 
-SIZE = 112  # H and W in which the frames are analysed
-CUTOFF = 20  # cycles per picture: the Gaussian's deviation that parts low from high
-SUPPRESSION = 10  # of windows that lie off the line
-CHUNK = 64  # frames analysed at a time: a long film need not fit into memory
-LINE_POINTS = 1000  # windows through which the line is fitted at most: it takes all pairs of them
+SIZE = 112  # height and width in pixels of the frames that are analysed
+CUTOFF = 20  # standard deviation of the Gaussian low-pass filter, in cycles per frame width
+SUPPRESSION = 10  # factor in the exponent that lowers the weight of windows far from the line
+CHUNK = 64  # frames that are analysed at a time, so that a long video need not fit into memory
+LINE_POINTS = 1000  # limit of the windows to which the line is fitted; the fit compares all pairs
 
 
 @TRANSFORMS.register_module()
 class SampleFreqHD(BaseTransform):
-    """Picks ``clip_len`` consecutive frames of high dynamics (Freq-HD; Tao et al., ACM MM 2023).
+    """Sample the ``clip_len`` consecutive frames with the highest dynamics (Freq-HD).
 
-    Stands where a sampler does, between ClipInit and ClipDecode::
+    The transform takes the place of a sampler, between ClipInit and ClipDecode::
 
         dict(type='ClipInit'), dict(type='SampleFreqHD', clip_len=16), dict(type='ClipDecode')
 
-    *Spatial-temporal frequency analysis*: a Gaussian parts each grey frame into low and high
-    spatial frequencies; of each band the power of the upper temporal frequencies is taken in a
-    window that slides over the clip. *Multi-band complementary selection*: a line is fitted
-    through the windows' (high, low); the farther a window lies off it, as at a cut or a change of
-    light, the less its high power counts.
+    *Spatial-temporal frequency analysis*: a Gaussian splits each grey frame into a low and a high
+    band of spatial frequencies. In each band, the power of the upper temporal frequencies is
+    computed in a window that slides over the clip. *Multi-band complementary selection*: a line is
+    fitted through the points (high power, low power) of all windows. The farther a window is from
+    the line, as at a cut or a change of light, the less its high power counts.
 
-    From the paper: the two modules. From the authors' code: grey frames, the Gaussian of 20 cycles,
-    windows of 4 frames, the temporal frequencies from one half on, the factor of 10 in the
-    exponent. Ours: frames are analysed at 112, not 224; the line is Theil and Sen's, where theirs
-    is RANSAC's: it draws nothing at random and exists for every clip; the clip is the run of frames
-    whose windows weigh most together, the first of equals.
+    From the paper (Tao et al., ACM MM 2023): the two modules. From the authors' code: grey frames,
+    the Gaussian of 20 cycles, windows of 4 frames, the upper half of the temporal frequencies, and
+    the factor of 10 in the exponent. This package's own choices: frames are analysed at 112 x 112
+    pixels instead of 224 x 224. The line is fitted by the method of Theil and Sen instead of
+    RANSAC, because the former uses no random numbers and gives a line for every clip. The sampled
+    frames are the run with the highest sum of window weights, and the first run if sums are equal.
 
-    Nothing is drawn at random: the views of a clip in training differ in crop and flip alone. Every
-    frame is decoded to be analysed, a chunk of frames at a time. A clip of at most ``clip_len``
-    frames is not analysed; its frames are repeated as by SampleSegments.
+    The sampler uses no random numbers, so the training views of a clip differ only in crop and
+    flip. Every frame is decoded for the analysis, a chunk of frames at a time. A clip of at most
+    ``clip_len`` frames is not analysed. Its frames are repeated as SampleSegments repeats them.
 
-    Required keys: those of ClipInit. Added keys: ``frame_inds``, ``clip_len``, ``frame_interval``,
-    ``num_clips``.
+    Required keys: the keys that ClipInit adds. Added keys: ``frame_inds``, ``clip_len``,
+    ``frame_interval``, ``num_clips``.
 
     Args:
-        clip_len: Frames to pick.
-        window: Frames of the sliding window.
+        clip_len: Number of frames to sample.
+        window: Number of frames of the sliding window.
 
     Raises:
-        DFERError: A window of fewer than 2 frames, or of more than ``clip_len``.
+        DFERError: If ``window`` is less than 2 or greater than ``clip_len``.
     """
 
     def __init__(self, clip_len: int, window: int = 4) -> None:
         if not 2 <= window <= clip_len:
-            raise DFERError(f'SampleFreqHD: window={window}, not in 2..clip_len={clip_len}')
+            raise DFERError(
+                f'SampleFreqHD: window must be within 2..clip_len={clip_len}, got {window}'
+            )
         self.clip_len, self.window = clip_len, window
         self.short = SampleSegments(clip_len, test_mode=True)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Picks the frames.
+        """Add the numbers of the sampled frames to ``results`` as ``frame_inds``.
+
+        Args:
+            results: The sample's dictionary, with the keys that ClipInit adds.
+
+        Returns:
+            The same dictionary with the added keys that the class lists.
 
         Raises:
-            UnreadableClipError: No picture of the folder can be read.
+            UnreadableClipError: If no picture of the folder can be read.
         """
         if results['total_frames'] <= self.clip_len:
             return self.short(results)
@@ -85,28 +98,39 @@ class SampleFreqHD(BaseTransform):
         return results
 
     def weigh(self, frames: Iterable[np.ndarray]) -> np.ndarray:
-        """Return the dynamicity of each window (T - window + 1,) of T grey frames (H, W)."""
+        """Compute the weight of each window, which is high where the face moves much.
+
+        Args:
+            frames: T grey frames (H, W) in order.
+
+        Returns:
+            The weights (T - window + 1,), one for each position of the window.
+        """
         powers = []
         for chunk in _overlapping(frames, CHUNK, self.window - 1):
             bands = split_bands(np.stack(chunk))
             powers.append([temporal_power(b.reshape(len(b), -1), self.window) for b in bands])
         low, high = np.concatenate(powers, axis=1)
-        return high * np.exp(-SUPPRESSION * off_the_line(_to_one(high), _to_one(low)))
+        return high * np.exp(-SUPPRESSION * line_distances(_scale_to_one(high), _scale_to_one(low)))
 
 
 def iterate_grey(results: dict[str, Any]) -> Iterator[np.ndarray]:
-    """Yield all frames of a clip that ClipInit opened, grey and small: (SIZE, SIZE).
+    """Yield all frames of a clip that ClipInit opened, as grey frames (SIZE, SIZE).
 
-    A picture that cannot be read is noted later, when it is picked.
+    A picture that cannot be read is replaced here without a report. ClipDecode reports the picture
+    if its frame is sampled.
+
+    Args:
+        results: The sample's dictionary, with the keys that ClipInit adds.
 
     Raises:
-        DFERError: Another transform opened the clip.
+        DFERError: If a transform other than ClipInit opened the clip.
     """
     reader, first = results['video_reader'], results['start_index']
     if not isinstance(reader, VideoReader | FolderReader):
         raise DFERError(
-            f'SampleFreqHD: {results["filename"]} was opened by another transform; '
-            "put dict(type='ClipInit') and dict(type='ClipDecode') around it"
+            f'SampleFreqHD: {results["filename"]} was not opened by ClipInit; put '
+            "dict(type='ClipInit') before SampleFreqHD and dict(type='ClipDecode') after it"
         )
     for img in islice(reader, first, first + results['total_frames']):
         img = cv2.cvtColor(img, cv2.COLOR_RGB2GRAY)
@@ -116,7 +140,10 @@ def iterate_grey(results: dict[str, Any]) -> Iterator[np.ndarray]:
 def _overlapping(
     frames: Iterable[np.ndarray], size: int, overlap: int
 ) -> Iterator[list[np.ndarray]]:
-    """Yield chunks of ``size`` new frames, each begun by the last ``overlap`` of the one before."""
+    """Split frames into overlapping chunks.
+
+    Each chunk consists of the last ``overlap`` frames of the previous chunk and ``size`` new ones.
+    """
     frames = iter(frames)
     chunk = list(islice(frames, overlap))
     while new := list(islice(frames, size)):
@@ -125,7 +152,7 @@ def _overlapping(
 
 
 def split_bands(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Parts grey frames (T, H, W) into low and high spatial frequencies, each (T, H, W)."""
+    """Split grey frames (T, H, W) into low and high spatial frequencies, each (T, H, W)."""
     height, width = frames.shape[1:]
     rows, columns = np.fft.fftfreq(height, 1 / height), np.fft.rfftfreq(width, 1 / width)
     gauss = np.exp(-0.5 * (rows[:, None] ** 2 + columns**2) / CUTOFF**2)  # (H, W // 2 + 1)
@@ -135,20 +162,22 @@ def split_bands(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def temporal_power(pixels: np.ndarray, window: int) -> np.ndarray:
-    """The mean power of the frequencies from ``window // 2`` on, in each sliding window.
+    """Compute the mean power of the upper temporal frequencies in each sliding window.
 
-    With X_k the discrete Fourier transform of a pixel in a window, the sum of ``|X_k|^2`` over k and
-    over all pixels is a sum of the frames' inner products, each times the sum of
-    cos(2 pi k (n - m) / window): so the inner products are formed once for all windows.
+    The upper frequencies are k = ``window // 2`` to ``window - 1``. Let X_k be the discrete Fourier
+    transform of a pixel within a window. The sum of ``|X_k|^2`` over k and over all pixels equals a
+    sum over all pairs of frames (n, m): their inner product times the sum over k of
+    cos(2 pi k (n - m) / window). So the inner products are computed once for all windows.
 
     Args:
-        pixels: (T, P).
-        window: Frames of a window.
+        pixels: Grey values (T, P) of P pixels in T frames.
+        window: Number of frames of a window.
 
     Returns:
-        (T - window + 1,).
+        The mean power (T - window + 1,) in each window.
     """
-    pixels = pixels - pixels.mean(0)  # k = 0 is left out, so this changes only the rounding
+    # The frequency k = 0 is not used, so subtracting the mean changes only rounding errors.
+    pixels = pixels - pixels.mean(0)
     products = pixels @ pixels.T  # (T, T)
     lag = np.subtract.outer(np.arange(window), np.arange(window))
     upper = np.arange(window // 2, window)[:, None, None]
@@ -160,11 +189,19 @@ def temporal_power(pixels: np.ndarray, window: int) -> np.ndarray:
     return np.maximum(power, 0) / (window * pixels.shape[1])
 
 
-def off_the_line(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The distance in y of each point (n,) from the line of Theil and Sen, (n,).
+def line_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Fit a line by the method of Theil and Sen, and return each point's vertical distance from it.
 
-    Its slope is the median over all pairs of points, so that outliers do not move it. Of more than
-    ``LINE_POINTS`` points it is fitted through as many, evenly spaced.
+    The slope of the line is the median of the slopes between all pairs of points, so that outliers
+    do not change it much. If there are more than ``LINE_POINTS`` points, the line is fitted to
+    ``LINE_POINTS`` evenly spaced points.
+
+    Args:
+        x: Abscissas (n,) of the points.
+        y: Ordinates (n,) of the points.
+
+    Returns:
+        Absolute differences in y (n,) between the points and the line.
     """
     all_x, all_y = x, y
     if len(x) > LINE_POINTS:
@@ -177,6 +214,6 @@ def off_the_line(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.abs(all_y - slope * all_x - np.median(y - slope * x))
 
 
-def _to_one(power: np.ndarray) -> np.ndarray:
-    """Scaled so that the largest is 1; of a clip without change, zeros."""
+def _scale_to_one(power: np.ndarray) -> np.ndarray:
+    """Scale the powers so that the largest is 1, and leave zeros of a static clip unchanged."""
     return power / power.max() if power.max() > 0 else power

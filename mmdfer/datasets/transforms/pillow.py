@@ -1,7 +1,9 @@
-"""Transforms of a clip's frames by Pillow, as the authors' code of several DFER methods has them.
+"""Provide transforms that resize, crop, colour and rotate the frames of a clip with Pillow.
 
-MMAction2's transforms resize by OpenCV, without the filter that Pillow applies when it shrinks a
-picture, and draw the ratio of a crop otherwise. Each transform draws once for all frames of a clip.
+The code published by the authors of several DFER methods uses Pillow and torchvision. MMAction2's
+transforms give other frames: they resize with OpenCV, without the filter that Pillow applies when
+it shrinks a picture, and draw the aspect ratio of a crop from another distribution. Each transform
+here draws its random numbers once for all frames of a clip.
 """
 
 from __future__ import annotations
@@ -28,44 +30,46 @@ _CHANGES = (
 
 
 def _apply(results: dict[str, Any], change: Callable[[Image.Image], Image.Image]) -> dict[str, Any]:
-    """Change every frame of ``results['imgs']``, RGB uint8 (H, W, 3)."""
+    """Apply a change to every frame in ``results['imgs']``, RGB uint8 (H, W, 3)."""
     imgs = [np.array(change(Image.fromarray(img))) for img in results['imgs']]
     results.update(imgs=imgs, img_shape=imgs[0].shape[:2])
     return results
 
 
 def _resize(picture: Image.Image, size: int) -> Image.Image:
+    """Resize a picture to a square with sides of ``size`` pixels, by bilinear interpolation."""
     return picture.resize((size, size), Image.Resampling.BILINEAR)
 
 
 @TRANSFORMS.register_module()
 class PillowResize(BaseTransform):
-    """Resize the whole picture to a square, whatever its ratio.
+    """Resize each whole frame to a square, without keeping its aspect ratio.
 
     Args:
-        size: The square's side in pixels.
+        size: Side of the square in pixels.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Resize each frame."""
+        """Resize each frame in ``results['imgs']``."""
         return _apply(results, lambda picture: _resize(picture, self.size))
 
 
 @TRANSFORMS.register_module()
 class PillowRandomSizedCrop(BaseTransform):
-    """Cut a window of random area and ratio, and resize it to a square.
+    """Crop a window of random area and aspect ratio from each frame, and resize it to a square.
 
-    Up to ten windows are drawn: the area uniform, the ratio of width to height uniform, the two
-    sides exchanged half of the time; the first that fits is taken. Otherwise the shorter side is
-    resized to ``size`` and a random square is cut.
+    Up to ten windows are drawn, and the first window that fits into the frame is used. The area and
+    the ratio of width to height are drawn from uniform distributions, and width and height are
+    exchanged with probability 1/2. If no window fits, the shorter side of the frame is resized to
+    ``size`` and a random square is cropped.
 
     Args:
-        size: The square's side in pixels.
-        area: Bounds of the window's share of the picture.
-        ratio: Bounds of its width over its height.
+        size: Side of the square in pixels.
+        area: Lower and upper bound of the window's area as a fraction of the frame's area.
+        ratio: Lower and upper bound of the window's width divided by its height.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class PillowRandomSizedCrop(BaseTransform):
         self.size, self.area, self.ratio = size, tuple(area), tuple(ratio)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Cut the same window from each frame."""
+        """Crop the same window from each frame in ``results['imgs']``."""
         height, width = results['imgs'][0].shape[:2]
         if (window := self._draw(width, height)) is not None:
             return _apply(results, lambda picture: _resize(picture.crop(window), self.size))
@@ -93,7 +97,7 @@ class PillowRandomSizedCrop(BaseTransform):
         )
 
     def _draw(self, width: int, height: int) -> tuple[int, int, int, int] | None:
-        """Draw a window (left, top, right, bottom); None where ten do not fit."""
+        """Draw a window (left, top, right, bottom), or return None if ten windows do not fit."""
         for _ in range(10):
             area = random.uniform(*self.area) * width * height
             ratio = random.uniform(*self.ratio)
@@ -110,13 +114,16 @@ class PillowRandomSizedCrop(BaseTransform):
 class PillowColorJitter(BaseTransform):
     """Change brightness, contrast, saturation and hue as torchvision's ColorJitter does.
 
-    MMAction2's draws the order of the changes when it is built, and so differs between runs.
+    MMAction2's ColorJitter draws the order of the four changes only once, when the transform is
+    built, and so differs between runs. This transform draws the order for each clip.
 
     Args:
-        brightness: b; the factor is uniform in 1 - b to 1 + b.
-        contrast: Likewise.
-        saturation: Likewise.
-        hue: h, at most 0.5; the shift is uniform in -h to h turns of the colour circle.
+        brightness: The brightness is multiplied by a factor that is drawn uniformly from
+            [1 - brightness, 1 + brightness]. The default of 0 leaves the brightness unchanged.
+        contrast: The contrast is multiplied by a factor from [1 - contrast, 1 + contrast].
+        saturation: The saturation is multiplied by a factor from [1 - saturation, 1 + saturation].
+        hue: The hue is shifted by a fraction of the colour circle that is drawn uniformly from
+            [-hue, hue]. It must be at most 0.5.
     """
 
     def __init__(
@@ -129,7 +136,7 @@ class PillowColorJitter(BaseTransform):
         self.jitter = ColorJitter(brightness, contrast, saturation, hue)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Change each frame alike."""
+        """Apply the same random changes to each frame in ``results['imgs']``."""
         jitter = self.jitter
         order, *amounts = jitter.get_params(
             jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue
@@ -146,16 +153,16 @@ class PillowColorJitter(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PillowRotate(BaseTransform):
-    """Rotate by a random angle about the centre; corners that come in are black.
+    """Rotate the frames of a clip by a random angle about the centre, and fill corners with black.
 
     Args:
-        degrees: The angle is uniform in -degrees to degrees.
+        degrees: The angle in degrees is drawn uniformly from [-degrees, degrees].
     """
 
     def __init__(self, degrees: float) -> None:
         self.degrees = degrees
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Rotate each frame by the same angle."""
+        """Rotate each frame in ``results['imgs']`` by the same angle."""
         angle = random.uniform(-self.degrees, self.degrees)
         return _apply(results, lambda picture: picture.rotate(angle))

@@ -1,4 +1,4 @@
-"""Transforms that choose which frames of a clip are read."""
+"""Provide the samplers, which are transforms that choose the frames of a clip to decode."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ SHORT = ('last', 'first')
 class SampleTSN(BaseTransform):
     """Sample ``duration`` consecutive frames from each of ``num_segments`` segments.
 
-    A clip of N frames has P = N - duration + 1 places where a run of frames can start. In training
-    segment i starts at ``i * a`` plus a random number below ``a``, where ``a = P // num_segments``:
-    the last frames of a clip are never seen. In testing it starts at ``(i + 1/2) * P /
-    num_segments``, rounded down.
+    In a clip of N frames, a run of ``duration`` frames can start at P = N - duration + 1 places. In
+    training, the run of segment i starts at ``i * a`` plus a random integer below ``a``, with
+    ``a = P // num_segments``. So the last ``P % num_segments`` places are never used. In testing,
+    the run starts at ``(i + 1/2) * P / num_segments``, rounded down.
 
-    From the authors' code of DFER-CLIP (16 segments, short='last'), IAL (16 segments) and
-    Former-DFER (8 segments of 2 frames, short='first').
+    The sampling follows the authors' code of DFER-CLIP (16 segments, short='last'), IAL (16
+    segments) and Former-DFER (8 segments of 2 frames, short='first').
 
     Required keys: ``total_frames``, ``start_index``. Added keys: ``frame_inds``, ``clip_len``,
     ``frame_interval``, ``num_clips``.
 
     Args:
-        num_segments: Segments of a clip.
-        duration: Consecutive frames of each; the last frame is repeated where a clip ends.
-        short: How a clip with fewer places than segments is filled: ``'last'`` takes its frames in
-            order and repeats the last; ``'first'`` starts every segment at the first.
-        test_mode: Whether to take the centres.
+        num_segments: Number of segments of a clip.
+        duration: Number of consecutive frames from each segment. If a run exceeds the end of the
+            clip, the last frame is repeated.
+        short: How to sample a clip with fewer places than segments. ``'last'`` takes the frames in
+            order and repeats the last frame. ``'first'`` starts every segment at the first frame.
+        test_mode: Whether to start at the centres of the segments instead of at random places.
     """
 
     def __init__(
@@ -46,12 +47,12 @@ class SampleTSN(BaseTransform):
         test_mode: bool = False,
     ) -> None:
         if short not in SHORT:
-            raise DFERError(f'SampleTSN: short must be one of {", ".join(SHORT)}, got {short!r}')
+            raise DFERError(f"SampleTSN: short must be 'last' or 'first', got {short!r}")
         self.num_segments, self.duration = num_segments, duration
         self.short, self.test_mode = short, test_mode
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Sample the frames."""
+        """Add the numbers of the sampled frames to ``results`` as ``frame_inds``."""
         frames = results['total_frames']
         runs = self._starts(frames)[:, None] + np.arange(self.duration)
         places = np.minimum(runs, frames - 1).reshape(-1) + results['start_index']
@@ -64,7 +65,7 @@ class SampleTSN(BaseTransform):
         return results
 
     def _starts(self, frames: int) -> np.ndarray:
-        """Return where each segment starts, (num_segments,)."""
+        """Return the first frame (num_segments,) of each segment's run in a clip."""
         segments = np.arange(self.num_segments)
         places = frames - self.duration + 1
         step = places // self.num_segments
@@ -80,20 +81,23 @@ class SampleTSN(BaseTransform):
 
 @TRANSFORMS.register_module()
 class SampleSegments(UniformSample):
-    """One frame of each of ``clip_len`` equal segments: random in training, central in testing.
+    """Sample one frame from each of ``clip_len`` equal segments of a clip.
 
-    The segments divide all N frames, so that 16 frames of 16 are each shown once (MMAction2's
-    UniformSample then repeats one and drops the last). A clip of N < ``clip_len`` frames repeats
-    them evenly, in training as in testing: place i shows frame ``i * N // clip_len``.
+    The frame is a random frame of the segment in training and the central frame in testing. The
+    segments divide all N frames of the clip. So if N = ``clip_len`` = 16, each frame is sampled
+    once, whereas MMAction2's UniformSample repeats one frame and drops the last. If N <
+    ``clip_len``, the frames are repeated evenly in training and in testing: sample i is frame
+    ``i * N // clip_len``.
 
     Args:
-        clip_len: Frames to sample.
-        num_clips: In testing, clips from one video, their frames spread over each segment.
-        test_mode: Whether to take the central frames.
+        clip_len: Number of frames to sample.
+        num_clips: Number of samples of ``clip_len`` frames from each clip. In testing with more
+            than one, their frames are spread evenly over each segment.
+        test_mode: Whether to take the central frame of each segment instead of a random frame.
     """
 
     def _get_sample_clips(self, num_frames: int) -> np.ndarray:
-        """The frames' places (num_clips * clip_len,), each in 0..num_frames - 1."""
+        """Return the sampled frames (num_clips * clip_len,), each in 0..num_frames - 1."""
         edges = np.arange(self.clip_len + 1) * num_frames // self.clip_len
         first, length = edges[:-1], np.diff(edges)
         if num_frames <= self.clip_len:

@@ -1,4 +1,4 @@
-"""Transforms of MMAction2's pipeline that are ours."""
+"""Provide ShuffleFrames, the transform for the frame-order test of a trained model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from mmaction.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class ShuffleFrames(BaseTransform):
-    """Puts the sampled frames of each clip in a random order: what does a model read of time?
+    """Put the sampled frames of each clip in a random order.
 
-    The frame-order test of Align-DFER. Stands between sampling and decoding.
+    The accuracy that a model loses on shuffled frames shows how much it uses the order of frames.
+    This is the frame-order test of the Align-DFER paper. In a pipeline the transform is placed
+    between the sampler and the decoder.
 
     Args:
-        seed: Draws the orders, together with the clip's file name: each clip has its own.
+        seed: Seed of the random orders. The order of a clip depends on this seed and on the clip's
+            file name, so that each clip has an order of its own. The default is 0.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -29,9 +32,13 @@ class ShuffleFrames(BaseTransform):
         """Permute the frames of a clip.
 
         Args:
-            results: With ``filename``, and either ``frame_inds`` (num_clips * clip_len,), which
-                are permuted within each of the ``num_clips``, or frame ``features``
-                (num_clips, T, D), which are permuted likewise.
+            results: The sample's dictionary, with ``filename``. It also contains either
+                ``frame_inds`` (num_clips * clip_len,), which is permuted within each of the
+                ``num_clips`` parts, or frame vectors as ``features`` (num_clips, T, D), which are
+                permuted along T.
+
+        Returns:
+            The same dictionary with the permuted ``frame_inds`` or ``features``.
         """
         if 'features' in results:
             features = results['features']
@@ -43,6 +50,6 @@ class ShuffleFrames(BaseTransform):
         return results
 
     def _order(self, filename: str, length: int) -> np.ndarray:
-        """Return the order (length,) in which a clip's frames are put."""
+        """Return the permutation (length,) of the frames of the clip with this file name."""
         clip = zlib.crc32(Path(filename).name.encode())
         return np.random.default_rng((self.seed, clip)).permutation(length)

@@ -1,4 +1,4 @@
-"""Hooks for mmengine's Runner."""
+"""Define the hooks that this package adds to mmengine's Runner."""
 
 from mmdfer.engine.hooks.accumulation_hook import AccumulationHook
 from mmdfer.engine.hooks.bap_hook import BAPHook

@@ -1,4 +1,4 @@
-"""The Bidirectional Alignment training Paradigm: the stages of training, as data."""
+"""Define the hook for the Bidirectional Alignment training Paradigm (BAP) of Align-DFER."""
 
 from __future__ import annotations
 
@@ -24,44 +24,57 @@ from mmdfer.models.stages import list_staged_modules
 
 @HOOKS.register_module()
 class BAPHook(Hook):
-    """Switches the stages of training inside one Runner (Align-DFER, Sec. 3.4).
+    """Switch the stages of training within one run (BAP; Align-DFER, Sec. 3.4).
 
-    Before each epoch it sets the stage that the epoch belongs to: what trains, and how many layers
-    have joined. Once, in a stage's first epoch, the optimizer's momentum and gradients are cleared
-    and the modules that change with the stage are told, so that a resume inside a stage repeats
-    nothing. Before each epoch's first step what is frozen is put in eval.
+    Each stage names the parameters that it trains and the epochs at which layers join. The hook
+    acts at these points:
 
-    Modules that inherit from StagedModule, as JAS does, are switched with the stages. They save
-    their stage in the checkpoint, which testing reads: this hook does nothing outside training.
-    Models without such modules (a TSN, say) are frozen and unfrozen all the same.
+    - Before each epoch, it applies the stage that the epoch belongs to: it freezes all other
+      parameters and sets the number of layers that have joined.
+    - Before the first epoch of a stage, it also clears the momentum and the gradients of the
+      optimizer, and calls ``enter_stage`` of the modules that change with the stage. A run that
+      resumes in the middle of a stage does not repeat this.
+    - Before the first step of each epoch, it puts modules in eval mode if all their parameters are
+      frozen.
 
-    The epochs are written here only: ``train_cfg=dict(type='StagedTrainLoop')`` trains as many as
-    all stages have, and ``CosineRestartLR`` restarts at each; see ``fill_schedulers``. Under
-    mmengine's EpochBasedTrainLoop ``max_epochs`` and ``periods`` have to be given, and to agree.
+    Modules that inherit from StagedModule, such as JAS, change with the stage. They save their
+    stage in the checkpoint, and testing reads it from there. The hook therefore does nothing
+    outside training. In models without such modules, such as a TSN, the hook only freezes and
+    unfreezes parameters.
+
+    The stages are the only place where a config states numbers of epochs. With
+    ``train_cfg=dict(type='StagedTrainLoop')`` training lasts as long as all stages together, and
+    ``CosineRestartLR`` restarts at the start of each stage; see ``fill_schedulers``. With
+    mmengine's EpochBasedTrainLoop, ``max_epochs`` and ``periods`` are required and must agree with
+    the stages.
 
     Args:
-        stages: Configs of :class:`Stage`, in order.
+        stages: The config of each :class:`Stage`, in order of training.
 
     Raises:
-        DFERError: At the start of the run: numbers of epochs in the config disagree with the
-            stages, a pattern matches no parameter or only what cannot train, or a stage does not
-            fit a module.
+        DFERError: At the start of the run, if the numbers of epochs in the config disagree with the
+            stages, if a pattern matches no parameter or only parameters that cannot be trained, or
+            if a stage does not fit a module.
     """
 
     def __init__(self, stages: Sequence[dict[str, Any]]) -> None:
         self.stages = [Stage(**stage) for stage in stages]
-        self._frozen: set[str] | None = None  # what was frozen when built stays so
+        self._frozen: set[str] | None = None  # parameters that the model froze when it was built
 
     def check(self, model: nn.Module, max_epochs: int | None) -> None:
-        """Raise DFERError where the stages do not fit the model or the length of training.
+        """Check that the stages fit the model and the length of training.
 
         Args:
-            model: The recognizer.
-            max_epochs: The length of training; None where the training loop counts iterations.
+            model: The recognizer, which may be wrapped for distributed training.
+            max_epochs: The number of epochs that the training loop runs, or None if the loop counts
+                iterations.
+
+        Raises:
+            DFERError: If the stages do not fit the model or the length of training.
         """
         if max_epochs is None:
             raise DFERError(
-                'BAPHook: its stages last a number of epochs, but train_cfg counts iterations: use '
+                'BAPHook: the stages are measured in epochs, but train_cfg counts iterations. Use '
                 "train_cfg=dict(type='StagedTrainLoop'), or type='EpochBasedTrainLoop' with "
                 f'max_epochs={total_epochs(self.stages, None)}'
             )
@@ -75,32 +88,35 @@ class BAPHook(Hook):
             grows_at = list(stage.grows_at or ())
             if any(not 0 <= at < stage.epochs for at in grows_at):
                 raise DFERError(
-                    f'BAPHook: stage {stage.name!r}: grows_at={grows_at} must lie in '
-                    f"0..{stage.epochs - 1}, the stage's epochs"
+                    f'BAPHook: stage {stage.name!r}: grows_at={grows_at} must be epochs of the '
+                    f'stage, from 0 to {stage.epochs - 1}'
                 )
             for module in list_staged_modules(model):
                 module.check_stage(stage.name, stage.grows_at)
 
     def _check_pattern(self, stage: Stage, pattern: str, names: list[str]) -> None:
+        """Raise DFERError if a pattern of a stage matches no parameter that can be trained."""
         matched = {name for name in names if is_named(name, [pattern])}
         if not matched:
             raise DFERError(
-                f'BAPHook: stage {stage.name!r}: trains={pattern!r} matches no parameter; '
-                f'their names begin with {", ".join(_beginnings(names))}'
+                f'BAPHook: stage {stage.name!r}: trains={pattern!r} matches no parameter. '
+                f'Parameter names begin with {", ".join(_beginnings(names))}'
             )
         if matched <= (self._frozen or set()):
             raise DFERError(
-                f'BAPHook: stage {stage.name!r}: trains={pattern!r} matches only what is frozen '
-                'when built: name it in backbone.trains too, or it would not be saved'
+                f'BAPHook: stage {stage.name!r}: trains={pattern!r} matches only parameters that '
+                'the model froze when it was built, and checkpoints leave these out. Add the '
+                'pattern to backbone.trains too'
             )
 
     def before_run(self, runner: Runner) -> None:
-        """Check the stages against the model and the schedule before anything is loaded.
+        """Check the stages against the model and the schedule before a checkpoint is loaded.
 
-        StagedTrainLoop has done so before the data were read; mmengine's own loops do not.
+        StagedTrainLoop has already checked them before it read the training set. This check is for
+        mmengine's own training loops.
 
         Raises:
-            DFERError: They do not fit, or the training loop counts iterations.
+            DFERError: If the stages do not fit, or if the training loop counts iterations.
         """
         loop = train_loop(runner)
         if loop is not None:
@@ -108,7 +124,7 @@ class BAPHook(Hook):
             fill_schedulers(runner.cfg.get('param_scheduler'), self.stages)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Sets the stage of this epoch, and enters it where it is the stage's first."""
+        """Apply the stage of the coming epoch, and enter the stage if this is its first epoch."""
         index, epoch = self.position(runner.epoch)
         stage = self.stages[index]
         if epoch == 0:
@@ -126,7 +142,11 @@ class BAPHook(Hook):
             runner.logger.info(f'Stage {stage.name!r}: layer {joined} of {added} joins')
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Puts what is frozen in eval, after the loop has put the model in train."""
+        """Put modules in eval mode if all their parameters are frozen.
+
+        The training loop calls ``train()`` on the whole model after ``before_train_epoch``, so this
+        must happen before the first step.
+        """
         if batch_idx == 0:
             for module in unwrap(runner.model).modules():
                 parameters = list(module.parameters())
@@ -134,7 +154,7 @@ class BAPHook(Hook):
                     module.eval()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Logs the metrics under the stage's name."""
+        """Log the validation metrics together with the name of the stage."""
         if metrics and train_loop(runner) is not None and runner.epoch > 0:
             index, epoch = self.position(runner.epoch - 1)
             stage = self.stages[index]
@@ -144,7 +164,18 @@ class BAPHook(Hook):
             )
 
     def position(self, epoch: int) -> tuple[int, int]:
-        """The index of the stage that an epoch of the run belongs to, and its epoch there."""
+        """Return the stage that an epoch belongs to, and the number of the epoch within the stage.
+
+        Args:
+            epoch: The number of the epoch in the run, counted from 0.
+
+        Returns:
+            The index of the stage, and the epoch counted from the start of the stage. Both count
+            from 0.
+
+        Raises:
+            DFERError: If the run has more epochs than its stages.
+        """
         for index, stage in enumerate(self.stages):
             if epoch < stage.epochs:
                 return index, epoch
@@ -152,7 +183,7 @@ class BAPHook(Hook):
         raise DFERError(f'BAPHook: the run is {epoch + 1} epochs longer than its stages')
 
     def _enter(self, runner: Runner, index: int) -> None:
-        """Momentum and gradients anew, and what modules do when the stage begins."""
+        """Clear the optimizer's momentum and gradients, and call ``enter_stage`` of the modules."""
         for optimizer in _optimizers(runner):
             optimizer.state.clear()
             optimizer.zero_grad(set_to_none=True)
@@ -160,7 +191,7 @@ class BAPHook(Hook):
             module.enter_stage(self.stages[index].name)
 
     def _freeze(self, model: nn.Module, stage: Stage) -> None:
-        """Let only what the stage trains require a gradient."""
+        """Require gradients only for the parameters that the stage trains."""
         frozen = self._frozen or set()
         older = set(_older_parameters(model)) if stage.newest_only else set()
         for name, parameter in unwrap(model).named_parameters():
@@ -168,7 +199,7 @@ class BAPHook(Hook):
             parameter.requires_grad_(trains and parameter not in older)
 
     def _report_switch(self, runner: Runner, index: int) -> None:
-        """Logs what trains, and the metrics before and after the switch."""
+        """Log what the new stage trains, and the validation metrics right after the switch."""
         stage, model = self.stages[index], unwrap(runner.model)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         runner.logger.info(
@@ -176,12 +207,17 @@ class BAPHook(Hook):
             f'trains {trained:,} parameters ({", ".join(stage.trains)})'
         )
         if index > 0 and runner._val_loop is not None:
-            runner.logger.info(f'On entering stage {stage.name!r}: {_in_words(_evaluate(runner))}')
+            runner.logger.info(
+                f'At the start of stage {stage.name!r}: {_in_words(_evaluate(runner))}'
+            )
 
 
 @torch.no_grad()
 def _evaluate(runner: Runner) -> dict[str, float]:
-    """The validation metrics of the model as it stands, outside the validation loop's hooks."""
+    """Return the validation metrics of the current model without calling the validation hooks.
+
+    The hooks would save a checkpoint or add an entry to the history of the run.
+    """
     loop = runner.val_loop
     runner.model.eval()
     for batch in loop.dataloader:
@@ -190,15 +226,17 @@ def _evaluate(runner: Runner) -> dict[str, float]:
 
 
 def _optimizers(runner: Runner) -> list[Optimizer]:
+    """List the torch optimizers of a run."""
     wrapper = runner.optim_wrapper
     several = isinstance(wrapper, OptimWrapperDict)
     return [single.optimizer for single in (wrapper.values() if several else [wrapper])]
 
 
 def _start_momentum(optimizer: Optimizer) -> None:
-    """Gives what has just joined the momentum that it starts from anyway, zero.
+    """Give zero momentum to parameters that have just started to train.
 
-    torch's fused SGD fails where some parameters have momentum and others do not.
+    Zero is the value that SGD would start with. torch's fused SGD fails if only some of the
+    parameters have momentum.
     """
     for group in optimizer.param_groups:
         for parameter in (
@@ -209,16 +247,17 @@ def _start_momentum(optimizer: Optimizer) -> None:
 
 
 def _in_words(metrics: dict[str, float]) -> str:
+    """Format the metrics that are numbers for the log."""
     return ', '.join(f'{k} {v:.2f}' for k, v in metrics.items() if isinstance(v, (int, float)))
 
 
 def _older_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """Yield the parameters of all layers that work, without each module's newest layer."""
+    """Yield the parameters of all layers that have joined, except each module's newest one."""
     for module in list_staged_modules(model):
         for layer in module.working_layers[:-1]:
             yield from layer.parameters()
 
 
 def _beginnings(names: Sequence[str]) -> list[str]:
-    """The first two parts of each name, once."""
+    """List the distinct first two parts of parameter names, such as ``backbone.clip``."""
     return list(dict.fromkeys('.'.join(name.split('.')[:2]) for name in names))

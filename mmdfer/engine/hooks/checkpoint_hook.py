@@ -1,4 +1,8 @@
-"""Saving that survives a kill at any instant, and resuming from what such a kill left."""
+"""Define the checkpoint hook that tolerates a kill at any moment.
+
+A killed process leaves no half-written checkpoint, and a run can resume from the files that the
+process left.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +32,31 @@ from mmdfer.files import clear_leftovers, write_aside
 
 @register_backend('aside', force=True)
 class AsideBackend(LocalBackend):
-    """Local files, written aside; what is to be removed can be made to wait."""
+    """Write local files through temporary files, and optionally postpone the removal of files.
+
+    mmengine's CheckpointHook reads and writes through this file backend when it saves to a local
+    disk.
+    """
 
     def __init__(self) -> None:
         self._waiting: list[str] | None = None
 
     def put(self, obj: bytes, filepath: str | os.PathLike) -> None:
-        """Writes bytes so that the file is whole or absent."""
+        """Write bytes to a file so that the file is always complete or absent.
+
+        Args:
+            obj: The content of the file.
+            filepath: The path of the file, which is replaced if it exists.
+        """
         with write_aside(filepath) as aside:
             aside.write_bytes(obj)
 
     def remove(self, filepath: str | os.PathLike) -> None:
-        """Removes a file, at once or when `removing_last` ends."""
+        """Remove a file now, or at the end of the surrounding `removing_last` block.
+
+        Args:
+            filepath: The path of the file.
+        """
         if self._waiting is None:
             super().remove(filepath)
         else:
@@ -47,7 +64,14 @@ class AsideBackend(LocalBackend):
 
     @contextmanager
     def removing_last(self, keep: set[str]) -> Iterator[None]:
-        """Puts off every removal to the end of the outermost block, but for files in `keep`."""
+        """Postpone every removal to the end of the outermost block.
+
+        Args:
+            keep: Paths of files that are not removed at all.
+
+        Yields:
+            Nothing. The block saves the files that replace the removed ones.
+        """
         if self._waiting is not None:
             yield
             return
@@ -63,26 +87,32 @@ class AsideBackend(LocalBackend):
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook, with every file whole or absent whenever the process dies.
+    """Save checkpoints so that every file is complete or absent even if the process is killed.
 
-    - A checkpoint and the file `last_checkpoint` are written aside, synced and renamed;
-      outdated and formerly best checkpoints are removed once their successors are named.
-    - On automatic resume (`resume=True`, no `load_from`), a newest checkpoint that does not
-      read completely gives way to the one before, with a warning that names both. Checkpoints
-      are looked for in the work dir, wherever it was moved or copied to; see `settle_resume`.
-    - mmengine saves before it validates, so a kill in between would lose that validation, and
-      with it perhaps the best checkpoint: a resumed run makes up for it before it trains on.
-    - Only files in the checkpoint folder are removed, whatever paths a resumed file names.
+    The hook extends mmengine's CheckpointHook:
 
-    Files elsewhere than on a local disk are left to mmengine as they are.
+    - A checkpoint and the file `last_checkpoint` are written to a temporary file, synced to disk
+      and renamed. An outdated checkpoint, or a former best checkpoint, is removed only after
+      `last_checkpoint` or the message hub names its successor.
+    - On automatic resume (`resume=True` without `load_from`), a newest checkpoint that cannot be
+      read completely is replaced by the one before, with a warning that names both. The hook looks
+      for checkpoints in the work directory even if the directory was moved or copied; see
+      `settle_resume`.
+    - mmengine saves a checkpoint before it validates. A kill between the two loses the validation,
+      and possibly the best checkpoint. A resumed run therefore repeats a missing validation before
+      it continues to train.
+    - Only files in the checkpoint folder are removed, regardless of the paths in a resumed
+      checkpoint.
+
+    Checkpoints that are not on a local disk are left to mmengine's CheckpointHook.
 
     Args:
-        max_keep_ckpts: how many checkpoints to keep besides the best; two, so that there is
-            one to fall back to.
-        kwargs: as for `mmengine.hooks.CheckpointHook`.
+        max_keep_ckpts: The number of checkpoints to keep in addition to the best one. The default
+            is 2, so that there is a checkpoint to fall back to.
+        kwargs: Other arguments of `mmengine.hooks.CheckpointHook`.
     """
 
-    # Set by CheckpointHook, which has no types, and here.
+    # CheckpointHook sets these attributes without types.
     by_epoch: bool
     filename_tmpl: str
     backend_args: dict | None
@@ -95,10 +125,11 @@ class AtomicCheckpointHook(CheckpointHook):
     # ------------------------------------------------------------ before training
 
     def before_run(self, runner: Runner) -> None:
-        """Count as the training loop does, and decide from what to resume.
+        """Choose whether to count epochs or iterations, and the checkpoint to resume from.
 
         Raises:
-            DFERError: Checkpoints exist, but none of them can be read. Every rank raises it.
+            DFERError: If checkpoints exist but none of them can be read. Every rank raises the
+                error.
         """
         self._choose_backend(runner)
         self._count_iterations(runner)
@@ -106,17 +137,20 @@ class AtomicCheckpointHook(CheckpointHook):
             settle_resume(runner, self)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Refuse to resume from weights alone.
+        """Refuse to resume from a checkpoint that contains only weights.
 
         Raises:
-            DFERError: The checkpoint lacks what training needs, as a best checkpoint does.
+            DFERError: If the checkpoint lacks the training state. A best checkpoint lacks it.
         """
         resumes = runner._resume and train_loop(runner) is not None
         if resumes and not has_training_state(checkpoint):
             raise DFERError(_not_resumable(runner._load_from or runner.work_dir))
 
     def _count_iterations(self, runner: Runner) -> None:
-        """Save by iterations, each time the loop validates, where the loop has no epochs."""
+        """Save checkpoints by iteration if the training loop counts iterations.
+
+        A checkpoint is then saved each time the loop validates.
+        """
         if not (self.by_epoch and unit(runner) == 'iter'):
             return
         self.by_epoch = False
@@ -124,11 +158,12 @@ class AtomicCheckpointHook(CheckpointHook):
         if self.filename_tmpl == 'epoch_{}.pth':
             self.filename_tmpl = 'iter_{}.pth'
         runner.logger.warning(
-            f'{type(self).__name__}: the training loop counts iterations, so checkpoints are saved '
-            f'every {self.interval} iterations; set by_epoch=False and interval to choose'
+            f'{type(self).__name__}: the training loop counts iterations, so a checkpoint is saved '
+            f'every {self.interval} iterations. Set by_epoch=False and interval to change this'
         )
 
     def _choose_backend(self, runner: Runner) -> None:
+        """Use AsideBackend if the checkpoints go to a local disk."""
         if self.file_client_args is not None or self._local:
             return
         backend = get_file_backend(
@@ -138,7 +173,7 @@ class AtomicCheckpointHook(CheckpointHook):
             self._local, self.backend_args = True, {'backend': 'aside'}
 
     def before_train(self, runner: Runner) -> None:
-        """Clears what a kill left, and makes up for the validation that it cut off."""
+        """Clean up what a killed run left, and repeat the validation that the kill prevented."""
         self._training = True
         self._choose_backend(runner)
         if not self._local:
@@ -146,7 +181,7 @@ class AtomicCheckpointHook(CheckpointHook):
             return
         info = runner.message_hub.runtime_info
         ids = [step for step in info.get('keep_ckpt_ids', []) if isinstance(step, int)]
-        if ids:  # from a file: no more than numbers goes into the names of what is removed
+        if ids:  # They come from a file: only numbers may become part of the paths to remove.
             runner.message_hub.update_info('keep_ckpt_ids', ids)
         super().before_train(runner)
         self._find_best_here(runner)
@@ -154,20 +189,21 @@ class AtomicCheckpointHook(CheckpointHook):
             self._clear_leftovers(runner)
         if runner._resume and self._lacks_validation(runner):
             runner.logger.info(
-                f'Validating {unit(runner)} {progress(runner)}, which the last run did not save'
+                f'Validating {unit(runner)} {progress(runner)}, since the interrupted run saved no '
+                'validation of it'
             )
             runner.val_loop.run()
 
     def _clear_leftovers(self, runner: Runner) -> None:
-        """Removes half-written files, and what was outdated when the last run was killed."""
+        """Remove half-written files and outdated checkpoints that a killed run left."""
         folder, template = Path(self.out_dir), Path(self.filename_tmpl.format('*'))
         for stem in (template.stem, f'best_*{template.stem}'):
             for path in folder.glob(f'.{stem}.*.aside{template.suffix}'):
                 path.unlink()
         for path in Path(runner.work_dir).glob(f'.{POINTER}.*.aside'):
             path.unlink()
-        # Below it, each training and each test has a folder of its own that is named after its
-        # start: what a killed one was drawing or writing there nobody will write again.
+        # Each training and each test also has its own subfolder, named after its starting time.
+        # No later run writes to it, so a killed run may have left half-written files there.
         begun = [path for path in Path(runner.work_dir).glob('[0-9]*_[0-9]*') if path.is_dir()]
         for place in (folder, Path(runner.work_dir), *begun):
             clear_leftovers(place)
@@ -185,9 +221,10 @@ class AtomicCheckpointHook(CheckpointHook):
                 path.unlink()
 
     def _find_best_here(self, runner: Runner) -> None:
-        """Look for the best checkpoints beside the one resumed from, if the folder was moved.
+        """Correct the paths of the best checkpoints if the work directory was moved.
 
-        Those of a run that is resumed elsewhere stay named where they are, and are not removed.
+        If the run resumes from another folder, the best checkpoints keep their paths in that
+        folder, and this run does not remove them.
         """
         folder, source = Path(self.out_dir), runner._load_from
         if not (self.save_best and runner._resume):
@@ -208,6 +245,7 @@ class AtomicCheckpointHook(CheckpointHook):
                     self.best_ckpt_path_dict[key] = str(here)
 
     def _lacks_validation(self, runner: Runner) -> bool:
+        """Return whether the last epoch or iteration should have been validated but was not."""
         loop, step, kind = runner.train_loop, progress(runner), unit(runner)
         known = isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop))
         if not known or runner.val_loop is None or step == 0:
@@ -221,18 +259,22 @@ class AtomicCheckpointHook(CheckpointHook):
     # ------------------------------------------------------------ saving
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        """Save the best checkpoint, in training; ``Runner.val()`` alone saves nothing."""
+        """Save the best checkpoint if the validation is part of training.
+
+        A call of ``Runner.val()`` outside training saves nothing.
+        """
         if not self._training:
             return
-        # Saved with the next checkpoint, so that a resumed run does not repeat this validation.
+        # The next checkpoint stores this, so that a resumed run does not repeat the validation.
         runner.message_hub.update_info(f'last_validated_{unit(runner)}', progress(runner))
         super().after_val_epoch(runner, metrics)
 
     def after_run(self, runner: Runner) -> None:
-        """Save nothing at a validation that the same Runner makes after its training."""
+        """Stop saving, so that a validation after training with the same Runner saves nothing."""
         self._training = False
 
     def _best_paths(self) -> list[str]:
+        """List the paths of the current best checkpoints."""
         if not self.save_best:
             return []
         if len(self.key_indicators) == 1:
@@ -242,12 +284,12 @@ class AtomicCheckpointHook(CheckpointHook):
         return [str(path) for path in paths if path]
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """mmengine's, whose removal of the old best waits until the new one is in place."""
+        """Save a new best checkpoint, and remove the old one only after the new one is complete."""
         if not (self.save_best and self._local):
             super()._save_best_checkpoint(runner, metrics)
             return
         before = self._best_paths()
-        # A run resumed elsewhere must not remove the best checkpoint of the run it came from.
+        # A run that resumes from another folder must not remove the best checkpoint in it.
         folder = Path(self.out_dir).resolve()
         foreign = {path for path in before if Path(path).resolve().parent != folder}
         outdated = [path for path in before if path not in foreign]
@@ -256,7 +298,10 @@ class AtomicCheckpointHook(CheckpointHook):
             super()._save_best_checkpoint(runner, metrics)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        """Write, name in `last_checkpoint`, then remove: mmengine removes first."""
+        """Save a checkpoint, name it in `last_checkpoint`, and then remove outdated checkpoints.
+
+        mmengine removes the outdated checkpoints first.
+        """
         if not self._local:
             super()._save_checkpoint_with_step(runner, step, meta)
             return
@@ -264,7 +309,7 @@ class AtomicCheckpointHook(CheckpointHook):
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        runner.save_checkpoint(  # on rank 0 only, by its own decorator
+        runner.save_checkpoint(  # mmengine's decorator lets only rank 0 save.
             self.out_dir,
             name,
             save_optimizer=self.save_optimizer,
@@ -283,13 +328,23 @@ class AtomicCheckpointHook(CheckpointHook):
                 self.file_backend.remove(path)
 
     def _outdated_by(self, runner: Runner, step: int) -> list[str]:
-        """Counts `step` among the kept, and returns the paths of those it pushes out."""
+        """Count a checkpoint among those to keep, and return the paths that it makes outdated.
+
+        Args:
+            runner: The Runner, whose message hub stores the list for a resumed run.
+            step: The epoch or iteration of the new checkpoint.
+
+        Returns:
+            The paths of the checkpoints to remove.
+        """
         if self.max_keep_ckpts <= 0 or (self.keep_ckpt_ids and self.keep_ckpt_ids[-1] == step):
             return []
         kept = [*self.keep_ckpt_ids, step]
         outdated = kept[: -self.max_keep_ckpts]
-        self.keep_ckpt_ids.append(step)  # a deque of that length: it drops the same
-        # Saved with the checkpoint, so that a run killed before it removes them does so later.
+        # keep_ckpt_ids is a deque of length max_keep_ckpts, so it drops the outdated steps itself.
+        self.keep_ckpt_ids.append(step)
+        # The checkpoint stores both lists: if the run is killed before it removes the outdated
+        # checkpoints, the resumed run removes them.
         runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         runner.message_hub.update_info('outdated_ckpt_ids', outdated)
         join, template = self.file_backend.join_path, self.filename_tmpl

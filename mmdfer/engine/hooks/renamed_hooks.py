@@ -1,4 +1,4 @@
-"""Names of hooks that no longer exist, each refused with the name that replaces it."""
+"""Refuse hooks of earlier versions with a message that says what replaces them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mmdfer.errors import DFERError
 
 @HOOKS.register_module()
 class EncodeOnceHook(Hook):
-    """Refuse the hook of version 0.1, in whose place the dataset wrapper EncodedClips came.
+    """Refuse EncodeOnceHook of version 0.1, which the dataset wrapper EncodedClips has replaced.
 
     Raises:
-        DFERError: Always.
+        DFERError: Always. The message says how to change the config.
     """
 
     def __init__(self, **_: Any) -> None:
         raise DFERError(
-            'custom_hooks: EncodeOnceHook is gone since version 0.2: take it out, and wrap the '
+            'custom_hooks: EncodeOnceHook was removed in version 0.2. Delete it, and wrap the '
             "dataset of each loader as dict(type='EncodedClips', dataset=dict(...)), or base the "
             'config on _base_/datasets/<dataset>_encoded.py'
         )

@@ -1,4 +1,4 @@
-"""What the run came to: last and best apart, beside what CLIP gives without training."""
+"""Define the hook that reports the last and the best epoch, next to untrained-CLIP baselines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.baselines import PROBE_FOLDS, fit_probe, mean_vectors, zero_shot
 from mmdfer.evaluation.dfer_metric import DFERMetric
-from mmdfer.evaluation.metrics import war_uar_of_labels
+from mmdfer.evaluation.metrics import score_labels
 from mmdfer.evaluation.report import read_fold
 from mmdfer.features import EncodedClips
 from mmdfer.files import write_aside
@@ -35,34 +35,39 @@ from mmdfer.tables import plain_table
 
 Scores = dict[str, float]
 
-RECALL = 'recall/'  # how DFERMetric names each class's
+RECALL = 'recall/'  # the prefix of DFERMetric's recall of each class
 
 
 @HOOKS.register_module()
 class ReportHook(Hook):
-    """Keeps the metrics of each validation, and at the end prints and saves one table.
+    """Record the metrics of each validation, and print and save a report when training ends.
 
-    The last epoch and the best are reported apart: no DFER dataset has a validation split, so the
-    best epoch is chosen on the very clips that it is reported on.
+    The report lists the last epoch and the best epoch separately. No DFER dataset has a validation
+    split, so the best epoch is chosen on the test set that it is reported on.
 
-    With ``baselines`` the table also holds what the same frozen CLIP gives without training
-    (zero-shot on mean frame vectors, and logistic regression on them), and the last epoch on frames
-    in random order. They need both sets in EncodedClips; without it the report is written
-    without the baselines, with a warning.
+    With ``baselines``, the report also contains two classifiers on the mean frame vectors of the
+    same frozen CLIP, zero-shot classification and logistic regression, and the accuracy of the last
+    epoch on frames in random order. These rows require a training set and a validation set in
+    EncodedClips. Otherwise the report is written without them, and a warning says why.
 
-    A run that counts iterations (IterBasedTrainLoop) is reported by iteration in place of epoch.
-    ``Runner.val()`` and ``Runner.test()`` alone write nothing.
+    If the training loop counts iterations (IterBasedTrainLoop), the report lists iterations instead
+    of epochs. Calls of ``Runner.val()`` and ``Runner.test()`` outside training write nothing.
+
+    The hook writes two files to the work directory of the run. Values that the history lacks are
+    null.
+
+    - ``history.json``, after each validation: the metrics, keyed by the number of the epoch (or by
+      ``iter_<number>``), and under ``confusion`` the confusion matrix (C, C) of DFERMetric, with
+      the same keys.
+    - ``report.json``, at the end: the rows of the printed table, keyed by their names, and
+      ``dataset``, ``classes``, ``stopped_early``, ``last`` and ``best``. ``stopped_early`` says
+      whether a hook such as EarlyStoppingHook ended training. ``last`` and ``best`` contain
+      ``epoch`` (or ``iter``), ``WAR``, ``UAR``, ``recalls`` by class, and ``confusion``.
 
     Args:
-        baselines: Whether to compute these.
-        prompt: The zero-shot sentence; ``{}`` is the class.
-
-    Writes to the run's ``work_dir``, after each validation, ``history.json``: the metrics under the
-    epoch's number (or ``iter_<number>``), and under ``confusion`` DFERMetric's counts (C, C), by
-    the same keys. At the end ``report.json``: the table's rows under their names, and beside them
-    ``dataset``, ``classes``, ``stopped_early``, which says whether a hook such as EarlyStoppingHook
-    ended training, and ``last`` and ``best``, which hold ``epoch`` (or ``iter``), ``WAR``, ``UAR``,
-    ``recalls`` by class, and ``confusion``. What a history does not have is null.
+        baselines: Whether to add the baselines and the accuracy on shuffled frames to the report.
+        prompt: The sentence of the zero-shot baseline, in which ``{}`` is replaced by the class
+            name.
     """
 
     def __init__(self, baselines: bool = False, prompt: str = 'an expression of {}') -> None:
@@ -74,18 +79,21 @@ class ReportHook(Hook):
         self._training = False
 
     def before_train(self, runner: Runner) -> None:
-        """Read the history of a resumed run."""
+        """Read the history of the run if training resumes."""
         self._training = True
         self._start, self._unit = progress(runner), unit(runner)
         path = Path(runner.work_dir, 'history.json')
         if self._start > 0 and path.is_file():
             kept = json.loads(path.read_text())
-            confusion = kept.pop('confusion', {})  # absent where an older version wrote the file
+            confusion = kept.pop('confusion', {})  # absent in files of older versions
             self.history = self._until(self._start, kept)
             self.confusion = self._until(self._start, confusion)
 
     def after_val_epoch(self, runner: Runner, metrics: Scores | None = None) -> None:
-        """Keep the metrics under the number of the epoch or iteration, counted from 1."""
+        """Record the metrics, keyed by the number of epochs or iterations that are complete.
+
+        A validation outside training is not recorded.
+        """
         if not self._training:
             return
         step = progress(runner)
@@ -96,29 +104,33 @@ class ReportHook(Hook):
         _write(Path(runner.work_dir, 'history.json'), kept)
 
     def after_run(self, runner: Runner) -> None:
-        """Keep no validation that the same Runner makes after its training."""
+        """Stop recording, so that a validation after training with the same Runner is left out."""
         self._training = False
 
     def _by_key(self, steps: dict[int, Any]) -> dict[str, Any]:
-        """Name each entry as the file does: ``4``, or ``iter_4`` where iterations are counted."""
+        """Return the entries under their keys in history.json, such as ``4`` or ``iter_4``."""
         prefix = '' if self._unit == 'epoch' else 'iter_'
         return {f'{prefix}{step}': value for step, value in steps.items()}
 
     def _until(self, last: int, kept: dict[str, Any]) -> dict[int, Any]:
-        """Return the entries of a history file up to this epoch or iteration."""
+        """Return the entries of a history file up to and including an epoch or iteration."""
         pattern = re.compile(r'(\d+)' if self._unit == 'epoch' else r'iter_(\d+)')
         steps = {int(m[1]): value for key, value in kept.items() if (m := pattern.fullmatch(key))}
         return {step: value for step, value in steps.items() if step <= last}
 
     def after_train(self, runner: Runner) -> None:
-        """Prints and saves the table; where nothing was left to train, only if it is missing."""
+        """Print and save the report.
+
+        If the run had already finished when it resumed, the report is written only if it is
+        missing.
+        """
         if runner.val_loop is None:
             return
         path, step = Path(runner.work_dir, 'report.json'), progress(runner)
         idle = step == self._start
-        report = not (idle and _is_of(path, step))
+        report = not (idle and _is_complete(path, step))
         todo = [report, report and idle and step not in self.confusion]
-        dist.broadcast_object_list(todo)  # the other ranks may not see the main rank's disk
+        dist.broadcast_object_list(todo)  # Other ranks may not have access to the main rank's disk.
         report, validate = todo
         if validate:
             runner.val_loop.run()
@@ -126,10 +138,11 @@ class ReportHook(Hook):
             self._report(runner, path)
 
     def _report(self, runner: Runner, path: Path) -> None:
+        """Collect the rows of the report, write ``report.json`` and log the table."""
         last, best = max(self.history), self._best(runner)
         missing = _why_no_baselines(runner) if self.baselines else None
         if missing is not None:
-            runner.logger.warning(f'{path}: written without the baselines: {missing}')
+            runner.logger.warning(f'{path}: the report is written without the baselines: {missing}')
         baselines = self.baselines and missing is None
         word = 'epoch' if self._unit == 'epoch' else 'iteration'
         rows = self._baselines(runner) if baselines else {}
@@ -151,19 +164,24 @@ class ReportHook(Hook):
         runner.logger.info(f'Results{on} in {runner.work_dir}\n{_table(rows)}')
 
     def _best(self, runner: Runner) -> int | None:
-        """Return the best step; None where the history lacks that of the best checkpoint."""
+        """Return the epoch or iteration with the highest WAR.
+
+        Returns:
+            The number of the step, or None if the history lacks the validation that selected the
+            best checkpoint. The history of an interrupted run can be incomplete.
+        """
         saved = Path(str(runner.message_hub.runtime_info.get('best_ckpt', ''))).name
         named = re.fullmatch(rf'best_WAR_{self._unit}_(\d+)\.pth', saved)
         if named and int(named[1]) not in self.history:
             runner.logger.warning(
-                f'{saved} is of a validation that history.json does not have: the report is '
-                'without the best one; tools/test.py gives its figures'
+                f'history.json lacks the validation of {saved}, so the report has no best '
+                f'{self._unit}. Run tools/test.py on this checkpoint for its metrics'
             )
             return None
         return max(self.history, key=lambda epoch: self.history[epoch]['WAR'])
 
     def _figures(self, step: int) -> dict[str, Any]:
-        """Return one validation in the form of report.json."""
+        """Return the metrics of one validation as ``report.json`` stores them."""
         scores = self.history[step]
         recalls = {k.removeprefix(RECALL): v for k, v in scores.items() if k.startswith(RECALL)}
         return {
@@ -175,7 +193,7 @@ class ReportHook(Hook):
         }
 
     def _baselines(self, runner: Runner) -> dict[str, Scores]:
-        """Score zero-shot CLIP and logistic regression on mean frame vectors."""
+        """Return the scores of zero-shot CLIP and logistic regression on mean frame vectors."""
         model, test = unwrap(runner.model), runner.val_dataloader.dataset
         parts = list(find_datasets(runner.train_dataloader.dataset, EncodedClips))
         vectors, truth = _means(test), _column(test, 'label')
@@ -186,16 +204,19 @@ class ReportHook(Hook):
             _identities(parts),
         )
         return {
-            'CLIP zero-shot, mean frame vector': war_uar_of_labels(guess, truth),
-            'logistic regression, mean frame vector': war_uar_of_labels(
+            'CLIP zero-shot, mean frame vector': score_labels(guess, truth),
+            'logistic regression, mean frame vector': score_labels(
                 probe.predict(vectors.numpy()), truth
             ),
         }
 
     def _shuffled(self, runner: Runner) -> Scores:
-        """The last epoch's scores, as ``tools/test.py --shuffle-frames`` gives them."""
+        """Return the last epoch's scores on frames in random order.
+
+        ``tools/test.py --shuffle-frames`` computes the same scores.
+        """
         dataset = runner.val_dataloader.dataset
-        # All clips on this rank: the run's own loader has its share of them only.
+        # This loader gives all clips to the main rank. The run's own loader gives it only a share.
         loader = DataLoader(dataset, runner.val_dataloader.batch_size, collate_fn=pseudo_collate)
         model = unwrap(runner.model).eval()
         dataset.pipeline.transforms.insert(0, ShuffleFrames(seed=0))
@@ -205,30 +226,34 @@ class ReportHook(Hook):
         finally:
             del dataset.pipeline.transforms[0]
         predicted = np.array([int(sample.pred_label) for batch in batches for sample in batch])
-        return war_uar_of_labels(predicted, _column(dataset, 'label'))
+        return score_labels(predicted, _column(dataset, 'label'))
 
 
 def _means(dataset: EncodedClips) -> Tensor:
-    """Return the mean vector (clips, D) of each clip over views and frames.
+    """Return the mean frame vector of each clip, averaged over its views and frames.
 
-    The features are read in portions, since those of a bank are a file.
+    The features are read in portions, since those of a feature bank are in a file.
+
+    Returns:
+        Vectors of shape (clips, D).
     """
     portions = dataset.rows.split(256)
     return torch.cat([mean_vectors(dataset.features[rows].float()) for rows in portions])
 
 
 def _why_no_baselines(runner: Runner) -> str | None:
-    """Say what the baselines lack; None where they can be computed."""
+    """Return the reason why the baselines cannot be computed, or None if they can."""
     if not isinstance(unwrap(runner.model).backbone, FrozenCLIP):
-        return 'they are those of a CLIP backbone'
+        return 'they require a CLIP backbone'
     train, test = runner.train_dataloader.dataset, runner.val_dataloader.dataset
     parts = list(find_datasets(train, EncodedClips))
     encoded = [part.dataset for part in parts]
     if not parts or any(clips not in encoded for clips in find_datasets(train, DFERDataset)):
-        return f'the training set ({type(train).__name__}) is not in EncodedClips'
-    # The frames are shuffled, and the labels read, in one dataset that is not wrapped further.
+        return f'they require EncodedClips, but the training set is {type(train).__name__}'
+    # The baselines change the validation set's pipeline and read its labels, which only works for
+    # a dataset without another wrapper around EncodedClips.
     if not isinstance(test, EncodedClips):
-        return f'the validation set ({type(test).__name__}) is not in EncodedClips'
+        return f'they require EncodedClips, but the validation set is {type(test).__name__}'
     labels = np.concatenate([_column(part, 'label') for part in parts])
     if len(labels) < PROBE_FOLDS or len(set(labels)) < 2:
         return 'the training set is too small for a logistic regression'
@@ -236,10 +261,13 @@ def _why_no_baselines(runner: Runner) -> str | None:
 
 
 def _identities(parts: list[EncodedClips]) -> np.ndarray:
-    """Return who is seen in each training clip (N,).
+    """Return the identity of the person in each training clip.
 
-    Where the annotation does not say so of all clips, or names too few people to hold some out,
-    each clip counts as a person of its own.
+    If the annotation lacks the identity of a clip, or has fewer people than the logistic regression
+    has folds, each clip counts as a different person.
+
+    Returns:
+        Identities of shape (N,).
     """
     who = [part.get_data_info(i).get('identity') for part in parts for i in range(len(part))]
     known = None not in who and len(set(who)) >= PROBE_FOLDS
@@ -247,20 +275,24 @@ def _identities(parts: list[EncodedClips]) -> np.ndarray:
 
 
 def _column(dataset: EncodedClips, key: str) -> np.ndarray:
-    """One entry of every clip's annotation."""
+    """Return one entry of the annotation for every clip of a dataset."""
     return np.array([dataset.get_data_info(i)[key] for i in range(len(dataset))])
 
 
 def _confusion(runner: Runner) -> list[list[int]] | None:
-    """DFERMetric's counts (C, C) of the validation just made; on the main rank, where they are."""
+    """Return the confusion matrix (C, C) of the latest validation.
+
+    Returns:
+        The counts, or None without a DFERMetric and on other ranks than the main rank.
+    """
     for metric in runner.val_evaluator.metrics:
         if isinstance(metric, DFERMetric) and metric.confusion is not None:
             return metric.confusion.tolist()
     return None
 
 
-def _is_of(path: Path, step: int) -> bool:
-    """Return whether there is a complete report whose last epoch or iteration is this one."""
+def _is_complete(path: Path, step: int) -> bool:
+    """Return whether the file is a complete report that ends with this epoch or iteration."""
     try:
         return read_fold(path).last.epoch == step
     except DFERError:
@@ -268,11 +300,13 @@ def _is_of(path: Path, step: int) -> bool:
 
 
 def _table(rows: dict[str, Scores]) -> str:
+    """Format the WAR and the UAR of each row as a text table."""
     cells = [[name, f'{s["WAR"]:.2f}', f'{s["UAR"]:.2f}'] for name, s in rows.items()]
     return plain_table([['', 'WAR', 'UAR'], *cells])
 
 
 def _write(path: Path, value: Any) -> None:
+    """Write a value as JSON on the main rank."""
     if dist.is_main_process():
         with write_aside(path) as temporary:
             Path(temporary).write_text(json.dumps(value, indent=1))

@@ -1,4 +1,4 @@
-"""What is checked and settled before a run's first epoch, whatever hooks a config names."""
+"""Define the hook that checks a run before its first epoch, whatever hooks the config names."""
 
 from __future__ import annotations
 
@@ -27,22 +27,24 @@ from mmdfer.models.stages import list_staged_modules
 
 @HOOKS.register_module()
 class SetupHook(Hook):
-    """Refuse set-ups that would fail late or train something else, and fit what is resumed.
+    """Refuse runs that would fail late or train the wrong thing, and adapt a resumed checkpoint.
 
-    - A model that changes with the stage of training (JAS) is refused without BAPHook.
-    - A training set that does not fill a batch, where the last is dropped.
-    - A dataset that gives several labels for a clip is refused where the head or DFERMetric takes
-      one.
-    - The encoders that the datasets were encoded by are released.
-    - A checkpoint that is resumed from with another batch size or number of ranks becomes that of
-      a run that had them from the start; see `fit_to_epoch_length`.
+    Before the first epoch, the hook refuses:
+
+    - a model that changes with the stage of training, such as JAS, in a run without BAPHook;
+    - a training set that is smaller than one batch, if the loader drops the last incomplete batch;
+    - a dataset with several labels for a clip, if the head or DFERMetric takes one label.
+
+    The hook also frees the memory of the encoders that encoded the datasets. If the run resumes
+    with another batch size or another number of ranks, the hook adapts the checkpoint to the new
+    length of an epoch; see `fit_to_epoch_length`.
     """
 
     def before_run(self, runner: Runner) -> None:
         """Check the model and the datasets that the run has built.
 
         Raises:
-            DFERError: One of these holds.
+            DFERError: If the run is one of those that the class docstring lists.
         """
         release_encoders()
         training = train_loop(runner)
@@ -58,39 +60,60 @@ class SetupHook(Hook):
                 check_labels(loop.dataloader.dataset)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Make a checkpoint that is resumed from one of the present epoch length."""
+        """Adapt the checkpoint of a resumed run to the present length of an epoch."""
         resumes = runner._resume and train_loop(runner) is not None
         if resumes and has_training_state(checkpoint):
             fit_to_epoch_length(runner, checkpoint)
 
 
 def check_stage_hook(runner: Runner) -> None:
-    """Raise DFERError where a model has stages of training and the run has no BAPHook."""
+    """Check that a model with stages of training is trained with a BAPHook.
+
+    Args:
+        runner: The Runner, which has built the model and the hooks.
+
+    Raises:
+        DFERError: If the model has modules that change with the stage, and the run has no BAPHook.
+    """
     modules = list_staged_modules(runner.model)
     if modules and not any(isinstance(hook, BAPHook) for hook in runner.hooks):
         raise DFERError(
-            f'{type(modules[0]).__name__} is trained in stages, and the run has no BAPHook to set '
-            'them; a config that sets custom_hooks replaces those of its base: add '
-            "dict(type='BAPHook', stages=[...]) to custom_hooks (its base's stages are "
-            '_base_.custom_hooks[0])'
+            f'{type(modules[0]).__name__} is trained in stages, but the run has no BAPHook to set '
+            'them. custom_hooks of a config replace those of its base config. Add '
+            "dict(type='BAPHook', stages=[...]) to custom_hooks. The stages of the base config are "
+            'in _base_.custom_hooks[0]'
         )
 
 
 def check_batches(loader: DataLoader) -> None:
-    """Raise DFERError where a loader gives no batch, so that nothing would be trained."""
+    """Check that the loader of the training set yields at least one batch.
+
+    Args:
+        loader: The loader of the training set.
+
+    Raises:
+        DFERError: If the dataset is smaller than a batch and the loader drops incomplete batches.
+    """
     if len(loader) == 0:
         assert isinstance(loader.dataset, Sized)
         raise DFERError(
             f'train_dataloader: {len(loader.dataset)} clips do not fill a batch of '
-            f'{loader.batch_size}, and drop_last leaves out the rest: set '
-            'train_dataloader.batch_size lower, or train_dataloader.drop_last=False'
+            f'{loader.batch_size}, and drop_last=True drops incomplete batches. Reduce '
+            'train_dataloader.batch_size or set train_dataloader.drop_last=False'
         )
 
 
 def check_labels(dataset: Any) -> None:
-    """Raise DFERError where a clip of a dataset, or of those that it wraps, has several labels."""
+    """Check that every clip of a dataset has one label.
+
+    Args:
+        dataset: The dataset. If it wraps other datasets, these are checked instead.
+
+    Raises:
+        DFERError: If a clip has several labels.
+    """
     if inner := list_wrapped(dataset):
-        for part in inner:  # once each, however often it is repeated
+        for part in inner:  # list_wrapped lists a repeated dataset once.
             check_labels(part)
         return
     if not (isinstance(dataset, Sized) and hasattr(dataset, 'get_data_info')):
@@ -101,6 +124,6 @@ def check_labels(dataset: Any) -> None:
         if isinstance(label, (list, tuple, np.ndarray, Tensor)) and np.size(label) != 1:
             name = info.get('filename') or info.get('frame_dir') or f'clip {index}'
             raise DFERError(
-                f'{name}: has several labels ({list(label)}); one expression for each clip is '
-                'needed: give its main one, or leave the clip out'
+                f'{name}: has several labels ({list(label)}), but each clip must have one. '
+                'Keep only its main expression, or remove the clip'
             )

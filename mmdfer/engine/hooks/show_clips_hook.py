@@ -1,4 +1,4 @@
-"""Clips with their predictions, as pictures or in a window, for ``tools/test.py --show``."""
+"""Define the hook that shows tested clips with their predictions, for ``tools/test.py --show``."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from mmdfer.files import write_aside
 
 @HOOKS.register_module()
 class ShowClipsHook(Hook):
-    """Shows tested clips as strips of frames, under the predicted and the true class.
+    """Show tested clips as strips of frames, titled with the predicted and the true class.
 
-    MMAction2's VisualizationHook has no part for recognition in 1.2.0: it takes no batch of
-    several views, and passes its visualizer an argument that it does not know.
+    MMAction2 1.2.0's VisualizationHook cannot do this for recognition: it does not accept a batch
+    with several views, and it passes its visualizer an argument that the visualizer does not have.
 
     Args:
-        out_dir: Folder for ``<number of the clip>.png``; None writes nothing.
-        show: Whether to open a window.
-        interval: Every n-th clip is shown.
-        wait_time: How long the window stays, in seconds.
+        out_dir: The folder for the pictures ``<number of the clip>.png``, or None to write none.
+        show: Whether to show each strip in a window.
+        interval: The hook shows every n-th clip; 1 shows all clips.
+        wait_time: The time for which a window stays open, in seconds.
     """
 
     def __init__(
@@ -50,17 +50,18 @@ class ShowClipsHook(Hook):
         data_batch: dict[str, Any],
         outputs: Sequence[ActionDataSample],
     ) -> None:
-        """Shows the batch's clips whose number is a multiple of the interval."""
+        """Show the batch's clips if their number in the test set is a multiple of the interval."""
         loader = runner.test_dataloader
         classes = loader.dataset.metainfo['classes']
         for i, (inputs, sample) in enumerate(zip(data_batch['inputs'], outputs, strict=True)):
-            # Distributed sampling deals the clips out one by one.
+            # The distributed sampler gives consecutive clips to consecutive ranks.
             place = batch_idx * loader.batch_size + i
             number = place * dist.get_world_size() + dist.get_rank()
             if number % self.interval == 0:
                 self._show(runner, number, _strip(inputs), _caption(sample, classes))
 
     def _show(self, runner: Runner, number: int, strip: np.ndarray, caption: str) -> None:
+        """Write a strip of frames as a picture or show it in a window, as configured."""
         if self.out_dir is not None:
             height, width = strip.shape[:2]
             figure = Figure(figsize=(16, 16 * height / width + 0.6), layout='constrained')
@@ -75,15 +76,20 @@ class ShowClipsHook(Hook):
 
 
 def _strip(inputs: Tensor) -> np.ndarray:
-    """The frames of a clip's first view side by side, (views, 3, T, H, W) -> (H, T * W, 3).
+    """Put the frames of a clip's first view side by side.
 
-    The (T, 3, H, W) of 2D recognizers is taken as it is.
+    Args:
+        inputs: The frames, (views, 3, T, H, W), or (T, 3, H, W) for 2D recognizers.
+
+    Returns:
+        The strip of frames, (H, T * W, 3).
     """
     frames = inputs[0].transpose(0, 1) if inputs.ndim == 5 else inputs  # (T, 3, H, W)
     return np.concatenate(frames.permute(0, 2, 3, 1).cpu().numpy(), axis=1)
 
 
 def _caption(sample: ActionDataSample, classes: Sequence[str]) -> str:
+    """Format the predicted class with its score, and the true class."""
     scores, label = sample.pred_score, int(sample.gt_label)
     best = int(scores.argmax())
     return f'{classes[best]} ({100 * float(scores[best]):.0f} %), true: {classes[label]}'

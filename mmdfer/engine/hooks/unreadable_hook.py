@@ -1,4 +1,4 @@
-"""What could not be read: counted where it happens, said at the end of each epoch."""
+"""Define the hook that warns of files that could not be read."""
 
 from __future__ import annotations
 
@@ -15,35 +15,38 @@ from mmaction.registry import HOOKS
 from mmdfer.datasets import DFERDataset
 from mmdfer.datasets.base import find_datasets
 
-_SHOWN = 20
+_SHOWN = 20  # the number of clips that a warning names
 
 
 @HOOKS.register_module()
 class UnreadableHook(Hook):
-    """Says at the end of an epoch which clips it could not read as they are listed.
+    """Warn at the end of an epoch about clips that could not be read completely.
 
-    That is pictures for which a neighbour stood in, and in training clips whose place the next one
-    took. What was said is not said again.
+    The datasets count these clips while they load them. If a picture cannot be read, its nearest
+    neighbour in the clip replaces it. If a whole training clip cannot be read, the next clip
+    replaces it. The hook warns of each clip once, and again only if more of its pictures fail
+    later.
     """
 
     def __init__(self) -> None:
         self.said: dict[int, torch.Tensor] = {}
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Of the training set."""
+        """Warn about unreadable clips of the training set."""
         self._say(runner, runner.train_dataloader.dataset)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
-        """Of the validation set."""
+        """Warn about unreadable clips of the validation set."""
         self._say(runner, runner.val_dataloader.dataset)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
-        """Of the test set."""
+        """Warn about unreadable clips of the test set."""
         self._say(runner, runner.test_dataloader.dataset)
 
     def _say(self, runner: Runner, dataset: Dataset) -> None:
+        """Log the clips of a dataset that have become unreadable since the last warning."""
         for part in find_datasets(dataset, DFERDataset):
-            dist.all_reduce(part.unreadable, 'max')  # what other ranks met
+            dist.all_reduce(part.unreadable, 'max')  # includes the counts of other ranks
             counts = part.unreadable.clone()
             before = self.said.get(id(part), torch.zeros_like(counts))
             self.said[id(part)] = counts
@@ -56,8 +59,8 @@ class UnreadableHook(Hook):
             where = 'test' if part.test_mode else 'training'
             if patched:
                 runner.logger.warning(
-                    f'{len(patched)} {where} clips have pictures that cannot be read, for which '
-                    f'their nearest neighbours stand in: {_shown(patched)}'
+                    f'{len(patched)} {where} clips have pictures that cannot be read; the nearest '
+                    f'readable pictures replace them: {_shown(patched)}'
                 )
             if lost:
                 runner.logger.warning(
@@ -67,4 +70,5 @@ class UnreadableHook(Hook):
 
 
 def _shown(names: list[str]) -> str:
+    """Join the first 20 names for a warning."""
     return ', '.join(names[:_SHOWN]) + (', ...' if len(names) > _SHOWN else '')

@@ -1,4 +1,4 @@
-"""Optimizer wrappers."""
+"""Define the optimizer wrapper for mixed precision."""
 
 from mmdfer.engine.optimizers.autocast_optim_wrapper import AutocastOptimWrapper
 

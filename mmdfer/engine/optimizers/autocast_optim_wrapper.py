@@ -1,4 +1,4 @@
-"""Mixed precision that also runs where there is no GPU."""
+"""Define an optimizer wrapper for mixed precision that also works without a GPU."""
 
 from __future__ import annotations
 
@@ -17,19 +17,27 @@ from mmaction.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
-    """Runs the forward pass under bfloat16 autocast, on CPU or CUDA; the weights stay float32.
+    """Run the forward pass under bfloat16 autocast on the CPU or on CUDA, with float32 weights.
 
-    mmengine's AmpOptimWrapper asserts a GPU. bfloat16 has float32's range, so the loss needs no
-    scaling, and the checkpoint is that of a plain OptimWrapper: either resumes from the other.
-    On the CPU, 3D convolutions are computed in float32: see :func:`float32_conv3d`.
+    mmengine's AmpOptimWrapper requires a GPU. bfloat16 has the range of float32, so the loss needs
+    no scaling. The checkpoint is the same as that of a plain OptimWrapper, and a run with either
+    wrapper can resume from a checkpoint of the other. On the CPU, 3D convolutions are computed in
+    float32; see :func:`float32_conv3d`.
 
     Args:
-        kwargs: as for `mmengine.optim.OptimWrapper`.
+        kwargs: The arguments of `mmengine.optim.OptimWrapper`.
     """
 
     @contextmanager
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
-        """Autocast on the device that the model is on."""
+        """Enable bfloat16 autocast on the device of the model.
+
+        Args:
+            model: The model, whose forward pass runs inside the context.
+
+        Yields:
+            Nothing.
+        """
         device = next(model.parameters()).device.type
         with (
             super().optim_context(model),
@@ -39,22 +47,31 @@ class AutocastOptimWrapper(OptimWrapper):
             yield
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Computes gradients; what activation checkpointing runs again here, as it ran before."""
+        """Compute the gradients.
+
+        Activation checkpointing repeats parts of the forward pass here, so 3D convolutions are
+        computed in float32 as in the forward pass.
+
+        Args:
+            loss: The loss, a scalar.
+            kwargs: The arguments of ``Tensor.backward``.
+        """
         with float32_conv3d():
             super().backward(loss, **kwargs)
 
 
-_CONVOLUTIONS = ('conv3d', 'conv_transpose3d')  # found under these names in torch and in F
+_CONVOLUTIONS = ('conv3d', 'conv_transpose3d')  # torch and F both have functions of these names
 
 
 @contextmanager
 def float32_conv3d() -> Iterator[None]:
-    """Compute 3D convolutions of CPU tensors in float32 where autocast would take bfloat16.
+    """Compute 3D convolutions of CPU tensors in float32 where autocast would use bfloat16.
 
-    On CPUs with AVX-512 and without AMX, oneDNN 3.12 (in torch 2.14) returns garbage as the weight
-    gradient of a bfloat16 3D convolution whose input has depth 2. Layers and functional calls look
-    the functions up in the two modules in which they are replaced here for the time being. Outside
-    autocast, and on other devices, the replacements call the original functions.
+    On CPUs with AVX-512 but without AMX, oneDNN 3.12 (in torch 2.14) returns wrong weight gradients
+    of bfloat16 3D convolutions if the depth of the input is 2. Inside this context the convolution
+    functions of ``torch`` and ``torch.nn.functional`` are replaced, where both layers and
+    functional calls find them. Outside autocast, and on other devices, the replacements call the
+    original functions.
     """
     places = [(module, name) for module in (torch, F) for name in _CONVOLUTIONS]
     originals = [getattr(module, name) for module, name in places]

@@ -1,4 +1,4 @@
-"""Reading a config, building the Runner, and what the Runner uses beside hooks."""
+"""Read configs, build the Runner, and define the Runner's loops, schedules and log processor."""
 
 from mmdfer.engine.runner.log_processor import RankMeanLogProcessor
 

@@ -1,4 +1,4 @@
-"""Read a config and apply what the command line changes in it."""
+"""Read a config and apply the options of the command line."""
 
 from __future__ import annotations
 
@@ -21,18 +21,23 @@ def read_config(
     work_dir: str | Path | None = None,
     launcher: str = 'none',
 ) -> Config:
-    """Read a config and set what every run needs.
+    """Read a config and set the launcher and the work directory.
 
     Args:
-        config: The path of a config, or the name of one that is installed with the package.
-        options: Settings that replace those of the config, by dotted key.
-        work_dir: The run's folder. By default the config's own, or else one in `work_dirs/` with
-            the config's name.
-        launcher: What starts the ranks: 'none', 'pytorch', 'slurm' or 'mpi'.
+        config: The path of a config, or the name of a config that is installed with the package.
+        options: Settings that replace those of the config, keyed by their dotted name. By default
+            the config is unchanged.
+        work_dir: The work directory of the run. By default the one that the config names, or else a
+            folder in `work_dirs/` with the name of the config.
+        launcher: The program that starts the ranks: 'none' (the default, one process), 'pytorch',
+            'slurm' or 'mpi'.
+
+    Returns:
+        The config of the run.
 
     Raises:
-        DFERError: There is no such config, one that it is based on is missing, or it has a name of
-            an earlier version.
+        DFERError: If the config or one of its base configs does not exist, or if the config uses a
+            name that was removed or renamed after version 0.1.
     """
     path = find_config(config)
     try:
@@ -56,13 +61,28 @@ def read_config(
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
-    """Parse settings written as `key=value`, as `--cfg-options` does."""
+    """Parse settings of the form `key=value`, as `--cfg-options` does.
+
+    Args:
+        options: The settings, for example `['train_cfg.max_epochs=10']`.
+
+    Returns:
+        The parsed values, keyed by the dotted names of the settings.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     return parser.parse_args(['--cfg-options', *options] if options else []).cfg_options
 
 
 def check_checkpoint(path: str) -> None:
-    """Raises DFERError where a local checkpoint is missing; addresses with a scheme pass."""
+    """Check that a local checkpoint exists.
+
+    Args:
+        path: The path of the checkpoint. Addresses with a scheme, such as `https:`, are not
+            checked.
+
+    Raises:
+        DFERError: If there is no file at a local path.
+    """
     if not re.match(r'[\w-]{2,}:', path) and not Path(path).is_file():
         raise DFERError(f'{path}: no such checkpoint; check the path')

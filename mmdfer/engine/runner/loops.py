@@ -1,4 +1,4 @@
-"""The training loop that takes its epochs from the stages of BAPHook."""
+"""Define the training loop that derives its number of epochs from the stages of BAPHook."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ from mmdfer.errors import DFERError
 
 @LOOPS.register_module()
 class StagedTrainLoop(EpochBasedTrainLoop):
-    """mmengine's EpochBasedTrainLoop, as long as the stages of BAPHook together.
+    """Train for as many epochs as all stages of BAPHook have together.
 
-    mmengine builds the loop before the schedulers, so that this is also where the schedulers get
-    the epochs that follow from the stages; see :func:`fill_schedulers`.
+    The loop is mmengine's EpochBasedTrainLoop with another number of epochs. mmengine builds the
+    loop before the learning rate schedulers, so this class also fills in the epochs of the
+    schedulers that follow from the stages; see :func:`fill_schedulers`.
 
     Args:
         runner: The Runner, with its hooks and the configs of its schedulers.
         dataloader: The loader of the training set, or its config.
-        max_epochs: Need not be given. Another number than the stages' is refused.
-        kwargs: As for ``EpochBasedTrainLoop``: ``val_begin``, ``val_interval``,
+        max_epochs: The number of epochs, which may be omitted. It must be that of the stages.
+        kwargs: Other arguments of ``EpochBasedTrainLoop``: ``val_begin``, ``val_interval``,
             ``dynamic_intervals``.
 
     Raises:
-        DFERError: Before the training set is read: there is no BAPHook, its stages do not fit the
-            model, or numbers of epochs in the config disagree with the stages.
+        DFERError: If the run has no BAPHook, if the stages do not fit the model, or if numbers of
+            epochs in the config disagree with the stages. The error is raised before the training
+            set is read.
     """
 
     def __init__(
@@ -47,8 +49,8 @@ class StagedTrainLoop(EpochBasedTrainLoop):
         hook = next((hook for hook in runner.hooks if isinstance(hook, BAPHook)), None)
         if hook is None:
             raise DFERError(
-                'StagedTrainLoop takes its epochs from the stages of BAPHook, and the run has no '
-                "BAPHook: add dict(type='BAPHook', stages=[...]) to custom_hooks, or set "
+                'StagedTrainLoop takes its epochs from the stages of BAPHook, but the run has no '
+                "BAPHook. Add dict(type='BAPHook', stages=[...]) to custom_hooks, or set "
                 "train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=...)"
             )
         epochs = total_epochs(hook.stages, max_epochs)
@@ -58,10 +60,16 @@ class StagedTrainLoop(EpochBasedTrainLoop):
 
 
 def last_epoch(cfg: Config) -> int | None:
-    """Return the number of epochs that a config trains; None where it counts iterations.
+    """Return the number of epochs that a config trains.
+
+    Args:
+        cfg: The config of a run.
+
+    Returns:
+        The number of epochs, or None if the training loop counts iterations.
 
     Raises:
-        DFERError: ``train_cfg.max_epochs`` disagrees with the stages of BAPHook.
+        DFERError: If ``train_cfg.max_epochs`` disagrees with the stages of BAPHook.
     """
     train_cfg = cfg.get('train_cfg') or {}
     stages, given = read_stages(cfg), train_cfg.get('max_epochs')
@@ -73,9 +81,12 @@ def last_epoch(cfg: Config) -> int | None:
 def check_schedule(runner: Runner) -> None:
     """Check the stages of a run against its model and its config, before any data is read.
 
+    Args:
+        runner: The Runner. Runs without BAPHook are not checked.
+
     Raises:
-        DFERError: They do not fit, or the training loop is another one and the config leaves out
-            what only StagedTrainLoop fills in.
+        DFERError: If the stages do not fit, or if the config omits numbers of epochs although its
+            training loop is not StagedTrainLoop, which would fill them in.
     """
     hook = next((hook for hook in runner.hooks if isinstance(hook, BAPHook)), None)
     if hook is None:
@@ -85,13 +96,20 @@ def check_schedule(runner: Runner) -> None:
     filled = fill_schedulers(given, hook.stages)
     if filled != given and not _follows_stages(runner.cfg.train_cfg):
         raise DFERError(
-            'param_scheduler leaves out epochs that follow from the stages of BAPHook, which '
-            "StagedTrainLoop fills in: set train_cfg=dict(type='StagedTrainLoop')"
+            'param_scheduler omits numbers of epochs, which only StagedTrainLoop fills in from the '
+            "stages of BAPHook: set train_cfg=dict(type='StagedTrainLoop')"
         )
 
 
 def read_stages(cfg: Config) -> Sequence[Stage]:
-    """Read the stages of the BAPHook that a config names; none where it names no such hook."""
+    """Read the stages of the BAPHook in a config.
+
+    Args:
+        cfg: The config of a run.
+
+    Returns:
+        The stages in order of training, or an empty sequence if the config has no BAPHook.
+    """
     for hook in cfg.get('custom_hooks') or ():
         if isinstance(hook, Mapping) and _is_type(hook, BAPHook):
             return [Stage(**stage) for stage in hook['stages']]
@@ -99,10 +117,11 @@ def read_stages(cfg: Config) -> Sequence[Stage]:
 
 
 def _follows_stages(train_cfg: Mapping[str, Any]) -> bool:
+    """Return whether the training loop of a config is StagedTrainLoop."""
     return _is_type(train_cfg, StagedTrainLoop)
 
 
 def _is_type(config: Mapping[str, Any], cls: type) -> bool:
-    """Return whether a config builds a class, which it names or holds."""
+    """Return whether a config builds a class, given as the class itself or by its name."""
     kind = config.get('type')
     return kind is cls or str(kind).rpartition('.')[2] == cls.__name__

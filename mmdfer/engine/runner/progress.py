@@ -1,4 +1,7 @@
-"""How far a run has come, in the unit that its training loop counts: epochs or iterations."""
+"""Tell how far a run has progressed, in epochs or in iterations.
+
+The unit is the one that the training loop counts.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,16 @@ Unit = Literal['epoch', 'iter']
 
 
 def train_loop(runner: Runner) -> BaseLoop | None:
-    """Return the training loop where the Runner has built it, else None.
+    """Return the training loop if the Runner has built it, else None.
 
-    ``runner.train_loop`` would build it, and read the training set, when only a test is asked for.
+    ``runner.train_loop`` would build the loop and read the training set, even in a run that only
+    tests.
     """
     return runner._train_loop if isinstance(runner._train_loop, BaseLoop) else None
 
 
 def unit(runner: Runner) -> Unit:
-    """Return ``'iter'`` where the training loop counts iterations, else ``'epoch'``."""
+    """Return ``'iter'`` if the training loop counts iterations, else ``'epoch'``."""
     return 'iter' if isinstance(train_loop(runner), IterBasedTrainLoop) else 'epoch'
 
 

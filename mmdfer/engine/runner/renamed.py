@@ -1,7 +1,8 @@
-"""Names of version 0.1 that a config may still have, each with what replaces it.
+"""Explain names of version 0.1 that a config may still use.
 
-``CHANGELOG.md`` has the whole list. Classes and options that a config builds are refused where they
-are built; here are the names that mmengine looks up while it reads a config.
+This module handles the names that mmengine looks up while it reads a config: variables of base
+configs, and modules. Classes and options of version 0.1 are refused where they are built.
+``CHANGELOG.md`` has the complete list.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmdfer.errors import DFERError
 
-# Variables of the files under configs/_base_, as in `_base_.stages`.
+# Variables of the configs under configs/_base_, such as `_base_.stages`, and their replacements.
 VARIABLES = {
     **dict.fromkeys(('stages', 'epochs'), '_base_.custom_hooks[0].stages'),
     **dict.fromkeys(
@@ -34,7 +35,8 @@ VARIABLES = {
     **dict.fromkeys(('test_frames', 'pack_2d', 'pack_3d'), 'a part of _base_.test_view'),
 }
 
-# Modules of the package, as in `custom_imports` or `type='mmdfer.engine.bap.BAPHook'`.
+# Modules of the package, as configs name them in `custom_imports` or in
+# `type='mmdfer.engine.bap.BAPHook'`, and their replacements.
 MODULES = {
     'datasets.bank': 'features.bank',
     'datasets.check': 'datasets.licensed.verify',
@@ -106,14 +108,14 @@ _ENCODE_ONCE = re.compile(r'custom_hooks\.(\d+)\.(bank|batch_size|num_workers)')
 
 
 def explain(error: Exception) -> str | None:
-    """Say what replaces the name that mmengine has not found while it read a config.
+    """Explain which name replaces a name of version 0.1 that mmengine has not found in a config.
 
     Args:
-        error: An AttributeError of `_base_.NAME`, a KeyError of `{{_base_.NAME}}`, or an
-            ImportError of `custom_imports`.
+        error: The error that mmengine raised while it read the config: an AttributeError of
+            `_base_.NAME`, a KeyError of `{{_base_.NAME}}`, or an ImportError of `custom_imports`.
 
     Returns:
-        None where the name is not one of version 0.1.
+        The explanation in one line, or None if the name is not one of version 0.1.
     """
     if isinstance(error, ImportError):
         return next(filter(None, map(_explain_module, _MODULE.findall(str(error)))), None)
@@ -123,11 +125,19 @@ def explain(error: Exception) -> str | None:
         name = error.args[0] if error.args else None
     if name not in VARIABLES:
         return None
-    return f'_base_.{name} is gone since version 0.2; use {VARIABLES[name]}'
+    return f'_base_.{name} was removed in version 0.2; use {VARIABLES[name]}'
 
 
 def check_types(cfg: Config) -> None:
-    """Raise DFERError where a config names a class by a module of version 0.1."""
+    """Check that a config names no class by a module path of version 0.1.
+
+    Args:
+        cfg: The config.
+
+    Raises:
+        DFERError: If a `type` in the config is in a module that was moved. The message names the
+            new module.
+    """
     for kind in _iterate_types(cfg):
         for name in _MODULE.findall(kind):
             if (line := _explain_module(name)) is not None:
@@ -135,26 +145,32 @@ def check_types(cfg: Config) -> None:
 
 
 def check_options(cfg: Config, options: Iterable[str]) -> None:
-    """Raise DFERError where the command line sets an option of EncodeOnceHook.
+    """Check that the command line sets no option of EncodeOnceHook.
+
+    Version 0.2 removed this hook.
 
     Args:
-        cfg: The config without the options.
-        options: Their dotted keys.
+        cfg: The config before the options are applied.
+        options: The dotted names of the options.
+
+    Raises:
+        DFERError: If an option is one of EncodeOnceHook. The message names the new options.
     """
     for key in options:
         match = _ENCODE_ONCE.fullmatch(key)
         if match and int(match[1]) >= len(cfg.get('custom_hooks') or ()):
             raise DFERError(
-                f'{key}: EncodeOnceHook is gone since version 0.2; set '
-                f'train_dataloader.dataset.{match[2]} of EncodedClips, and val_dataloader and '
-                'test_dataloader likewise'
+                f'{key}: EncodeOnceHook was removed in version 0.2. Set '
+                f'train_dataloader.dataset.{match[2]} of EncodedClips instead, and do the same '
+                'for val_dataloader and test_dataloader'
             )
 
 
 def _explain_module(name: str) -> str | None:
+    """Return the message for a module of version 0.1, or None for other modules."""
     for old, new in MODULES.items():
         if f'{name}.'.startswith(f'{old}.'):
-            return f'mmdfer.{old} is mmdfer.{new} since version 0.2 (CHANGELOG.md)'
+            return f'mmdfer.{old} was renamed to mmdfer.{new} in version 0.2 (CHANGELOG.md)'
     return None
 
 

@@ -1,4 +1,4 @@
-"""Decide from which checkpoint a run resumes."""
+"""Choose the checkpoint from which a run resumes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,20 @@ from mmdfer.compat import load_from_local
 from mmdfer.errors import DFERError
 from mmdfer.files import write_aside
 
-POINTER = 'last_checkpoint'  # mmengine's name for the file that names the newest checkpoint
+POINTER = 'last_checkpoint'  # the file in which mmengine stores the path of the newest checkpoint
 
 
 def why_unreadable(path: Path) -> str | None:
-    """Says why a checkpoint does not read to its last byte, or None where it does.
+    """Return the reason why a checkpoint cannot be read completely.
 
-    torch.load does not check the sums that torch.save writes, so the zip file is checked here.
+    ``torch.load`` does not verify the checksums that ``torch.save`` writes, so this function
+    verifies those of the zip file.
+
+    Args:
+        path: The path of the checkpoint.
+
+    Returns:
+        The reason, such as "it does not exist", or None if the checkpoint is intact.
     """
     if not path.is_file():
         return 'it does not exist'
@@ -43,10 +50,17 @@ def why_unreadable(path: Path) -> str | None:
 
 
 def newest_checkpoint(work_dir: str | os.PathLike) -> Path | None:
-    """Return the checkpoint that `last_checkpoint` names; None where nothing was saved.
+    """Return the checkpoint that the file `last_checkpoint` in a work directory names.
 
-    mmengine writes the whole path there. Once the work dir is moved or copied, that path is
-    missing or the original's, so the file of the same name in the work dir comes first.
+    mmengine writes an absolute path to the file. After the work directory was moved or copied, this
+    path does not exist or belongs to the original directory. A checkpoint with the same file name
+    in the work directory therefore takes precedence.
+
+    Args:
+        work_dir: The work directory of a run.
+
+    Returns:
+        The path of the checkpoint, or None if the run has not saved any.
     """
     pointer = Path(work_dir, POINTER)
     if not pointer.is_file():
@@ -57,11 +71,11 @@ def newest_checkpoint(work_dir: str | os.PathLike) -> Path | None:
 
 
 def is_finished(cfg: Config, last: int | None) -> bool:
-    """Return whether the checkpoint that a run resumes from is that of its last epoch.
+    """Return whether the checkpoint that a run would resume from is that of its last epoch.
 
     Args:
-        cfg: The config of the run, its flags applied.
-        last: The number of its last epoch; None where it counts iterations.
+        cfg: The config of the run, with the flags of the command line applied.
+        last: The number of the last epoch, or None if the training loop counts iterations.
     """
     named = cfg.get('load_from') if cfg.get('resume') is True else None
     path = newest_checkpoint(cfg.work_dir) if named is None else Path(named)
@@ -72,23 +86,26 @@ def is_finished(cfg: Config, last: int | None) -> bool:
 
 
 def settle_resume(runner: Runner, hook: CheckpointHook) -> None:
-    """Decide whether a run resumes, and from which checkpoint, before anything is loaded.
+    """Decide whether a run resumes, and from which checkpoint, before a checkpoint is loaded.
 
-    The Runner's `resume` may be
+    The Runner's `resume` has one of these values:
 
-    - `'auto'`, which tools/train.py sets for `--resume`: resume from the newest checkpoint in the
-      work dir; where there is none, load `load_from` and begin;
-    - True without `load_from`: the same. MMAction2's train.py clears `load_from` for `--resume`,
-      so that of the config file is read again;
-    - True with `load_from`: resume from that file. Weights without the state of training cannot
-      be resumed from: they are taken as for `'auto'`.
+    - `'auto'`, which tools/train.py sets for `--resume`: the run resumes from the newest checkpoint
+      in the work directory. If there is none, the run loads `load_from` and starts from the
+      beginning.
+    - True without `load_from`: the same. MMAction2's train.py clears `load_from` for `--resume`, so
+      `load_from` is read from the config file again.
+    - True with `load_from`: the run resumes from that file. If the file contains only weights,
+      without the training state, the run cannot resume from it, and the rules of `'auto'` apply.
 
     Args:
-        runner: Changed in place, as is the file `last_checkpoint` where it names another file.
-        hook: Says where checkpoints are saved, and under which names.
+        runner: The Runner, whose `resume` and `load_from` are changed in place. If
+            `last_checkpoint` names another file than the chosen checkpoint, the file is rewritten.
+        hook: The hook that defines where checkpoints are saved and how they are named.
 
     Raises:
-        DFERError: Checkpoints are named, and none can be read. Every rank raises it.
+        DFERError: If `last_checkpoint` names a checkpoint, but no checkpoint can be read. Every
+            rank raises the error.
     """
     if not runner._resume or runner._has_loaded:
         return
@@ -96,49 +113,62 @@ def settle_resume(runner: Runner, hook: CheckpointHook) -> None:
     if named and has_training_state(CheckpointLoader.load_checkpoint(named, 'cpu')):
         return
     found = [_point_to_readable(runner, hook) if is_main_process() else (None, None)]
-    broadcast_object_list(found)  # the other ranks wait here until the pointer is right
+    broadcast_object_list(found)  # The other ranks wait here for the result.
     error, newest = found[0]
     if error is not None:
         raise DFERError(error)
     if newest is not None:
         runner._resume, runner._load_from = True, None
         return
-    begin = runner._load_from or _load_from_of_file(runner)
+    begin = runner._load_from or _read_load_from(runner)
     runner._resume, runner._load_from = begin is None, begin
     if begin is not None:
-        runner.logger.info(f'Nothing to resume from in {runner.work_dir}: beginning with {begin}')
+        runner.logger.info(f'No checkpoint in {runner.work_dir}: training starts from {begin}')
 
 
 def check_resumable(path: str) -> None:
-    """Raise DFERError where a checkpoint holds weights alone."""
+    """Check that a run can resume from a checkpoint.
+
+    Args:
+        path: The path of the checkpoint.
+
+    Raises:
+        DFERError: If the checkpoint contains only weights.
+    """
     if not has_training_state(CheckpointLoader.load_checkpoint(path, 'cpu')):
         raise DFERError(_not_resumable(path))
 
 
 def _not_resumable(path: str) -> str:
+    """Return the error message for a checkpoint that contains only weights."""
     return (
-        f'{path}: the checkpoint has no state of the optimizer, so no training resumes from it; '
-        'resume from an epoch_<number>.pth, or give it as load_from to begin with its weights'
+        f'{path}: the checkpoint has no optimizer state, so training cannot resume from it. Resume '
+        'from an epoch_<number>.pth, or set load_from to start a new training with its weights'
     )
 
 
 def has_training_state(checkpoint: dict[str, Any]) -> bool:
-    """Return whether a checkpoint holds all that mmengine's Runner resumes."""
+    """Return whether a checkpoint contains everything that mmengine's Runner requires to resume.
+
+    Args:
+        checkpoint: The content of the checkpoint file.
+    """
     meta = checkpoint.get('meta') or {}
     return {'epoch', 'iter'} <= meta.keys() and {'optimizer', 'message_hub'} <= checkpoint.keys()
 
 
-def _load_from_of_file(runner: Runner) -> str | None:
-    """Return the `load_from` of the run's config file."""
+def _read_load_from(runner: Runner) -> str | None:
+    """Read `load_from` from the config file of a run."""
     name = runner.cfg.filename
     return Config.fromfile(name).get('load_from') if name and Path(name).is_file() else None
 
 
 def _point_to_readable(runner: Runner, hook: CheckpointHook) -> tuple[str | None, Path | None]:
-    """Have `last_checkpoint` name the newest checkpoint that reads completely.
+    """Make `last_checkpoint` name the newest checkpoint that can be read completely.
 
     Returns:
-        An error line, where checkpoints are named and none reads; and the checkpoint, where one is.
+        An error message and a checkpoint. The message is None unless checkpoints exist and none of
+        them can be read. The checkpoint is None if there is no checkpoint to resume from.
     """
     pointer, folder = Path(runner.work_dir, POINTER), _folder(runner, hook)
     named = Path(pointer.read_text().strip() or 'unnamed') if pointer.is_file() else None
@@ -146,12 +176,12 @@ def _point_to_readable(runner: Runner, hook: CheckpointHook) -> tuple[str | None
     if named is not None:
         newest = folder / named.name
         if not newest.is_file() and Path(runner.work_dir, named.name).is_file():
-            newest = Path(runner.work_dir, named.name)  # the hook's out_dir is new
+            newest = Path(runner.work_dir, named.name)  # saved before the hook had an out_dir
     reason = 'it does not exist' if newest is None else why_unreadable(newest)
     if reason is None:
         assert newest is not None and named is not None
         if newest.resolve() != named.resolve():
-            runner.logger.warning(f'{pointer}: names {named}; resuming from {newest} instead')
+            runner.logger.warning(f'{pointer} names {named}; resuming from {newest} instead')
             _point(pointer, newest)
         return None, newest
     for older in _checkpoints_before(newest, folder, hook):
@@ -164,29 +194,40 @@ def _point_to_readable(runner: Runner, hook: CheckpointHook) -> tuple[str | None
             _point(pointer, older)
             return None, older
     if newest is None:
-        return None, None  # nothing was saved, or nothing that reads: the run begins
+        # The pointer is missing and no checkpoint can be read: training starts from the beginning.
+        return None, None
     elsewhere = '' if newest == named else f' as {newest}'
     return (
-        f'{pointer}: names {named}, which cannot be resumed from{elsewhere} ({reason}), and no '
-        'earlier checkpoint there reads completely; remove the file to train from the beginning, '
-        'or name a checkpoint with --resume'
+        f'{pointer} names {named}, but the run cannot resume from it{elsewhere} ({reason}), and no '
+        'earlier checkpoint there can be read completely. Remove the file to train from the '
+        'beginning, or name a checkpoint with --resume'
     ), None
 
 
 def _point(pointer: Path, checkpoint: Path) -> None:
+    """Write the path of a checkpoint to the file `last_checkpoint`."""
     with write_aside(pointer) as aside:
         aside.write_text(str(checkpoint))
 
 
 def _folder(runner: Runner, hook: CheckpointHook) -> Path:
-    """Return where a hook saves, by mmengine's rule (`before_train` puts it into `out_dir`)."""
+    """Return the folder in which a checkpoint hook saves.
+
+    mmengine's hook computes the same folder in `before_train`, which runs after this function.
+    """
     if hook.out_dir is None or str(hook.out_dir) == str(runner.work_dir):
         return Path(runner.work_dir)
     return Path(hook.out_dir, Path(runner.work_dir).name)
 
 
 def _checkpoints_before(newest: Path | None, folder: Path, hook: CheckpointHook) -> list[Path]:
-    """List the folder's checkpoints of an earlier step than `newest`, the latest first."""
+    """List the checkpoints in a folder that are older than a checkpoint, starting with the latest.
+
+    Args:
+        newest: The checkpoint, or None to list all checkpoints.
+        folder: The folder of the checkpoints.
+        hook: The hook that defines how checkpoints are named.
+    """
     pattern = re.compile(re.escape(hook.filename_tmpl).replace(r'\{\}', r'(\d+)'))
     limit = pattern.fullmatch(newest.name) if newest else None
     steps = {}

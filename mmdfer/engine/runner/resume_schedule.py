@@ -1,4 +1,7 @@
-"""Resuming with another number of iterations in an epoch: another batch size, or other ranks."""
+"""Adapt a checkpoint to another number of iterations per epoch.
+
+The number differs if a run resumes with another batch size or another number of ranks.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +18,34 @@ from mmdfer.errors import DFERError
 Group = dict[str, Any]
 _NOT_REPEATABLE = (
     'a scheduler that depends on past validations cannot be resumed with another batch size or '
-    'number of ranks: use those that the run began with'
+    'number of ranks: use the batch size and the number of ranks that the run was started with'
 )
 _PROGRESS = {'optimizer', 'base_values', 'last_step', '_global_step', '_last_value', 'verbose'}
 Part = tuple[str, OptimWrapper, Sequence[_ParamScheduler]]
 
 
 def fit_to_epoch_length(runner: Runner, checkpoint: dict[str, Any]) -> None:
-    """Rewrite the iterations in a checkpoint for the length that an epoch has now.
+    """Rewrite the iteration count and the schedules in a checkpoint for the present epoch length.
 
-    A checkpoint counts iterations, and its schedulers know the length of an epoch. With another
-    batch size or number of ranks both would be those of the run that saved it. They become those
-    of a run that had this batch size from the start: the count, each scheduler's state, and the
-    rates that the optimizer starts from, which `auto_scale_lr` may scale to the batch size. The
-    same holds where the config has changed a scheduler's settings, as its length, which mmengine
-    would replace by the saved ones.
+    A checkpoint counts iterations, and the states of its schedulers depend on the length of an
+    epoch. If the run resumes with another batch size or another number of ranks, these values are
+    those of the run that saved the checkpoint. This function replaces them by the values of a run
+    that has had the present batch size from the start: the iteration count, the state of each
+    scheduler, and the initial learning rates of the optimizer, which `auto_scale_lr` may scale with
+    the batch size.
+
+    The schedulers are also replaced if the config has changed their settings, such as their length.
+    mmengine would restore the saved settings.
 
     Args:
-        runner: Resuming, its optimizer and schedulers built and nothing loaded yet.
-        checkpoint: Changed in place where lengths, scaled rates or settings differ.
+        runner: The resuming Runner, with its optimizer and schedulers built and no state loaded
+            yet.
+        checkpoint: The content of the checkpoint file, which is changed in place if the epoch
+            length, the learning rates or the scheduler settings differ.
 
     Raises:
-        DFERError: A scheduler depends on past validations and cannot be computed again.
+        DFERError: If a scheduler depends on past validations, so that its state cannot be
+            recomputed.
     """
     loop, meta = train_loop(runner), checkpoint['meta']
     if not isinstance(loop, EpochBasedTrainLoop):
@@ -58,8 +67,8 @@ def fit_to_epoch_length(runner: Runner, checkpoint: dict[str, Any]) -> None:
             continue
         runner.logger.info(
             f'The schedule differs from that of the checkpoint, which was saved at iteration '
-            f'{saved_at}: resuming as a run would that had {length} iterations in an epoch, and '
-            'the present schedule, from the start'
+            f'{saved_at}. The run resumes as if it had had {length} iterations per epoch and the '
+            'present schedule from the start'
         )
         _step(schedulers, meta['epoch'], length)
         for ours, theirs in _groups(wrapper, saved):
@@ -68,7 +77,11 @@ def fit_to_epoch_length(runner: Runner, checkpoint: dict[str, Any]) -> None:
 
 
 def _parts(runner: Runner) -> Iterator[Part]:
-    """Yield each optimizer under its key, '' where there is one, with its schedulers."""
+    """Yield each optimizer of the run with its schedulers.
+
+    Yields:
+        The key of the optimizer ('' if the run has one optimizer), its wrapper, and its schedulers.
+    """
     wrapper, schedulers = runner.optim_wrapper, runner.param_schedulers or []
     if isinstance(wrapper, OptimWrapperDict):
         for key, single in wrapper.items():
@@ -78,9 +91,10 @@ def _parts(runner: Runner) -> Iterator[Part]:
 
 
 def _groups(wrapper: OptimWrapper, saved: dict[str, Any]) -> Iterator[tuple[Group, Group]]:
-    """Yield the optimizer's parameter groups beside those of its saved state."""
+    """Yield the parameter groups of the optimizer together with those of its saved state."""
     yield from zip(wrapper.optimizer.param_groups, saved['param_groups'])
-    # mmengine schedules one group more, whose rate it logs where groups have their own factors.
+    # If groups have their own learning rate factors, mmengine schedules one more group, which holds
+    # the base learning rate that it logs.
     if wrapper.base_param_settings is not None and 'base_param_settings' in saved:
         yield wrapper.base_param_settings, saved['base_param_settings']
 
@@ -88,13 +102,13 @@ def _groups(wrapper: OptimWrapper, saved: dict[str, Any]) -> Iterator[tuple[Grou
 def _has_other_rates(
     wrapper: OptimWrapper, schedulers: Sequence[_ParamScheduler], saved: Group
 ) -> bool:
-    """Return whether the optimizer starts from other rates than the saved one did."""
+    """Return whether the initial learning rates differ from those in the checkpoint."""
     rate = 'initial_lr' if schedulers else 'lr'
     return any(ours.get(rate) != theirs.get(rate) for ours, theirs in _groups(wrapper, saved))
 
 
 def _has_other_settings(schedulers: Sequence[_ParamScheduler], states: Sequence[Group]) -> bool:
-    """Return whether the config has other schedulers than the checkpoint."""
+    """Return whether the schedulers of the config differ from those in the checkpoint."""
     if len(schedulers) != len(states):
         return True
     for scheduler, state in zip(schedulers, states):
@@ -105,11 +119,17 @@ def _has_other_settings(schedulers: Sequence[_ParamScheduler], states: Sequence[
 
 
 def _step(schedulers: Sequence[_ParamScheduler], epochs: int, length: int) -> None:
-    """Step schedulers that are at the start as ParamSchedulerHook does in training."""
+    """Step new schedulers through a number of epochs, in the order of ParamSchedulerHook.
+
+    Args:
+        schedulers: The schedulers in their initial state, which are changed in place.
+        epochs: The number of epochs to step through.
+        length: The number of iterations in an epoch.
+    """
     by_iter = [scheduler for scheduler in schedulers if not scheduler.by_epoch]
     by_epoch = [scheduler for scheduler in schedulers if scheduler.by_epoch]
     with warnings.catch_warnings():
-        # They warn that no optimizer has stepped, which is so on purpose.
+        # torch warns that the optimizer has not stepped, which is intended here.
         warnings.filterwarnings('ignore', message=r'Detected call of `scheduler\.step\(\)`')
         for _ in range(epochs):
             for _ in range(length):
@@ -120,8 +140,11 @@ def _step(schedulers: Sequence[_ParamScheduler], epochs: int, length: int) -> No
 
 
 def _scheduled(schedulers: Sequence[_ParamScheduler]) -> set[str]:
-    """Return the entries of a parameter group that are the schedulers' and the rate's."""
+    """Return the keys of a parameter group that schedulers change or start from.
+
+    These are the learning rate and other scheduled parameters, with prefixes such as ``initial_``.
+    """
     names = {'lr', *(scheduler.param_name for scheduler in schedulers)}
     keys = {f'{prefix}{name}' for name in names for prefix in ('', 'initial_', 'max_', 'min_')}
-    # Of Adam, mmengine schedules the momentum inside the tuple `betas`.
+    # For Adam, mmengine schedules the momentum as the first element of the tuple `betas`.
     return keys | {'betas'} if 'momentum' in names else keys

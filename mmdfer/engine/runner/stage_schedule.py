@@ -1,4 +1,4 @@
-"""The stages of training as data, and the lengths and learning rates that follow from them."""
+"""Define a stage of training, and derive the lengths of learning rate schedules from stages."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ from mmdfer.models.parameter_patterns import is_named
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of training.
+    """Describe one stage of training.
 
     Args:
-        name: The stage's name, for the log and for the modules that change with it.
-        epochs: How many epochs it lasts.
-        trains: Patterns of parameters' names, by the rule of ``is_named``: what trains.
-        grows_at: Epochs, counted from the stage's first, at which a layer joins.
-        newest_only: Whether of the layers that have joined only the newest trains.
+        name: The name of the stage, for the log and for the modules that change with the stage.
+        epochs: The number of epochs that the stage lasts.
+        trains: Patterns of the names of the parameters that the stage trains. ``is_named`` defines
+            how they match.
+        grows_at: The epochs at which a layer joins, counted from the first epoch of the stage. None
+            (the default) if the stage adds no layers.
+        newest_only: Whether only the newest of the layers that have joined is trained. By default
+            all of them are.
     """
 
     name: str
@@ -36,48 +39,61 @@ class Stage:
     newest_only: bool = False
 
     def joined(self, epoch: int) -> int | None:
-        """Count the layers that have joined by an epoch; None for a stage that adds none."""
+        """Return the number of layers that have joined by an epoch.
+
+        Args:
+            epoch: The epoch, counted from 0 at the start of the stage.
+
+        Returns:
+            The number of layers, or None if the stage adds no layers.
+        """
         return None if self.grows_at is None else sum(at <= epoch for at in self.grows_at)
 
     def matches(self, name: str) -> bool:
-        """Return whether the stage trains the parameter of this name."""
+        """Return whether the stage trains the parameter with this name."""
         return is_named(name, self.trains)
 
 
 def total_epochs(stages: Sequence[Stage], max_epochs: int | None) -> int:
-    """Return the number of epochs of all stages.
+    """Return the number of epochs of all stages together.
 
     Args:
-        stages: In order.
-        max_epochs: The number that the config gives, if any.
+        stages: The stages in order of training.
+        max_epochs: The number of epochs in the config, or None if the config has no such number.
 
     Raises:
-        DFERError: ``max_epochs`` is another number.
+        DFERError: If ``max_epochs`` is another number.
     """
     epochs = [stage.epochs for stage in stages]
     if max_epochs not in (None, sum(epochs)):
         raise DFERError(
-            f'BAPHook: the stages last {" + ".join(map(str, epochs))} = {sum(epochs)} epochs, '
-            f'train_cfg.max_epochs is {max_epochs}: make them equal, or leave max_epochs out of '
-            "train_cfg=dict(type='StagedTrainLoop')"
+            f'BAPHook: the stages last {" + ".join(map(str, epochs))} = {sum(epochs)} epochs, but '
+            f'train_cfg.max_epochs is {max_epochs}. Make them equal, or use '
+            "train_cfg=dict(type='StagedTrainLoop') without max_epochs"
         )
     return sum(epochs)
 
 
 def fill_schedulers(config: Any, stages: Sequence[Stage], key: str = 'param_scheduler') -> Any:
-    """Return the configs of schedulers with the epochs that follow from the stages.
+    """Fill in the epochs of learning rate schedulers that follow from the stages of training.
 
-    A scheduler whose config has ``stage='NAME'`` works during that stage: its ``begin`` and ``end``
-    are filled in. A ``CosineRestartLR`` without ``periods`` restarts at each stage, and one with
-    ``periods=N``, a number, every N epochs of its stage. ``restart_weights`` default to 1.
+    - A scheduler with ``stage='NAME'`` acts during that stage: its ``begin`` and ``end`` are filled
+      in.
+    - A ``CosineRestartLR`` without ``periods`` restarts at the start of each stage.
+    - A ``CosineRestartLR`` with ``periods=N``, an integer, restarts every N epochs of its stage.
+    - ``restart_weights`` of a ``CosineRestartLR`` default to 1.
 
     Args:
-        config: Of one scheduler, or a list or dict of them; what is built already stays as it is.
-        stages: In order.
-        key: The config's key, for messages.
+        config: The config of a scheduler, or a list or dict of such configs. Schedulers that are
+            already built are returned unchanged.
+        stages: The stages in order of training.
+        key: The name of the config, for error messages.
+
+    Returns:
+        The filled configs, in the same structure as ``config``.
 
     Raises:
-        DFERError: ``begin``, ``end``, ``periods`` or ``T_max`` disagree with the stages.
+        DFERError: If ``begin``, ``end``, ``periods`` or ``T_max`` disagree with the stages.
     """
     if isinstance(config, Mapping):
         if 'type' in config:
@@ -97,8 +113,9 @@ def _fill(config: dict[str, Any], stages: Sequence[Stage], key: str) -> dict[str
     if not config.get('by_epoch', True):
         if 'stage' in config or (restarts and 'periods' not in config):
             raise DFERError(
-                f'{key} counts iterations, and the stages last epochs: set by_epoch=True, with '
-                'convert_to_iter_based=True for a rate that changes in each iteration'
+                f'{key} counts iterations, but the stages are measured in epochs. '
+                'Set by_epoch=True. To change the learning rate in each iteration, set '
+                'convert_to_iter_based=True as well'
             )
         return config
     if 'stage' in config:
@@ -109,46 +126,56 @@ def _fill(config: dict[str, Any], stages: Sequence[Stage], key: str) -> dict[str
         epochs = sum(_lengths(config, stages, key))
         if config.get('T_max') not in (None, epochs):
             raise DFERError(
-                f'{key}.T_max is {config["T_max"]}, the stages give it {epochs} epochs: leave '
-                'T_max out, and it follows from them'
+                f'{key}.T_max is {config["T_max"]}, but the stages last {epochs} epochs. '
+                'Omit T_max to derive it from the stages'
             )
     return config
 
 
 def _fill_range(config: dict[str, Any], stages: Sequence[Stage], key: str) -> None:
-    """Replace the name of a stage by its first epoch and its end."""
+    """Replace the name of a stage in a scheduler's config by the stage's begin and end."""
     name, names = config.pop('stage'), [stage.name for stage in stages]
     if names.count(name) != 1:
-        raise DFERError(f"{key}.stage is {name!r}: name one of BAPHook's stages, {names}")
+        raise DFERError(f'{key}.stage must be one of the stages of BAPHook, {names}, got {name!r}')
     index = names.index(name)
     end = sum(stage.epochs for stage in stages[: index + 1])
     begin = end - stages[index].epochs
     if begin == end:
-        raise DFERError(f'{key}.stage is {name!r}, which has no epochs: leave the scheduler out')
+        raise DFERError(f'{key}.stage is {name!r}, which has no epochs: remove the scheduler')
     for bound, epoch in dict(begin=begin, end=end).items():
         if config.get(bound) not in (None, epoch):
             raise DFERError(
-                f'{key}.{bound} is {config[bound]}, stage {name!r} has its {bound} at epoch '
-                f'{epoch}: leave {bound} out'
+                f'{key}.{bound} is {config[bound]}, but stage {name!r} has its {bound} at epoch '
+                f'{epoch}: omit {bound}'
             )
         config[bound] = epoch
 
 
 def _lengths(config: dict[str, Any], stages: Sequence[Stage], key: str) -> list[int]:
-    """Return how many epochs of each stage lie between a scheduler's begin and end."""
+    """Return the number of epochs of each stage between a scheduler's begin and end."""
     ends = list(accumulate(stage.epochs for stage in stages))
     begin, end = config.get('begin', 0), config.get('end', sum(stage.epochs for stage in stages))
     if end not in ends:
         raise DFERError(
-            f'{key}.end is {end}, the stages end at epochs {ends}: leave end out to end with the '
-            "last, or give stage='NAME'"
+            f'{key}.end is {end}, but the stages end at epochs {ends}. Omit end to end with the '
+            "last stage, or set stage='NAME'"
         )
     bounds = sorted({begin, *(at for at in ends if begin < at <= end)})
     return [later - earlier for earlier, later in zip(bounds, bounds[1:])]
 
 
 def _fill_periods(config: dict[str, Any], lengths: list[int], key: str) -> None:
-    """Give a scheduler its restarts, or refuse those that it has where stages begin elsewhere."""
+    """Fill in the periods of a scheduler with restarts, or check those that its config has.
+
+    Args:
+        config: The config of the scheduler, which is changed in place.
+        lengths: The number of epochs of each stage between the scheduler's begin and end.
+        key: The name of the config, for error messages.
+
+    Raises:
+        DFERError: If the periods do not restart at each stage, or if their number differs from that
+            of the restart weights.
+    """
     periods = config.get('periods')
     if periods is None:
         periods = lengths
@@ -156,8 +183,8 @@ def _fill_periods(config: dict[str, Any], lengths: list[int], key: str) -> None:
         periods = [periods] * math.ceil(lengths[0] / periods)
     elif isinstance(periods, int) or not _restarts_at_each(periods, lengths):
         raise DFERError(
-            f'{key}.periods is {periods}, the stages last {lengths} epochs: leave periods out to '
-            "restart at each stage, or give stage='NAME' and periods=N to restart every N epochs"
+            f'{key}.periods is {periods}, but the stages last {lengths} epochs. Omit periods to '
+            "restart at each stage, or set stage='NAME' and periods=N to restart every N epochs"
         )
     config['periods'] = periods
     if len(periods) > 1:
@@ -165,12 +192,19 @@ def _fill_periods(config: dict[str, Any], lengths: list[int], key: str) -> None:
     weights = config.get('restart_weights', [1])
     if len(weights) != len(periods):
         raise DFERError(
-            f'{key}.restart_weights has {len(weights)} numbers, and the rate has '
-            f'{len(periods)} periods, {periods}: give as many, or leave restart_weights out'
+            f'{key}.restart_weights has {len(weights)} numbers, but there are {len(periods)} '
+            f'periods, {periods}. Set one weight for each period, or omit restart_weights'
         )
 
 
 def _restarts_at_each(periods: Sequence[int], lengths: Sequence[int]) -> bool:
-    """Return whether periods end where stages end, and possibly between."""
+    """Return whether a period ends wherever a stage ends.
+
+    Other periods may end within a stage.
+
+    Args:
+        periods: The number of epochs of each period.
+        lengths: The number of epochs of each stage.
+    """
     ends = list(accumulate(periods))
     return set(accumulate(lengths)) <= set(ends) and sum(periods) == sum(lengths)

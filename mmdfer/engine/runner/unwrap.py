@@ -1,4 +1,4 @@
-"""The model itself, which the Runner may have wrapped for several ranks."""
+"""Unwrap the model, which the Runner may have wrapped for distributed training."""
 
 from __future__ import annotations
 
@@ -7,5 +7,12 @@ from torch import nn
 
 
 def unwrap(model: nn.Module) -> BaseModel:
-    """The model inside a DistributedDataParallel, or the model as it is."""
+    """Return the model inside a wrapper such as DistributedDataParallel.
+
+    Args:
+        model: The model of a Runner.
+
+    Returns:
+        The wrapped model, or ``model`` itself if it is not wrapped.
+    """
     return model.module if is_model_wrapper(model) else model

@@ -1,11 +1,12 @@
-"""The small CLIP that ships with the package, for the synthetic benchmark.
+"""Provide the small CLIP that is part of the package, for training on the synthetic benchmark.
 
-Four files lie beside this one, all written by `mmdfer train_synth_clip`:
+This folder contains four files that `mmdfer train_synth_clip` wrote:
 
-- ``synth-clip.json``, the architecture as open_clip's own model configs are written;
-- ``merges.txt.gz``, the byte-pair merges for open_clip's ``SimpleTokenizer``;
-- ``synth-clip.safetensors``, the weights in half precision;
-- ``synth-clip.provenance.json``, the command, seed, versions, digest and figures behind them.
+- ``synth-clip.json``: the architecture, in the format of open_clip's model configs.
+- ``merges.txt.gz``: the byte-pair merges for open_clip's ``SimpleTokenizer``.
+- ``synth-clip.safetensors``: the weights in half precision.
+- ``synth-clip.provenance.json``: the command, the seed, the versions and the digests with which the
+  weights were made, and their measured accuracy.
 """
 
 from mmdfer.synthetic.small_clip.loading import (

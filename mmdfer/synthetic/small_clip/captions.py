@@ -1,4 +1,4 @@
-"""Write captions of faces: which action units show, and which expression."""
+"""Write captions that name the action units and the expression of a face."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from mmdfer.synthetic import emotions, faces
 
-# How people say what an action unit does, beside its FACS name.
+# Everyday names of the action units. The captions use these or the names in FACS.
 PLAIN = {
     'AU1': 'raised inner eyebrows',
     'AU2': 'raised outer eyebrows',
@@ -50,17 +50,28 @@ REST = ('a neutral face with no action units', 'a relaxed face', 'a face at rest
 
 
 def degree(intensity: float) -> str:
-    """Return the word that goes before a name at this intensity, with its space."""
+    """Return the word for an intensity in 0..1: 'slight ', 'strong ' or an empty string."""
     return 'slight ' if intensity < 0.4 else 'strong ' if intensity > 0.75 else ''
 
 
 def join(parts: Sequence[str]) -> str:
-    """Write a list as people do: 'a', 'a and b', 'a, b and c'."""
+    """Join a list of words to 'a', 'a and b' or 'a, b and c'."""
     return parts[0] if len(parts) == 1 else f'{", ".join(parts[:-1])} and {parts[-1]}'
 
 
 def unit_caption(rng: np.random.Generator, aus: np.ndarray) -> str:
-    """Say which action units (16,) show; a name each, some left unsaid, in any order."""
+    """Write a caption that names the visible action units of a face in random order.
+
+    Each visible unit is named with probability 0.85, and at least one is named.
+
+    Args:
+        rng: The random generator that chooses the units and the wording.
+        aus: Intensities (16,) of the action units, in the order of ``AUS``. Units above 0.15 count
+            as visible.
+
+    Returns:
+        The caption, or a caption of a face at rest if no unit is visible.
+    """
     seen = np.flatnonzero(aus > 0.15)
     if not len(seen):
         return str(rng.choice(REST))
@@ -74,7 +85,18 @@ def unit_caption(rng: np.random.Generator, aus: np.ndarray) -> str:
 
 
 def emotion_caption(template: str, emotion: int, strength: float, graded: bool) -> str:
-    """Name an expression; where ``graded``, with how strong it is."""
+    """Write a caption that names an expression.
+
+    Args:
+        template: The sentence, one of ``EMOTION_TEMPLATES``.
+        emotion: Class index of the expression.
+        strength: Strength of the expression, 0..1.
+        graded: Whether the caption also says how strong the expression is. Only the templates with
+            "an expression" can say this.
+
+    Returns:
+        The caption.
+    """
     noun = emotions.CLASSES[emotion]
     adjective = ADJECTIVE[noun]
     if graded and noun != 'neutral' and 'an expression' in template:
@@ -87,22 +109,42 @@ def emotion_caption(template: str, emotion: int, strength: float, graded: bool) 
 def expression_captions(
     rng: np.random.Generator, emotion: np.ndarray, strength: np.ndarray
 ) -> list[str]:
-    """Name the expressions of a batch, all in one wording: a class shares its caption."""
+    """Write a caption of the expression of each face in a batch.
+
+    All captions have the same wording, so that faces of one class (and one degree of strength, if
+    the captions name it) share a caption.
+
+    Args:
+        rng: The random generator that chooses the wording.
+        emotion: Class indices (N,) of the expressions.
+        strength: Strengths (N,) of the expressions, 0..1.
+
+    Returns:
+        The N captions.
+    """
     template, graded = str(rng.choice(EMOTION_TEMPLATES)), rng.random() < 0.5
     pairs = zip(emotion.tolist(), strength.tolist(), strict=True)
     return [emotion_caption(template, *pair, graded) for pair in pairs]
 
 
 def unit_captions(rng: np.random.Generator, aus: np.ndarray) -> list[str]:
-    """Name the action units of a batch (N, 16), a wording for each face.
+    """Write a caption of the action units of each face in a batch, each in its own wording.
 
-    One batch in eight is captioned in several sentences: they train the far positions.
+    In one batch of eight, each caption has three sentences, so that the position embeddings of long
+    texts are trained too.
+
+    Args:
+        rng: The random generator that chooses the wording.
+        aus: Intensities (N, 16) of the action units.
+
+    Returns:
+        The N captions.
     """
     repeats = 3 if rng.random() < 0.125 else 1
     return ['. '.join(unit_caption(rng, row) for _ in range(repeats)) for row in aus]
 
 
 def unit_sentences(rng: np.random.Generator) -> list[str]:
-    """Name each action unit by itself, all in one wording: 16 sentences."""
+    """Write a caption for each of the 16 action units alone, all in the same wording."""
     template, names = str(rng.choice(FACE_TEMPLATES)), (PLAIN, faces.AU_NAMES)[rng.integers(2)]
     return [template.format(names[unit]) for unit in faces.AUS]

@@ -1,4 +1,4 @@
-"""Measure what the small CLIP sees on faces of people that it was not trained on."""
+"""Measure the accuracy of the small CLIP on faces of identities that it was not trained on."""
 
 from __future__ import annotations
 
@@ -24,11 +24,18 @@ from mmdfer.synthetic.small_clip.training_faces import (
 )
 
 
-def held_out(seed: int, part: int, poses: Iterable[Pose]) -> tuple[np.ndarray, np.ndarray]:
-    """Render poses on identities of the test stream, cropped as the pipeline's tests are.
+def render_held_out(seed: int, part: int, poses: Iterable[Pose]) -> tuple[np.ndarray, np.ndarray]:
+    """Render poses on identities that are not used in training.
+
+    The frames are cropped as in the test pipeline of the benchmark.
+
+    Args:
+        seed: Seed of the training.
+        part: A number for the random stream, which differs between measurements.
+        poses: The N poses to render, each on an identity of its own.
 
     Returns:
-        Faces (N, 64, 64, 3) and what they show (N, 16).
+        The frames (N, 64, 64, 3), RGB uint8, and their action units (N, 16).
     """
     drawn = [draw_face(stream(seed, TEST, part, i), pose) for i, pose in enumerate(poses)]
     views = np.stack([resize(image, 68)[2:66, 2:66] for image, _ in drawn])
@@ -37,7 +44,7 @@ def held_out(seed: int, part: int, poses: Iterable[Pose]) -> tuple[np.ndarray, n
 
 @torch.inference_mode()
 def encode_images(model: open_clip.CLIP, images: np.ndarray) -> np.ndarray:
-    """Encode (N, 64, 64, 3) bytes to (N, D) vectors, as they leave the tower."""
+    """Encode frames (N, 64, 64, 3) to vectors (N, D) of the image tower, without normalising."""
     return torch.cat([model.visual(to_tensor(part)) for part in np.array_split(images, 8)]).numpy()
 
 
@@ -45,15 +52,21 @@ def encode_images(model: open_clip.CLIP, images: np.ndarray) -> np.ndarray:
 def zero_shot_accuracy(
     model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, seed: int, per_class: int = 100
 ) -> tuple[float, dict[str, float]]:
-    """Score apex faces of unseen identities against 'an expression of {class}.'
+    """Measure the zero-shot accuracy on apex frames with the prompts 'an expression of {class}.'.
+
+    Args:
+        model: The small CLIP.
+        tokenizer: The tokenizer of the small CLIP.
+        seed: Seed of the training. The frames show other identities than the training.
+        per_class: Number of frames of each class.
 
     Returns:
-        Accuracy in percent over all classes, and for each class by name.
+        The accuracy in percent over all classes, and the recall of each class in percent by name.
     """
     labels = np.repeat(np.arange(len(emotions.CLASSES)), per_class)
     rng = stream(seed, TEST, 0)
     poses = [emotion_pose(rng, int(label), float(rng.uniform(0.7, 1))) for label in labels]
-    image = torch.from_numpy(encode_images(model, held_out(seed, 1, poses)[0]))
+    image = torch.from_numpy(encode_images(model, render_held_out(seed, 1, poses)[0]))
     prompts = [f'an expression of {name}.' for name in emotions.CLASSES]
     text = F.normalize(model.encode_text(tokenizer(prompts)), dim=-1)
     right = ((F.normalize(image, dim=-1) @ text.T).argmax(dim=-1).numpy() == labels) * 100.0
@@ -64,14 +77,24 @@ def zero_shot_accuracy(
 def unit_r2(
     model: open_clip.CLIP, seed: int, n_fit: int = 3000, n_test: int = 1000
 ) -> tuple[float, dict[str, float]]:
-    """Regress the action units linearly (ridge) on the unit image vectors of unseen identities.
+    """Measure how well a ridge regression on the image vectors predicts the action units.
+
+    The image vectors are normalised. The regression is fitted and tested on identities that are not
+    used in the training of the CLIP.
+
+    Args:
+        model: The small CLIP.
+        seed: Seed of the training.
+        n_fit: Number of frames to fit the regression.
+        n_test: Number of other frames to test the regression.
 
     Returns:
-        R squared on faces that the regression did not see: its mean, and for each action unit.
+        R squared on the test frames as the mean over all action units, and for each action unit by
+        name.
     """
     rng = stream(seed, TEST, 2)
     poses = [draw_pose(rng) for _ in range(n_fit + n_test)]
-    images, aus = held_out(seed, 3, poses)
+    images, aus = render_held_out(seed, 3, poses)
     vectors = encode_images(model, images)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     ridge = RidgeCV(np.logspace(-4, 2, 7)).fit(vectors[:n_fit], aus[:n_fit])

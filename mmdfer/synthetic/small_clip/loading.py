@@ -21,18 +21,20 @@ PROVENANCE: Path = _HERE / f'{ARCH}.provenance.json'
 
 
 def config() -> dict[str, Any]:
-    """Return the architecture, ready for ``open_clip.CLIP(**config())``.
+    """Return the architecture as arguments of open_clip's model: ``open_clip.CLIP(**config())``.
 
-    To build it by name instead, hand `CONFIG` to ``open_clip.add_model_config`` and `ARCH` to
-    ``open_clip.create_model``.
+    To build the model by its name instead, pass `CONFIG` to ``open_clip.add_model_config`` and
+    `ARCH` to ``open_clip.create_model``.
     """
     return json.loads(CONFIG.read_text(encoding='utf-8'))
 
 
 def tokenizer() -> SimpleTokenizer:
-    """Return open_clip's own tokenizer over our merges: texts to (N, 77) token ids.
+    """Return the tokenizer of the small CLIP, which converts N texts to token ids (N, 77).
 
-    ``open_clip.get_tokenizer`` always reads OpenAI's merges, whose ids mean other words here.
+    It is open_clip's ``SimpleTokenizer`` with the merges of the small CLIP.
+    ``open_clip.get_tokenizer`` cannot be used, because it always reads the merges of OpenAI's CLIP,
+    which give other token ids.
     """
     from open_clip import SimpleTokenizer
 

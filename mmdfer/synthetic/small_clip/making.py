@@ -1,9 +1,10 @@
-"""Make the small CLIP: its four files, from nothing.
+"""Train the small CLIP from random weights, and write its four files.
 
-It stands in for OpenAI's CLIP on a machine that cannot download it: an image tower that sees a
-face, a text tower that knows the names of action units and of expressions, no notion of time.
-The image tower is CLIP's ResNet (as in RN50), small: on the few hundred thousand faces that two
-CPU cores pass in the time given, its vision transformer had hardly begun to learn.
+The small CLIP replaces OpenAI's CLIP on a machine that cannot download it. Its image tower encodes
+single frames of faces, and its text tower encodes the names of action units and of expressions.
+Neither knows anything about time. The image tower is a small version of CLIP's ResNet (as in RN50)
+and not a vision transformer, because the latter learned hardly anything on the few hundred thousand
+frames that two CPU cores process in the available time.
 """
 
 from __future__ import annotations
@@ -39,17 +40,19 @@ MAX_MERGES = 600
 def make_small_clip(
     out: Path, work: Path, settings: Settings, workers: int | None = None, resume: bool = False
 ) -> dict[str, Any]:
-    """Render, train, round to half precision, measure what is left, and write the four files.
+    """Render the faces, train the small CLIP, measure its accuracy, and write its four files.
+
+    The accuracy is measured with the weights in half precision, as they are written.
 
     Args:
-        out: The folder of architecture, merges, weights and provenance.
-        work: The folder of the rendered faces and of the state of training.
-        settings: What decides the weights.
-        workers: The processes that render; the CPUs by default.
-        resume: Whether to go on from the last saved state.
+        out: The folder for architecture, merges, weights and provenance.
+        work: The folder for the rendered faces and the state of the training.
+        settings: The settings of the training, which determine the weights.
+        workers: Number of processes that render faces. By default one for each CPU.
+        resume: Whether to continue from the last saved state.
 
     Returns:
-        The figures measured, by name.
+        The measured figures by name, as in the provenance file.
     """
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads)
@@ -82,12 +85,13 @@ def make_small_clip(
 
 
 def write_words(out: Path) -> dict[str, Any]:
-    """Learn the merges, write them and the architecture to ``out``, and return the latter."""
+    """Learn the merges, write merges and architecture to ``out``, and return the architecture."""
     merges = learn_merges(caption_words(), MAX_MERGES)
-    # The tokenizer skips the first line, and would take an empty last one for a merge.
+    # The tokenizer skips the first line, and would read an empty last line as a merge.
     lines = ['#version: 0.2', *(' '.join(pair) for pair in merges)]
     write_file(out / 'merges.txt.gz', gzip.compress('\n'.join(lines).encode(), 9, mtime=0))
-    # 256 bytes, the same at a word's end, the merges, start and end of text.
+    # The tokens are 256 bytes, the same 256 bytes at the end of a word, the merges, and the start
+    # and the end of a text.
     text = TEXT | {'vocab_size': 512 + len(merges) + 2}
     config = {'embed_dim': EMBED_DIM, 'vision_cfg': VISION, 'text_cfg': text}
     write_file(out / f'{ARCH}.json', (json.dumps(config, indent=4) + '\n').encode())
@@ -95,7 +99,7 @@ def write_words(out: Path) -> dict[str, Any]:
 
 
 def write_weights(model: open_clip.CLIP, path: Path) -> str:
-    """Write the weights in half precision, and return the file's digest."""
+    """Write the weights of a model in half precision, and return the SHA-256 of the file."""
     half = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in model.state_dict().items()
@@ -106,7 +110,7 @@ def write_weights(model: open_clip.CLIP, path: Path) -> str:
 
 
 def provenance(settings: Settings, digest: str, figures: dict[str, Any]) -> dict[str, Any]:
-    """Say what made the weights: command, seed, versions, digests, and the figures measured."""
+    """Build the provenance record: command, settings, versions, digests and measured figures."""
     packages = ('torch', 'open_clip_torch', 'numpy', 'opencv-python', 'safetensors', 'scikit-learn')
     given = asdict(settings)
     flags = [f'--{name} {value}' for name, value in given.items() if name != 'bf16']

@@ -1,7 +1,7 @@
 """Learn the byte-pair merges of the small CLIP's tokenizer from its captions.
 
-`tokenizers` learns others from the same words: pairs that are equally common it takes by the order
-in which its tokens were made, and here the pair that sorts first is taken.
+The library `tokenizers` learns other merges from the same words. Among pairs of equal frequency, it
+takes the pair with the oldest tokens, whereas this module takes the pair that sorts first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from mmdfer.synthetic.small_clip.training_faces import WORDS, draw_pose, stream
 
 
 def caption_words(n: int = 4000) -> Counter[str]:
-    """Count the words of captions drawn from a fixed stream: what the merges are learned from."""
+    """Count the words in captions of random faces, from which the merges are learned.
+
+    The captions come from a random stream with a fixed seed.
+
+    Args:
+        n: Number of faces.
+
+    Returns:
+        The number of occurrences of each word, in lower case.
+    """
     rng = stream(0, WORDS)
     counts: Counter[str] = Counter()
     for _ in range(n):
@@ -28,14 +37,15 @@ def caption_words(n: int = 4000) -> Counter[str]:
 
 
 def learn_merges(counts: Counter[str], limit: int) -> list[tuple[str, str]]:
-    """Learn byte-pair merges for `SimpleTokenizer`, the commonest pair first.
+    """Learn byte-pair merges for open_clip's `SimpleTokenizer`.
 
     Args:
-        counts: how often each word (lower-case ASCII letters) occurs.
-        limit: the most merges to learn; fewer where every word has become one token.
+        counts: Number of occurrences of each word. Words consist of lower-case ASCII letters.
+        limit: Largest number of merges. Fewer are learned if every word is one token before.
 
     Returns:
-        The merges in order. Ties go to the pair that sorts first, so the order is fixed.
+        The merges in the order in which they were learned, the most frequent pair first. Among
+        pairs of equal frequency, the pair that sorts first comes first.
     """
     words = {(*word[:-1], word[-1] + '</w>'): count for word, count in sorted(counts.items())}
     merges: dict[str, tuple[str, str]] = {}
@@ -43,8 +53,8 @@ def learn_merges(counts: Counter[str], limit: int) -> list[tuple[str, str]]:
         pairs: Counter[tuple[str, str]] = Counter()
         for symbols, count in words.items():
             for pair in zip(symbols, symbols[1:], strict=False):
-                # Two merges to one string would be one token with two ids, which the tokenizer
-                # cannot hold.
+                # Two merges to the same string would give one token with two ids, which the
+                # tokenizer does not support.
                 if ''.join(pair) not in merges:
                     pairs[pair] += count
         if not pairs:
@@ -56,7 +66,7 @@ def learn_merges(counts: Counter[str], limit: int) -> list[tuple[str, str]]:
 
 
 def merge_pair(symbols: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
-    """Join every occurrence of the pair in a word's symbols, from the left."""
+    """Join every occurrence of a pair in the symbols of a word, from left to right."""
     merged: list[str] = []
     for symbol in symbols:
         if merged and (merged[-1], symbol) == pair:

@@ -1,4 +1,4 @@
-"""Train the small CLIP on pooled faces and their captions."""
+"""Train the small CLIP on rendered faces and their captions."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from mmdfer.synthetic.small_clip.training_faces import (
     write_file,
 )
 
-SAVE_SECONDS = 60  # between two states of training
-SEEING = 0.6  # share of the steps in which the image tower learns to see, without words
-CAPTIONED = 64  # faces of a batch that get a caption of their own
+SAVE_SECONDS = 60  # time between two saved states of the training
+SEEING = 0.6  # fraction of the steps in which the image tower is trained without the text tower
+CAPTIONED = 64  # number of faces in a batch that get a caption of their action units
 
 VISION: dict[str, Any] = {'image_size': 64, 'layers': [1, 1, 1, 1], 'width': 16, 'head_width': 32}
 TEXT = {'context_length': 77, 'width': 128, 'heads': 4, 'layers': 3}
@@ -44,16 +44,16 @@ EMBED_DIM = 128
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the weights.
+    """Hold the settings of the training, which determine the weights.
 
     Attributes:
-        seed: The seed of faces, batches and first weights.
-        steps: The number of steps.
-        batch: The faces in a batch.
-        lr: The highest learning rate.
-        faces: The number of faces to render for training.
-        threads: The threads of training, on which sums depend.
-        bf16: Whether the image tower computes in bfloat16 while it trains.
+        seed: Seed of the faces, the batches and the initial weights.
+        steps: Number of training steps.
+        batch: Number of faces in a batch.
+        lr: Peak of the learning rate.
+        faces: Number of faces to render for training.
+        threads: Number of threads of PyTorch. Sums depend on it, and so the weights too.
+        bf16: Whether the image tower computes in bfloat16 during training.
     """
 
     seed: int = 0
@@ -66,20 +66,23 @@ class Settings:
 
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:
-    """Turn (N, H, W, 3) bytes into (N, 3, H, W), normalised by OpenAI CLIP's mean and std."""
+    """Normalise frames (N, H, W, 3) by the mean and std of OpenAI's CLIP, to (N, 3, H, W)."""
     mean = np.float32(OPENAI_DATASET_MEAN) * 255
     std = np.float32(OPENAI_DATASET_STD) * 255
     return torch.from_numpy((images - mean) / std).permute(0, 3, 1, 2)
 
 
 def augment(rng: np.random.Generator, images: np.ndarray) -> np.ndarray:
-    """Crop a random square (one size for all, a place for each), resize to the tower's, mirror.
+    """Crop a random square from each face, resize it to the input size, and mirror half of them.
+
+    The squares of a batch have the same random size, but each has its own position.
 
     Args:
-        images: (N, 72, 72, 3).
+        rng: The random generator of the step.
+        images: Faces (N, 72, 72, 3), RGB uint8.
 
     Returns:
-        (N, 64, 64, 3).
+        The augmented faces (N, 64, 64, 3), RGB uint8.
     """
     size = VISION['image_size']
     side = int(rng.integers(size, POOL_SIZE + 1))
@@ -94,10 +97,17 @@ def augment(rng: np.random.Generator, images: np.ndarray) -> np.ndarray:
 
 
 def encode_text(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
-    """Encode (N, 77) tokens up to the last end token only: (N, D).
+    """Encode texts with CLIP's text tower, without the padding after the longest text.
 
-    The tower is causal, so what stands after the end token changes nothing; leaving it out
-    spares two thirds of the text tower's work.
+    The text tower is causal, so the padding after the end token does not change the result. Without
+    it, the text tower takes a third of the time.
+
+    Args:
+        model: The CLIP.
+        tokens: Token ids (N, 77).
+
+    Returns:
+        The text vectors (N, D), not normalised.
     """
     end = tokens.argmax(dim=-1)
     length = int(end.max()) + 1
@@ -110,13 +120,18 @@ def encode_text(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
 def contrastive_loss(
     image: torch.Tensor, text: torch.Tensor, which: torch.Tensor, scale: torch.Tensor
 ) -> torch.Tensor:
-    """CLIP's symmetric loss where faces may share a caption.
+    """Compute CLIP's symmetric contrastive loss for faces that may share captions.
+
+    From captions to faces, the target probability of a caption is divided equally among its faces.
 
     Args:
-        image: (N, D) unit vectors.
-        text: (M, D) unit vectors of the batch's different captions.
-        which: (N,) the caption of each face.
-        scale: the inverse temperature.
+        image: Unit vectors (N, D) of the faces.
+        text: Unit vectors (M, D) of the different captions of the batch.
+        which: Index (N,) of each face's caption.
+        scale: The inverse temperature.
+
+    Returns:
+        The loss, a scalar.
     """
     logits = scale * image @ text.T  # (N, M)
     shares = F.one_hot(which, len(text)).T.float()  # (M, N)
@@ -125,16 +140,23 @@ def contrastive_loss(
 
 
 class Objective(torch.nn.Module):
-    """The losses over a CLIP, and the parameters that only training needs.
+    """Compute the training losses of the small CLIP, and hold the parameters of the losses.
 
-    Contrast alone learns too little from the few faces that a CPU can pass in minutes. So the
-    image tower starts with its unit vectors read out linearly as action units (`read_out`), and
-    goes on with it while both towers learn
+    A contrastive loss alone learns too little from the few faces that a CPU processes in minutes.
+    So the image tower is first trained without the text tower: a linear layer (`read_out`) predicts
+    the action units from the tower's unit vectors. Later both towers are trained. Then this loss
+    remains, and three losses are added:
 
-    - captions of action units against faces, as CLIP is trained;
-    - captions of expressions against the faces that have one; classes share a caption;
-    - that the cosine of a face and 'a face with lid tightener' follows how much of it shows, with
-      a slope and an offset for each action unit.
+    - the contrastive loss of CLIP between faces and captions of their action units;
+    - the contrastive loss between faces with an expression and captions of the expression, which
+      faces of one class share;
+    - the error of action units predicted from the cosine between a face and a caption of a single
+      unit ('a face with lid tightener'), with a learned slope and offset for each unit.
+
+    Args:
+        model: The CLIP to train.
+        tokenizer: The tokenizer of the CLIP.
+        bf16: Whether the image tower computes in bfloat16.
     """
 
     def __init__(
@@ -149,13 +171,18 @@ class Objective(torch.nn.Module):
     def forward(
         self, pool: dict[str, np.ndarray], rng: np.random.Generator, batch: int, words: bool
     ) -> torch.Tensor:
-        """Draw a batch from the pool and return its loss: a function of weights and stream.
+        """Draw a batch of faces from the pool and return the loss of the batch.
+
+        The loss depends only on the weights, the pool and the random generator.
 
         Args:
-            pool: As `render_pool` returns it.
-            rng: The step's own stream.
-            batch: Faces to draw.
-            words: Whether the text tower takes part.
+            pool: The faces, as returned by `render_pool`.
+            rng: The random generator of the step.
+            batch: Number of faces to draw.
+            words: Whether the losses of the text tower are included.
+
+        Returns:
+            The loss, a scalar.
         """
         chosen = rng.choice(len(pool['images']), batch, replace=False)
         views = to_tensor(augment(rng, pool['images'][chosen]))
@@ -174,7 +201,17 @@ class Objective(torch.nn.Module):
         pool: dict[str, np.ndarray],
         chosen: np.ndarray,
     ) -> torch.Tensor:
-        """Return the three losses between faces (N, D) and what is said about them."""
+        """Compute the sum of the three losses between faces and captions.
+
+        Args:
+            rng: The random generator of the step.
+            image: Unit vectors (N, D) of the faces.
+            pool: All faces, as returned by `render_pool`.
+            chosen: Indices (N,) of the batch's faces in the pool.
+
+        Returns:
+            The loss, a scalar.
+        """
         stop = '.' if rng.random() < 0.5 else ''
         aus = pool['aus'][chosen]
         named = np.flatnonzero(pool['emotion'][chosen] >= 0)
@@ -189,11 +226,11 @@ class Objective(torch.nn.Module):
         )
 
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
-        """Encode texts to unit vectors (N, D)."""
+        """Encode N texts to unit vectors (N, D)."""
         return F.normalize(encode_text(self.clip, self.tokenizer(list(texts))), dim=-1)
 
     def match(self, image: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
-        """Tell faces (N, D) and their N captions apart."""
+        """Compute the contrastive loss between faces, unit vectors (N, D), and their N captions."""
         different = sorted(set(texts))
         which = torch.tensor([different.index(text) for text in texts])
         scale = self.clip.logit_scale.exp()
@@ -201,12 +238,12 @@ class Objective(torch.nn.Module):
 
 
 def au_error(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Squared error of action units (N, 16) in units of their variance, their mean."""
+    """Compute the mean squared error of action units (N, 16), relative to their variance."""
     return ((predicted - target).square() / target.var(dim=0).clamp_min(1e-3)).mean()
 
 
-def optimizer_for(model: torch.nn.Module, lr: float) -> torch.optim.AdamW:
-    """AdamW that decays matrices only, as CLIP's does."""
+def make_optimizer(model: torch.nn.Module, lr: float) -> torch.optim.AdamW:
+    """Build AdamW with weight decay for matrices only, as in the training of OpenAI's CLIP."""
     parameters = list(model.parameters())
     groups = [
         {'params': [p for p in parameters if p.ndim >= 2], 'weight_decay': 0.1},
@@ -216,7 +253,13 @@ def optimizer_for(model: torch.nn.Module, lr: float) -> torch.optim.AdamW:
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up over a twentieth of the steps, then a cosine to zero."""
+    """Compute the learning rate of a step: a linear warm-up, then a cosine decay to zero.
+
+    Args:
+        step: Number of the step, from 0.
+        steps: Number of all steps. The first twentieth is the warm-up.
+        peak: Learning rate at the end of the warm-up.
+    """
     warm_up = max(1, steps // 20)
     if step < warm_up:
         return peak * (step + 1) / warm_up
@@ -224,7 +267,13 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 
 class State:
-    """The training's state on disk, written aside: what an interrupted run goes on from."""
+    """Save and load the state of the training, from which an interrupted run continues.
+
+    Args:
+        work: The folder of the state.
+        settings: The settings of the training.
+        parts: The modules and optimizers with a state.
+    """
 
     def __init__(
         self, work: Path, settings: Settings, *parts: torch.nn.Module | torch.optim.Optimizer
@@ -234,23 +283,26 @@ class State:
         self.parts = parts
 
     def load(self) -> tuple[int, float]:
-        """Put the saved state back; return the steps done and the seconds they took.
+        """Load the saved state into the modules and optimizers.
+
+        Returns:
+            The number of steps done, and the seconds they took.
 
         Raises:
-            DFERError: The state is of a training with other settings.
+            DFERError: If the state was saved with other settings or another generator.
         """
         saved = torch.load(self.path, weights_only=True)
         if saved['recipe'] != self.recipe:
             raise DFERError(
-                f'{self.path}: its training was started with other settings or another '
-                'generator: run without --resume, or give the settings it was started with'
+                f'{self.path}: the training was started with other settings or another version of '
+                'the generator; run without --resume, or give the original settings'
             )
         for part, state in zip(self.parts, saved['parts'], strict=True):
             part.load_state_dict(state)
         return saved['step'], saved['seconds']
 
     def save(self, step: int, seconds: float) -> None:
-        """Write what `load` reads."""
+        """Save the state after a number of steps, which took this number of seconds."""
         buffer = io.BytesIO()
         saved = {'recipe': self.recipe, 'step': step, 'seconds': seconds}
         torch.save(saved | {'parts': [part.state_dict() for part in self.parts]}, buffer)
@@ -265,21 +317,21 @@ def train(
     work: Path,
     resume: bool = False,
 ) -> float:
-    """Train in place, from the last saved state if asked to; save the state every minute.
+    """Train a CLIP in place, and save the state of the training every minute.
 
     Args:
         model: The CLIP to train.
-        tokenizer: Its tokenizer.
-        pool: The faces, as `render_pool` returns them.
-        settings: What decides the weights.
+        tokenizer: The tokenizer of the CLIP.
+        pool: The faces, as returned by `render_pool`.
+        settings: The settings of the training.
         work: The folder of the state.
-        resume: Whether to go on from the state, where there is one.
+        resume: Whether to continue from the saved state, if there is one.
 
     Returns:
-        The seconds spent, those before an interruption included.
+        The seconds of the whole training, including those before an interruption.
     """
     objective = Objective(model, tokenizer, settings.bf16)
-    optimizer = optimizer_for(objective, settings.lr)
+    optimizer = make_optimizer(objective, settings.lr)
     state = State(work, settings, objective, optimizer)
     done, spent = state.load() if resume and state.path.exists() else (0, 0.0)
     objective.train()

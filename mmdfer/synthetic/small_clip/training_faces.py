@@ -1,7 +1,7 @@
-"""Draw the faces that the small CLIP is trained and measured on, with what they show.
+"""Draw the faces on which the small CLIP is trained and tested, with their action units.
 
-They come from the package's own generator, from random streams of their own (`NAMESPACE`), so that
-no identity of the benchmark is ever seen.
+The faces are drawn by the generator of the synthetic benchmark, but from other random streams
+(`NAMESPACE`). So the small CLIP never sees an identity of the benchmark.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from tqdm import tqdm
 from mmdfer.files import write_aside
 from mmdfer.synthetic import emotions, faces
 
-# First words of every random stream here; the benchmark's streams start otherwise.
+# The first words in the seed of every random stream here. The benchmark's seeds start differently.
 NAMESPACE = tuple(b'synth-clip')
-TRAIN, TEST, STEP, WORDS = range(4)  # the streams' second word
+TRAIN, TEST, STEP, WORDS = range(4)  # the purpose of a stream, a word in its seed
 
-RENDER_SIZE = 112  # pixels a face is rendered at, as in the benchmark's videos
-POOL_SIZE = 72  # pixels a pooled face is kept at: its crop of 64 to 72 becomes the tower's 64
-SHARD = 2000  # faces a file of the pool
+RENDER_SIZE = 112  # side in pixels of a rendered frame, as in the benchmark's videos
+POOL_SIZE = 72  # side in pixels of a stored face; crops of 64 to 72 pixels are resized to 64
+SHARD = 2000  # number of faces in a file of the pool
 
 
 def stream(seed: int, kind: int, *rest: int) -> np.random.Generator:
-    """Return the random stream of one purpose, the same on every machine."""
+    """Return the random generator for one purpose, which is the same on every machine."""
     return np.random.default_rng([*NAMESPACE, seed, kind, *rest])
 
 
 @dataclass(frozen=True)
 class Pose:
-    """What one face shows.
+    """Describe the facial movement of one face.
 
     Attributes:
-        aus: (16,) intensities of the action units, 0 to 1.
-        emotion: position in ``emotions.CLASSES``, or -1 where the mixture is no emotion's.
-        strength: how strongly the emotion shows, 0 to 1; 0 where there is none.
+        aus: Intensities (16,) of the action units, 0..1.
+        emotion: Class index into ``emotions.CLASSES``, or -1 if the units do not form an emotion.
+        strength: Strength of the emotion, 0..1, or 0 without an emotion.
     """
 
     aus: np.ndarray
@@ -50,7 +50,7 @@ class Pose:
 
 
 def apex(rng: np.random.Generator, emotion: str) -> np.ndarray:
-    """Return the action units (16,) of an expression at its height, optional ones by chance."""
+    """Return the action units (16,) of an emotion at full strength; optional units are random."""
     optional = emotions.OPTIONAL_AUS[emotion]
     brought = {name: value for name, value in optional.items() if rng.random() < 0.5}
     shown = emotions.EMOTION_AUS[emotion] | brought
@@ -58,14 +58,14 @@ def apex(rng: np.random.Generator, emotion: str) -> np.ndarray:
 
 
 def emotion_pose(rng: np.random.Generator, emotion: int, strength: float) -> Pose:
-    """Draw an expression: its units vary in strength, and one in eight stays away."""
+    """Draw the pose of an emotion; its units vary in strength, and one in eight is left out."""
     aus = apex(rng, emotions.CLASSES[emotion]) * strength
     aus = aus * rng.uniform(0.6, 1.0, aus.shape) * (rng.random(aus.shape) > 0.125)
     return Pose(aus, emotion, strength)
 
 
 def mixed_pose(rng: np.random.Generator) -> Pose:
-    """Draw up to five action units that need not belong together."""
+    """Draw a pose of up to five action units that do not form an emotion."""
     aus = np.zeros(len(faces.AUS))
     chosen = rng.choice(len(aus), rng.integers(0, 6), replace=False)
     aus[chosen] = rng.uniform(0.15, 1.0, len(chosen))
@@ -73,19 +73,25 @@ def mixed_pose(rng: np.random.Generator) -> Pose:
 
 
 def draw_pose(rng: np.random.Generator) -> Pose:
-    """Draw half of the faces from the emotions, faint to full, and half from free mixtures."""
+    """Draw, with equal probability, the pose of an emotion or a free mixture of action units."""
     if rng.random() < 0.5:
         return mixed_pose(rng)
     return emotion_pose(rng, int(rng.integers(len(emotions.CLASSES))), float(rng.uniform(0.2, 1)))
 
 
 def draw_face(rng: np.random.Generator, pose: Pose) -> tuple[np.ndarray, np.ndarray]:
-    """Render a pose on a new identity, half of the time through lossy compression.
+    """Render a pose on a new identity.
 
-    Videos reach the benchmark's models compressed; JPEG stands in for that here.
+    Half of the faces are compressed as JPEG, because the frames of the benchmark's videos are
+    compressed too.
+
+    Args:
+        rng: The random generator of the face.
+        pose: The pose to render.
 
     Returns:
-        The face (112, 112, 3), and what it shows in truth (16,): the pose over the face at rest.
+        The frame (112, 112, 3), RGB uint8, and the true action units (16,), which combine the pose
+        and the resting expression of the identity.
     """
     identity = faces.sample_identity(rng)
     rest = np.asarray(identity.rest)
@@ -96,18 +102,18 @@ def draw_face(rng: np.random.Generator, pose: Pose) -> tuple[np.ndarray, np.ndar
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 96))]
         written = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
         read = cv2.imdecode(written, cv2.IMREAD_COLOR)
-        assert read is not None  # OpenCV has just written it
+        assert read is not None  # OpenCV encoded this picture two lines above
         image = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
     return image, aus
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize a square image as the benchmark's pipeline does (bilinear, no antialiasing)."""
+    """Resize a square frame as the benchmark's pipeline does (bilinear, without antialiasing)."""
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 def render_shard(path: Path, seed: int, shard: int) -> Path:
-    """Render `SHARD` faces of the training stream and write them to a file, aside first."""
+    """Render `SHARD` training faces and write them to a file, unless the file exists."""
     if path.exists():
         return path
     cv2.setNumThreads(1)
@@ -129,10 +135,17 @@ def render_shard(path: Path, seed: int, shard: int) -> Path:
 def render_pool(
     folder: Path, seed: int, n_faces: int, workers: int | None
 ) -> dict[str, np.ndarray]:
-    """Render the training faces, or take those already there.
+    """Render the training faces in several processes, except those that are on disk.
+
+    Args:
+        folder: The folder of the rendered faces.
+        seed: Seed of the training.
+        n_faces: Number of faces, which is rounded up to a multiple of `SHARD`.
+        workers: Number of processes. By default one for each CPU.
 
     Returns:
-        images (N, 72, 72, 3) uint8, aus (N, 16), emotion (N,), strength (N,).
+        The arrays 'images' (N, 72, 72, 3) uint8, 'aus' (N, 16), 'emotion' (N,) and 'strength' (N,),
+        as described in `Pose`.
     """
     shards = range(math.ceil(n_faces / SHARD))
     recipe = sources_digest()[:12]
@@ -150,12 +163,12 @@ def render_pool(
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file aside and rename it."""
+    """Write a file completely or not at all."""
     with write_aside(path) as aside:
         aside.write_bytes(content)
 
 
 def sources_digest() -> str:
-    """Return the digest of the generator's source, on which every face depends."""
+    """Compute the SHA-256 digest of the generator's source code, on which every face depends."""
     sources = [Path(module.__file__ or '').read_bytes() for module in (faces, emotions)]
     return hashlib.sha256(b'\0'.join(sources)).hexdigest()
