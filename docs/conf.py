@@ -39,6 +39,7 @@ autodoc_inherit_docstrings = False  # the docstrings of torch and MMEngine are o
 add_module_names = False
 toc_object_entries_show_parents = 'hide'
 default_role = 'code'
+highlight_language = 'none'  # of a literal block in a docstring: a command, a drawing or a tree
 
 html_theme = 'pydata_sphinx_theme'
 html_title = f'mmdfer {release}'
@@ -87,6 +88,23 @@ def _api_page(package: str, modules: list[str]) -> str:
     return '\n'.join(parts)
 
 
+def mark_literal_blocks(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Make the indented blocks of a module's docstring literal, as they are in Markdown.
+
+    They are commands and trees of files, which reStructuredText would otherwise join into one line.
+    """
+    if what != 'module':
+        return
+    for number in range(len(lines) - 1, 1, -1):
+        before = [line for line in lines[:number] if line.strip()]
+        starts = lines[number].startswith('    ') and not lines[number - 1].strip()
+        if starts and before and not before[-1].startswith(' ') and not before[-1].endswith('::'):
+            lines[number:number] = ['::', '']
+
+
 def setup(app: Sphinx) -> None:
-    """Have the pages of the API written before Sphinx reads the pages."""
+    """Connect the functions above to the events of Sphinx."""
     app.connect('builder-inited', write_api_pages)
+    app.connect('autodoc-process-docstring', mark_literal_blocks)
