@@ -204,7 +204,7 @@ def _check(config: Config) -> None:
     [
         ({'train_cfg.max_epochs': 7}, r'2 \+ 2 \+ 2 = 6 epochs, but train_cfg.max_epochs is 7'),
         ({'custom_hooks.0.stages.1.trains': [r'neck\.imge']}, r'matches no parameter'),
-        ({'custom_hooks.0.stages.1.grows_at': [0]}, 'give 4 epochs'),
+        ({'custom_hooks.0.stages.1.grows_at': [0]}, 'to 4 epochs'),
         ({'custom_hooks.0.stages.0.name': 'warmup'}, 'its stages are text, video, joint'),
         (
             {'custom_hooks.0.stages.2.trains': [r'backbone\.clip\.visual']},

@@ -117,7 +117,7 @@ def test_a_config_is_built_twice() -> None:
 
 @pytest.mark.parametrize('classes', [6, 11])
 def test_another_number_of_classes_is_refused(classes: int) -> None:
-    with pytest.raises(DFERError, match=f'blending has num_classes={classes}, the head has 7'):
+    with pytest.raises(DFERError, match=f'blending has num_classes={classes}, but the head has 7'):
         _recognizer('CoOpHead', dict(MIXUP, num_classes=classes))
 
 
@@ -127,7 +127,7 @@ def test_encoded_vectors_are_not_mixed(blending: str) -> None:
     samples = [ActionDataSample().set_gt_label(label) for label in range(2)]
     batch = dict(features=list(torch.randn(2, 1, 4, 128)), data_samples=samples)
     assert model.data_preprocessor(dict(batch))['features'].shape == (2, 1, 4, 128)  # testing
-    with pytest.raises(DFERError, match='take EncodedClips off train_dataloader'):
+    with pytest.raises(DFERError, match='remove EncodedClips from train_dataloader'):
         model.data_preprocessor(batch, training=True)
     encoder = dict(data_preprocessor=dict(blending=BLENDINGS[blending]))
     pipeline = [dict(type='PackActionInputs')]

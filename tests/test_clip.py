@@ -136,12 +136,12 @@ def test_another_clip_is_refused_by_name() -> None:
 
 
 def test_only_towers_that_take_tokens_are_accepted() -> None:
-    from mmdfer.models.backbones.clip_weights import suitable_config
+    from mmdfer.models.backbones.clip_weights import load_clip_config
 
     refused = []
     for arch in open_clip.list_models():
         try:
-            suitable_config(arch)
+            load_clip_config(arch)
         except DFERError:
             refused.append(arch)
     accepted = set(open_clip.list_models()) - set(refused) - {small_clip.ARCH}
@@ -216,7 +216,7 @@ def test_bad_weights_are_one_line(make, tmp_path: Path) -> None:
     ('arguments', 'words'),
     [
         (dict(arch='ViT-B-99'), 'unknown to open_clip'),
-        (dict(arch='coca_ViT-B-32', weights='random'), 'takes no learnable tokens'),
+        (dict(arch='coca_ViT-B-32', weights='random'), 'does not support learnable tokens'),
         (dict(arch='ViT-B-32'), 'neither a file nor a tag'),
         (dict(arch='ViT-B-32', weights='nowhere/weights.pt'), 'neither a file nor a tag'),
         (dict(arch='ViT-B-32', weights='openai'), "arch='ViT-B-32-quickgelu'"),
@@ -346,7 +346,7 @@ def test_weights_that_do_not_tell_are_reported(
     assert said == []
     _build('CLIPRecognizer', weights)
     (line,) = said
-    assert 'copy their open_clip_config.json beside them' in line
+    assert 'copy the open_clip_config.json of the weights' in line
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,9 @@ def test_features_of_another_clip_are_refused_before_the_first_step(
     config: Callable[..., Config], counts: Counts, encoder: dict
 ) -> None:
     runner = build_runner(config(**{'train_dataloader.dataset.encoder': encoder}))
-    with pytest.raises(DFERError, match=r'features were encoded by \w{16}, .*EncodedClips') as said:
+    with pytest.raises(
+        DFERError, match=r'features were encoded by the encoder \w{16}, .*EncodedClips'
+    ) as said:
         runner.train()
     assert '\n' not in str(said.value)
     assert counts.steps == 0

@@ -237,7 +237,9 @@ def test_m3dfel_reads_consecutive_frames_as_instances() -> None:
 
 
 def test_m3dfel_refuses_another_number_of_frames() -> None:
-    with pytest.raises(DFERError, match=r'8 frames; 4 instances of 4 are 16: .*clip_len'):
+    with pytest.raises(
+        DFERError, match=r'8 frames, but 4 instances of 4 frames need 16: .*clip_len'
+    ):
         M3DFEL()(torch.zeros(1, 3, 8, 16, 16))
 
 
@@ -259,16 +261,16 @@ def test_m3dfel_takes_torchvisions_file_and_nothing_else(tmp_path: Path) -> None
     for name, tensor in net.r3d.state_dict().items():
         assert torch.equal(tensor, source[name]), name
     net.pretrained = str(tmp_path / 'none.pth')
-    with pytest.raises(DFERError, match='is not a file; fetch https://download.pytorch.org'):
+    with pytest.raises(DFERError, match='is not a file; download https://download.pytorch.org'):
         net.init_weights()
     net.pretrained = str(path)
     for content in (dict(list(source.items())[1:3]), [1, 2], b''):
         torch.save(content, path)
-        with pytest.raises(DFERError, match='not the weights of torchvision') as error:
+        with pytest.raises(DFERError, match='does not contain the weights of torchvision') as error:
             net.init_weights()
         assert '\n' not in str(error.value)
     path.write_bytes(pickle.dumps(Attack(tmp_path / 'attacked')))
-    with pytest.raises(DFERError, match='not the weights of torchvision'):
+    with pytest.raises(DFERError, match='does not contain the weights of torchvision'):
         net.init_weights()
     assert not (tmp_path / 'attacked').exists()
 
@@ -360,9 +362,9 @@ def test_p3d_takes_its_blocks_in_turn() -> None:
 
 
 def test_p3d_refuses_what_it_cannot_be() -> None:
-    with pytest.raises(DFERError, match='depth=50 is none of 63, 131, 199'):
+    with pytest.raises(DFERError, match='depth must be one of 63, 131, 199, got 50'):
         P3D(50)
-    with pytest.raises(DFERError, match='clips of 8 frames; .*set clip_len to 16 or more'):
+    with pytest.raises(DFERError, match='clips of 8 frames .*set clip_len to 16 or more'):
         P3D(base_width=1)(torch.zeros(1, 3, 8, 32, 32))
 
 

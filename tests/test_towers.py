@@ -123,7 +123,7 @@ def test_packed_products_equal_plain_ones(monkeypatch: pytest.MonkeyPatch) -> No
     results = []
     for amd in (False, True):
         monkeypatch.setattr(packed, '_is_amd', lambda amd=amd: amd)
-        assert packed.packs(weight) == amd
+        assert packed.should_pack(weight) == amd
         x = torch.randn(5, 7, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
         out = packed.frozen_linear(weight, bias, gradient=True)(x)
         out.square().sum().backward()

@@ -12,7 +12,7 @@ from mmengine.runner import CheckpointLoader
 
 from mmdfer.errors import DFERError
 from mmdfer.files import write_aside
-from mmdfer.models.necks.jas import published_keys
+from mmdfer.models.necks.jas import drop_unused_encoders
 from mmdfer.version import __version__
 
 # The entries of the checkpoint's meta data that a published checkpoint keeps.
@@ -46,7 +46,7 @@ def publish_model(in_file: str | Path, out_file: str | Path) -> Path:
     kept = {key: meta[key] for key in META if key in meta}
     published = dict(
         meta=dict(kept, mmdfer_version=__version__),
-        state_dict=published_keys(checkpoint['state_dict']),
+        state_dict=drop_unused_encoders(checkpoint['state_dict']),
     )
     buffer = io.BytesIO()
     torch.save(published, buffer)

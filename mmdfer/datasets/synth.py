@@ -37,7 +37,7 @@ class SynthDFER(DFERDataset):
 
     Raises:
         DFERError: If the split is unknown.
-        ValueError: If ``data_root`` holds a benchmark that was rendered with other arguments.
+        DFERError: If ``data_root`` holds a benchmark that was rendered with other arguments.
     """
 
     METAINFO = dict(classes=CLASSES, dataset='synth')

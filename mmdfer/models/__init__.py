@@ -1,4 +1,7 @@
-"""Backbones, necks, heads, losses and recognizers; importing it registers them."""
+"""Provide the models: backbones, necks, heads, losses, recognizers and data preprocessors.
+
+Importing this package registers all of them in MMAction2's ``MODELS`` registry.
+"""
 
 from mmdfer.models.backbones import M3DFEL, P3D, VGG, FormerDFER, FrozenCLIP, VideoResNet
 from mmdfer.models.data_preprocessors import CLIPDataPreprocessor

@@ -1,4 +1,8 @@
-"""What a checkpoint says of itself in words, written as tensors: state dicts hold nothing else."""
+"""Convert JSON values to tensors and back, so that a state dict can store names and digests.
+
+A state dict may hold only tensors. The class names of a head and the identity of the CLIP weights
+are stored in checkpoints in this form.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,10 @@ from torch import Tensor
 
 
 def to_tensor(value: Any) -> Tensor:
-    """Writes a JSON value as its UTF-8 bytes, uint8 (bytes,)."""
+    """Convert a JSON value to a uint8 tensor of its UTF-8 bytes, of shape (number of bytes,)."""
     return torch.tensor(list(json.dumps(value, sort_keys=True).encode()), dtype=torch.uint8)
 
 
 def from_tensor(tensor: Tensor) -> Any:
-    """Reads what :func:`to_tensor` wrote."""
+    """Convert a tensor that :func:`to_tensor` returned back to the JSON value."""
     return json.loads(bytes(tensor.tolist()))

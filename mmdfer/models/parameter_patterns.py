@@ -1,4 +1,7 @@
-"""Which parameters a list of patterns names: one rule for backbones and hooks."""
+"""Match parameter names with the patterns that a config lists.
+
+The backbone (``FrozenCLIP.trains``) and the hooks (the stages of BAPHook) use the same rule.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ from collections.abc import Iterable
 
 
 def is_named(name: str, patterns: Iterable[str]) -> bool:
-    """Return whether a parameter is named by one of the patterns.
+    r"""Return whether the name of a parameter matches at least one of the patterns.
 
     Args:
-        name: The parameter's, with dots: ``visual.conv1.weight``.
-        patterns: Regular expressions, matched from the start of the name: ``visual\\.`` names the
-            image tower, and ``transformer\\.`` the text tower's layers without
-            ``visual.transformer``.
+        name: Dotted name of the parameter, for example ``visual.conv1.weight``.
+        patterns: Regular expressions, which are matched from the start of the name. For example,
+            ``visual\.`` matches the image tower of CLIP. ``transformer\.`` matches the
+            transformer layers of the text tower but not ``visual.transformer``.
     """
     return any(re.match(pattern, name) for pattern in patterns)

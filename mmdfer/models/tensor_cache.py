@@ -1,4 +1,4 @@
-"""A value that is computed from tensors once, and again when one of them has changed."""
+"""Cache values that are computed from tensors until one of the tensors changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-SAMPLES = 4096  # values of each tensor that are compared
+SAMPLES = 4096  # approximate number of values of each tensor that are compared
 
 
 class _Entry(NamedTuple):
@@ -18,13 +18,17 @@ class _Entry(NamedTuple):
 
 
 class TensorCache:
-    """Keep results that depend on tensors only, until one of the tensors changes.
+    """Cache results that depend only on tensors, and recompute them when a tensor has changed.
 
-    Most changes show in a tensor's version, which costs nothing to read. Those through ``.data`` do
-    not: EMAHook and SWA swap weights that way, and fused optimizers and quantisation write to them
-    likewise. So values spread over each tensor are compared as well: on every call in eval, and on
-    the first call after each switch of mode in training, where a comparison would have each step
-    wait for the GPU.
+    FrozenCLIP uses this cache for weights that it derives from CLIP's weights, and CLIPRecognizer
+    uses it for class vectors.
+
+    The cache detects most changes from the version counter of a tensor, which costs nothing to
+    read. Changes made through ``.data`` do not increase the version: EMAHook and SWA swap weights
+    in this way, and fused optimizers and quantisation write to them in this way. The cache
+    therefore also compares values sampled evenly from each tensor. In eval mode it compares them on
+    every call. In training mode it compares them only on the first call after each switch of mode,
+    because a comparison makes the step wait for the GPU.
     """
 
     def __init__(self) -> None:
@@ -33,25 +37,33 @@ class TensorCache:
         self._training = False
 
     def __len__(self) -> int:
-        """Count the results that are kept."""
+        """Return the number of cached results."""
         return len(self._entries)
 
     def set_mode(self, training: bool) -> None:
-        """Compare values on the next call; whether on all that follow depends on the mode."""
+        """Set whether the model trains, which decides how often values of the tensors are compared.
+
+        In both modes, the next call of :meth:`get` compares values. In training mode, later calls
+        compare only versions.
+
+        Args:
+            training: Whether the model is in training mode.
+        """
         self._training = training
         self._compared.clear()
 
     def clear(self) -> None:
-        """Forget all results."""
+        """Delete all cached results."""
         self._entries.clear()
 
     def get(self, key: Hashable, tensors: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
-        """Return the result under a key, computed again where a tensor has changed.
+        """Return the cached result of a key, or compute it if it is absent or a tensor has changed.
 
         Args:
-            key: What the result depends on besides the tensors, such as a dtype.
-            tensors: On one device.
-            compute: Makes the result.
+            key: Identifies the result among those of this cache, for example by the dtype that the
+                result depends on.
+            tensors: Tensors that the result depends on. They must be on one device.
+            compute: Function without arguments that computes the result.
         """
         versions = [(t._version, t.data_ptr(), t.requires_grad) for t in tensors]
         entry = self._entries.get(key)
@@ -62,11 +74,13 @@ class TensorCache:
         return entry.result
 
     def _is_equal(self, key: Hashable, entry: _Entry, tensors: Sequence[Tensor]) -> bool:
+        """Return whether the sampled values are unchanged, or need no comparison on this call."""
         return key in self._compared or torch.equal(entry.values, _sample(tensors))
 
 
 @torch.no_grad()
 def _sample(tensors: Sequence[Tensor]) -> Tensor:
-    """Read values of each tensor that lie evenly apart, as one vector."""
-    # An odd step meets every column of a matrix whose width is a power of two.
+    """Return about ``SAMPLES`` evenly spaced values of each tensor, concatenated to one vector."""
+    # The step is odd, so that the samples include every column of a matrix even if its width is a
+    # power of two.
     return torch.cat([t.flatten()[:: t.numel() // SAMPLES | 1] for t in tensors])

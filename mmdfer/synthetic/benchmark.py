@@ -34,6 +34,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..cpus import count_cpus
+from ..errors import DFERError
 from ..files import clear_leftovers, explain_write_errors, write_aside
 from .emotions import ClipSpec, curves, describe, make_identities, make_specs
 from .faces import Identity, render, render_parts
@@ -310,7 +311,7 @@ def _read_record(root: Path, arguments: dict[str, int], digest: str) -> dict[str
         The content of benchmark.json or else of making.json, or None if neither exists.
 
     Raises:
-        ValueError: If the record has other arguments or was written by another generator, or if
+        DFERError: If the record has other arguments or was written by another generator, or if
             the record cannot be read.
     """
     path = next((p for n in ('benchmark.json', 'making.json') if (p := root / n).exists()), None)
@@ -320,17 +321,17 @@ def _read_record(root: Path, arguments: dict[str, int], digest: str) -> dict[str
         record = json.loads(path.read_text(encoding='utf-8'))
         made, made_digest = record['arguments'], record['digest']
     except (ValueError, KeyError, TypeError):
-        raise ValueError(
+        raise DFERError(
             f'{path} is not a record of a synthetic benchmark; delete it, and the next run checks '
             'all videos'
         ) from None
     remedy = 'give another folder, or delete this one'
     if made != arguments:
-        raise ValueError(
+        raise DFERError(
             f'{root} contains a benchmark with the arguments {made}, not {arguments}; {remedy}'
         )
     if made_digest != digest:
-        raise ValueError(
+        raise DFERError(
             f'{root} contains annotations with the digest {made_digest[:12]}, written by another '
             f'generator; the installed generator gives {digest[:12]}; {remedy}'
         )
@@ -347,7 +348,7 @@ def _write_annotations(root: Path, files: dict[str, bytes], recorded: bool) -> N
             be overwritten.
 
     Raises:
-        ValueError: If a file of that name exists in a folder without a record.
+        DFERError: If a file of that name exists in a folder without a record.
         WriteError: If the folder or a file cannot be written.
     """
     with explain_write_errors(root):
@@ -359,7 +360,7 @@ def _write_annotations(root: Path, files: dict[str, bytes], recorded: bool) -> N
             if path.read_bytes() == content:
                 continue
             if not recorded:
-                raise ValueError(
+                raise DFERError(
                     f'{path} exists and does not belong to this benchmark; give an empty folder'
                 )
             warnings.warn(f'{path} had been changed and is written again', stacklevel=3)
@@ -386,14 +387,14 @@ def default_workers() -> int:
 
 
 def _check_arguments(size: int, extras: Sequence[str]) -> None:
-    """Raise ValueError if decord cannot read frames of this size, or if an extra is unknown."""
+    """Raise DFERError if decord cannot read frames of this size, or if an extra is unknown."""
     if size % 16 or not 64 <= size <= 512:
-        raise ValueError(
+        raise DFERError(
             'size must be a multiple of 16 within 64..512, because decord misreads other sizes; '
             f'got {size}'
         )
     if isinstance(extras, str) or not set(extras) <= set(EXTRAS):
-        raise ValueError(f'extras must be a list with names from {EXTRAS}, got {extras!r}')
+        raise DFERError(f'extras must be a list with names from {EXTRAS}, got {extras!r}')
 
 
 def make_benchmark(
@@ -429,7 +430,7 @@ def make_benchmark(
         ``root`` as a path.
 
     Raises:
-        ValueError: If ``root`` contains a benchmark with other arguments or files that do not
+        DFERError: If ``root`` contains a benchmark with other arguments or files that do not
             belong to a benchmark, or if ``size`` or ``extras`` is not allowed.
         WriteError: If a file cannot be written.
         OSError: If a worker process is killed.

@@ -14,7 +14,7 @@ from mmaction.registry import HOOKS
 from mmdfer.engine.runner.progress import train_loop
 from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.errors import DFERError
-from mmdfer.models.heads.text_head import TextHead, other_classes
+from mmdfer.models.heads.text_head import TextHead, describe_class_mismatch
 from mmdfer.models.json_tensor import from_tensor
 
 Names = tuple[str, ...]
@@ -74,7 +74,7 @@ class ClassNamesHook(Hook):
                 _fit_plain_head(getattr(model, 'cls_head', None), tuple(saved), ours, state)
                 break
             if not begins or len(saved) == len(ours):
-                raise DFERError(other_classes(tuple(saved), ours))
+                raise DFERError(describe_class_mismatch(tuple(saved), ours))
 
 
 def _named_heads(model: nn.Module) -> dict[str, TextHead]:

@@ -1,4 +1,4 @@
-"""Backbones: the frozen CLIP, and the networks of the methods compared with."""
+"""Provide the backbones: the frozen CLIP, and the networks that CLIP methods are compared with."""
 
 from mmdfer.models.backbones.former_dfer import FormerDFER
 from mmdfer.models.backbones.frozen_clip import FrozenCLIP

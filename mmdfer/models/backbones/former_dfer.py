@@ -1,4 +1,4 @@
-"""Former-DFER: a transformer over the places of each face, and one over the frames."""
+"""Provide Former-DFER: a spatial transformer on each frame and a temporal one on the frames."""
 
 from __future__ import annotations
 
@@ -14,29 +14,37 @@ from mmaction.registry import MODELS
 from mmdfer.errors import DFERError
 from mmdfer.models.necks.temporal_transformer import TemporalTransformer, TransformerLayer
 
-STRIDE = 16  # of the fourth convolution block, where the spatial transformer stands
+STRIDE = 16  # stride of the fourth convolution block, which the spatial transformer follows
 
 
 @MODELS.register_module()
 class FormerDFER(BaseModule):
-    """Former-DFER (Zhao and Liu, ACM MM 2021): a backbone for Recognizer3D, 18 M parameters.
+    """Encode clips with Former-DFER (Zhao and Liu, ACM MM 2021), as a backbone for Recognizer3D.
 
-    The convolutional spatial transformer (CS-Former) is five convolution blocks, those of
-    a ResNet-18, with spatial encoders between the fourth and the fifth, over the 7 x 7 places of
-    256 channels. It makes a vector of 512 of each frame. The temporal transformer (T-Former)
-    reads these frames behind a class token, whose output is the clip's vector.
+    The network has 18 M parameters. The convolutional spatial transformer (CS-Former) consists of
+    the five convolution blocks of a ResNet-18, with spatial encoders between the fourth and the
+    fifth block. The spatial encoders relate the 7 x 7 positions of a feature map of 256 channels.
+    CS-Former encodes each frame to a vector of width 512. The temporal transformer (T-Former) reads
+    a class token followed by the frame vectors. The output of the class token is the vector of the
+    clip.
 
-    From the paper: the parts, 512 wide, 8 heads, 3 temporal encoders, 16 frames at 112. From the
-    authors' code (zengqunzhao/Former-DFER): 1 spatial encoder, pre-norm, MLP 2x, no dropout, q, k
-    and v without biases, GELU in its tanh form, position embeddings drawn from N(0, 1).
+    From the paper: the two transformers, width 512, 8 heads, 3 temporal encoders, 16 frames of 112
+    x 112 pixels.
+
+    From the authors' code (zengqunzhao/Former-DFER): 1 spatial encoder, pre-norm layers, MLPs twice
+    as wide as their input, no dropout, no biases for queries, keys and values, the tanh form of
+    GELU, position embeddings drawn from N(0, 1).
+
+    Our choice: position embeddings are interpolated for clips of another length than
+    ``num_frames``.
 
     Args:
-        input_size: H and W in pixels.
-        num_frames: T; the positions of clips of other lengths are interpolated.
-        spatial_depth: Spatial encoders.
-        temporal_depth: Temporal encoders.
-        heads: Of both transformers.
-        init_cfg: As for mmengine's BaseModule.
+        input_size: Height and width of the frames in pixels.
+        num_frames: Number of learned position embeddings of the temporal transformer.
+        spatial_depth: Number of spatial encoders.
+        temporal_depth: Number of temporal encoders.
+        heads: Number of attention heads in both transformers.
+        init_cfg: Passed to mmengine's BaseModule.
     """
 
     def __init__(
@@ -64,29 +72,32 @@ class FormerDFER(BaseModule):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Makes one vector of each clip.
+        """Encode each clip to one vector.
 
         Args:
-            x: (N, 3, T, H, W).
+            x: Clips (N, 3, T, H, W).
 
         Returns:
-            (N, 512, 1, 1, 1), as I3DHead and necks take it.
+            Vectors of the clips (N, 512, 1, 1, 1), in the shape of a feature map that I3DHead and
+            necks read.
 
         Raises:
-            DFERError: H or W are not those that the position embeddings were made for.
+            DFERError: If H or W differs from ``input_size``, for which the position embeddings are
+                made.
         """
         if x.shape[3:] != (self.input_size, self.input_size):
             raise DFERError(
-                f'FormerDFER: frames of H, W = {tuple(x.shape[3:])}; its position embeddings are '
-                f"for {self.input_size}: set backbone.input_size to the pipeline's"
+                f'FormerDFER: frames of H, W = {tuple(x.shape[3:])} do not fit the position '
+                f'embeddings, which are for {self.input_size}: set backbone.input_size to the size '
+                'of the frames in the pipeline'
             )
         frames = self.encode_faces(x.transpose(1, 2).flatten(0, 1))  # (N * T, 512)
         clips = self.temporal_transformer.encode_frames(frames.unflatten(0, (len(x), -1)))
         return clips[:, :, None, None, None]
 
     def encode_faces(self, x: Tensor) -> Tensor:
-        """CS-Former: (N, 3, H, W) -> (N, 512)."""
+        """Encode frames with CS-Former, (N, 3, H, W) -> (N, 512)."""
         x = self.blocks(self.stem(x))  # (N, 256, h, w)
-        places = x.flatten(2).transpose(1, 2)  # (N, h * w, 256), row by row
+        places = x.flatten(2).transpose(1, 2)  # (N, h * w, 256), in row-major order
         places = self.spatial_encoder(places + self.position)
         return self.last_block(places.transpose(1, 2).reshape(x.shape)).mean((2, 3))

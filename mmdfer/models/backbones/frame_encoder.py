@@ -1,4 +1,4 @@
-"""The interface of backbones that encode each frame of a clip on its own."""
+"""Define the interface of backbones that encode each frame of a clip separately."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch import Tensor
 
 
 class FrameEncoder(BaseModule, ABC):
-    """A backbone whose vector of a frame depends on no other frame.
+    """Define the interface of a backbone that encodes each frame independently of other frames.
 
-    While it is frozen, the vectors of a view can be computed once and kept (``EncodedClips``).
+    While such a backbone is frozen, the frame vectors of a view can be computed once and reused in
+    every epoch. The dataset wrapper EncodedClips does this.
 
     Attributes:
         embed_dims: D, the width of a frame vector.
@@ -22,13 +23,16 @@ class FrameEncoder(BaseModule, ABC):
     @property
     @abstractmethod
     def identity(self) -> dict[str, str]:
-        """Return what distinguishes this encoder's vectors from another's, as JSON values."""
+        """Return JSON values that distinguish the frame vectors of this encoder from another's.
+
+        The values typically are the architecture and a digest of the weights.
+        """
 
     @property
     @abstractmethod
     def trains_frames(self) -> bool:
-        """Return whether training changes the frame vectors."""
+        """Return whether training changes the weights that the frame vectors are computed with."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """Encode clips (N, 3, T, H, W) to frame vectors (N, T, D)."""
+        """Encode clips of shape (N, 3, T, H, W) to frame vectors of shape (N, T, D)."""

@@ -1,4 +1,4 @@
-"""The backbone: open_clip's image and text towers, frozen."""
+"""Provide the backbone of the CLIP methods: open_clip's image and text towers, frozen."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mmaction.registry import MODELS
 from mmdfer.errors import DFERError
 from mmdfer.models.backbones.clip_weights import (
     build_clip,
-    digest,
+    hash_weights,
+    load_clip_config,
     read_normalisation,
-    suitable_config,
 )
 from mmdfer.models.backbones.fast_towers import ImageTower, TextTower
 from mmdfer.models.backbones.frame_encoder import FrameEncoder
@@ -24,40 +24,48 @@ from mmdfer.models.json_tensor import from_tensor, to_tensor
 from mmdfer.models.parameter_patterns import is_named
 from mmdfer.synthetic import small_clip
 
-IMAGES_PER_PASS = 64  # bounds the memory of one pass through open_clip's image tower
+IMAGES_PER_PASS = 64  # limits the memory of one pass through open_clip's own image tower
 
 
 @MODELS.register_module()
 class FrozenCLIP(FrameEncoder):
-    """CLIP's two towers behind one backbone; only what ``trains`` names ever changes.
+    """Encode frames and prompts with CLIP, frozen except for the parameters that ``trains`` names.
 
-    The frozen weights are not written to checkpoints. In their place stands ``identity``, the
-    architecture and a digest of the weights, and a checkpoint made over another CLIP is refused.
+    The model is open_clip's implementation of CLIP (Radford et al., "Learning Transferable Visual
+    Models From Natural Language Supervision", 2021) with both of its towers.
+
+    The frozen weights are not written to checkpoints. A checkpoint contains ``identity`` instead,
+    which is the architecture and a digest of the weights. A checkpoint that was trained with other
+    CLIP weights is refused when it is loaded.
 
     Args:
-        arch: An architecture of open_clip, or ``'synth-clip'``, the small one of this package.
-            OpenAI's weights need the ``-quickgelu`` architectures.
-        weights: A tag of open_clip (``'openai'``, ``'laion2b_s34b_b79k'``), the path of a file
+        arch: Name of an open_clip architecture, or ``'synth-clip'`` for the small CLIP model of
+            this package. OpenAI's weights need an architecture that ends in ``-quickgelu``.
+        weights: Tag of open_clip (``'openai'``, ``'laion2b_s34b_b79k'``), path of a file
             (safetensors, or a state dict that ``torch.load(weights_only=True)`` reads), or
-            ``'random'`` (seeded; for tests and speed). By default the weights that
-            this package ships, which exist for ``'synth-clip'`` alone.
-        trains: Patterns of the names of CLIP's parameters, by the rule of ``is_named``: what some
-            stage may train, and hence what is optimised and saved. ``visual`` is the image tower.
-        activations_gb: How much the text tower keeps for the backward pass, about, in GB. Passes of
-            sentences beyond that are computed again there, which takes half as long again. The
-            paper's 112 sentences want 1.7 over ViT-B/32 in float32; by default training fits in 4.
+            ``'random'`` (seeded; for tests and speed measurements). The default ``None`` selects
+            the weights that this package ships, which exist only for ``'synth-clip'``.
+        trains: Patterns for the names of the CLIP parameters that some stage of training may train,
+            as defined by ``is_named``. Only these parameters receive gradients, are optimised and
+            are saved. The pattern ``visual`` matches the image tower. By default all are frozen.
+        activations_gb: Approximate memory, in GB, for the activations that the text tower keeps for
+            the backward pass. The activations of further sentences are recomputed in the backward
+            pass, which takes half as long again. Align-DFER's 112 sentences need 1.7 GB with
+            ViT-B/32 in float32. With the default of 1.3, training fits in 4 GB.
+        init_cfg: Passed to mmengine's BaseModule.
 
     Attributes:
-        embed_dims: D, CLIP's joint width.
-        text_width: W, the text tower's width.
-        context_length: The text tower's number of positions.
-        image_size: The image tower's input, in pixels.
-        normalisation: The mean and std that the weights were trained with, which
-            CLIPDataPreprocessor takes over in whichever recognizer they are built.
+        embed_dims: D, the width of the joint embedding space of CLIP.
+        text_width: W, the width of the token embeddings of the text tower.
+        context_length: Number of positions of the text tower.
+        image_size: Height and width of the images that the image tower reads, in pixels.
+        normalisation: Pixel mean and standard deviation with which the weights were trained.
+            CLIPDataPreprocessor uses these values in every recognizer that has this backbone.
 
     Raises:
-        DFERError: The architecture is unknown or its text tower does not fit, the weights are
-            missing, damaged, of another architecture or activation, or a regex matches nothing.
+        DFERError: If the architecture is unknown or its text tower does not support learnable
+            tokens; if the weights are missing, damaged, or belong to another architecture or
+            activation function; or if a pattern of ``trains`` matches no parameter.
     """
 
     def __init__(
@@ -70,7 +78,7 @@ class FrozenCLIP(FrameEncoder):
     ) -> None:
         super().__init__(init_cfg)
         self.arch, self.activations_gb = arch, activations_gb
-        config = suitable_config(arch)
+        config = load_clip_config(arch)
         self.clip = build_clip(arch, config, weights)
         self.normalisation = read_normalisation(arch, weights)
         self.tokenizer = (
@@ -82,7 +90,7 @@ class FrozenCLIP(FrameEncoder):
         self.context_length: int = text.positional_embedding.shape[0]
         image_size = self.clip.visual.image_size
         self.image_size: int = image_size[0] if isinstance(image_size, tuple) else image_size
-        self.digest = digest(self.clip)
+        self.digest = hash_weights(self.clip)
         self._image_tower, self._text_tower = ImageTower(self.clip.visual), TextTower(text)
         self._freeze(trains)
         self.register_state_dict_post_hook(FrozenCLIP._leave_out_frozen)
@@ -92,25 +100,25 @@ class FrozenCLIP(FrameEncoder):
     # ---------------------------------------------------------------- images
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode frames.
+        """Encode frames with the image tower.
 
         Args:
-            x: Clips of normalised RGB frames (N, 3, T, H, W), or the images (N, 3, H, W) of
-                Recognizer2D.
+            x: Clips of normalised RGB frames (N, 3, T, H, W), or images (N, 3, H, W) as
+                Recognizer2D passes them.
 
         Returns:
-            (N, T, D); for images (N, D, 1, 1), a feature map of one cell.
+            Frame vectors (N, T, D) for clips. For images, a feature map (N, D, 1, 1) with one cell.
 
         Raises:
-            DFERError: A shape other than these, or frames that are not of the tower's own size.
+            DFERError: If the input has another shape, or if H and W are not ``image_size``.
         """
         size = (self.image_size, self.image_size)
         if x.ndim not in (4, 5) or x.shape[1] != 3 or tuple(x.shape[-2:]) != size:
             raise DFERError(
-                f'FrozenCLIP({self.arch!r}): input of shape {tuple(x.shape)}; it takes '
+                f'FrozenCLIP({self.arch!r}): input of shape {tuple(x.shape)} must be clips '
                 f'(N, 3, T, {self.image_size}, {self.image_size}) or images '
-                f'(N, 3, {self.image_size}, {self.image_size}): resize in the pipeline, and format '
-                'as NCTHW or NCHW'
+                f'(N, 3, {self.image_size}, {self.image_size}); resize the frames in the pipeline '
+                'and set the input_format of FormatShape to NCTHW or NCHW'
             )
         if x.ndim == 4:
             return self.encode_images(x)[:, :, None, None]  # (N, D, 1, 1)
@@ -119,36 +127,40 @@ class FrozenCLIP(FrameEncoder):
         return self.encode_images(images).view(n, t, -1)
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Encodes images (N, 3, H, W) to (N, D); without gradient where the tower is frozen."""
+        """Encode images (N, 3, H, W) to (N, D), without gradients if the image tower is frozen."""
         if self._image_tower.applies:
             return self._image_tower(images)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_frames):
-            # In this layout a ResNet's convolutions take half the time on the CPU.
+            # The convolutions of a ResNet take half the time on the CPU in this memory layout.
             passes = images.contiguous(memory_format=torch.channels_last).split(IMAGES_PER_PASS)
             return torch.cat([self.clip.encode_image(part) for part in passes])
 
     # ------------------------------------------------------------------ text
 
     def encode_prompts(self, embeddings: Tensor, end: int | Tensor) -> Tensor:
-        """Encodes prompts given as token embeddings; gradients reach the embeddings.
+        """Encode prompts that are given as token embeddings; gradients flow to the embeddings.
 
-        The tower is causal: what stands after the end token never matters and is cut off.
+        The text tower is causal, so positions after the end token do not affect the result. They
+        are cut off to save time.
 
         Args:
-            embeddings: (..., L, W), position embeddings not yet added, L up to the context.
-            end: The position of the end token: one for all prompts, or a tensor (...).
+            embeddings: Token embeddings (..., L, W) without position embeddings. L is at most
+                ``context_length``.
+            end: Position of the end token, as one integer for all prompts or as a tensor of shape
+                (...).
 
         Returns:
-            (..., D).
+            Vectors of the prompts (..., D).
 
         Raises:
-            DFERError: More positions than the tower's context has.
+            DFERError: If L exceeds ``context_length``.
         """
         *shape, length, width = embeddings.shape
         if length > self.context_length:
             raise DFERError(
-                f'{length} positions do not fit the text context of {self.arch!r}, which has '
-                f'{self.context_length}: take at most {self.context_length - 3} learnable tokens'
+                f'a prompt of {length} positions exceeds the {self.context_length} positions of '
+                f'the text tower of {self.arch!r}: use at most {self.context_length - 3} learnable '
+                'tokens'
             )
         text = self._text
         ends = torch.as_tensor(end, device=embeddings.device).expand(shape).reshape(-1)
@@ -158,7 +170,7 @@ class FrozenCLIP(FrameEncoder):
         if self._text_tower.applies:
             return self._text_tower(x, ends, self.activations_gb).reshape(*shape, -1)
         x = text.ln_final(text.transformer(x, attn_mask=text.attn_mask[:length, :length]))
-        x = x[torch.arange(len(x), device=x.device), ends]  # (P, W), at each end token
+        x = x[torch.arange(len(x), device=x.device), ends]  # (P, W), at the end token of each
         projection = text.text_projection
         if isinstance(projection, nn.Linear):
             x = projection(x)
@@ -167,88 +179,97 @@ class FrozenCLIP(FrameEncoder):
         return x.reshape(*shape, -1)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Looks up token ids (...) as embeddings (..., W)."""
+        """Look up the embeddings (..., W) of token ids (...)."""
         return self._text.token_embedding(tokens)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Encodes sentences to (N, D), as open_clip's ``encode_text`` does."""
+        """Encode N sentences to vectors (N, D) as open_clip's ``encode_text`` does."""
         tokens = self.tokenizer(list(texts)).to(self.clip.logit_scale.device)  # (N, context)
         return self.encode_prompts(self.embed(tokens), (tokens == self.end_id).int().argmax(-1))
 
     @property
     def start_id(self) -> int:
-        """The id of the start token."""
+        """Return the id of the token that starts each prompt."""
         return self.tokenizer.sot_token_id
 
     @property
     def end_id(self) -> int:
-        """The id of the end token."""
+        """Return the id of the token that ends each prompt."""
         return self.tokenizer.eot_token_id
 
     @property
     def stop_id(self) -> int:
-        """The id of the full stop."""
+        """Return the id of the full-stop token."""
         (stop,) = self.tokenizer.encode('.')
         return stop
 
     @property
     def logit_scale(self) -> float:
-        """CLIP's own logit scale, 1 / temperature (100 for OpenAI's)."""
+        """Return the logit scale of CLIP, which is 1 / temperature (100 for OpenAI's weights)."""
         return float(self.clip.logit_scale.exp())
 
     @property
     def _text(self) -> open_clip.CLIP:
-        return getattr(self.clip, 'text', self.clip)  # a tower of its own, or CLIP itself
+        """Return the module with the text tower's parts, which may be the CLIP model itself."""
+        return getattr(self.clip, 'text', self.clip)
 
     # ---------------------------------------------------------------- frozen
 
     def _freeze(self, trains: Sequence[str]) -> None:
+        """Freeze all parameters of CLIP that no pattern of ``trains`` matches."""
         names = [name for name, _ in self.clip.named_parameters()]
         for pattern in trains:
             if not any(is_named(name, [pattern]) for name in names):
                 raise DFERError(
-                    f'FrozenCLIP.trains: {pattern!r} matches no parameter of {self.arch!r}, '
-                    f'whose names look like {names[0]!r} and {names[-1]!r}'
+                    f'FrozenCLIP.trains: {pattern!r} matches no parameter of {self.arch!r}; '
+                    f'examples of its parameter names are {names[0]!r} and {names[-1]!r}'
                 )
         for name, parameter in self.clip.named_parameters():
             parameter.requires_grad_(is_named(name, trains))
         self._trained = {n for n, p in self.clip.named_parameters() if p.requires_grad}
 
     def train(self, mode: bool = True) -> FrozenCLIP:
-        """Stay in eval, whatever the model around it does."""
+        """Keep CLIP in eval mode, even if the surrounding model is switched to training mode."""
         for tower in (self._image_tower, self._text_tower):
             tower.set_mode(mode)
         return super().train(False)
 
     def init_weights(self) -> None:
-        """Leaves CLIP as it was loaded."""
+        """Keep the weights that were loaded when this module was built."""
 
     @property
     def identity(self) -> dict[str, str]:
-        """What tells this CLIP from another: the architecture and the weights' SHA-256."""
+        """Return the architecture and the SHA-256 of the weights, which identify this CLIP."""
         return dict(arch=self.arch, sha256=self.digest)
 
     @property
     def trains_frames(self) -> bool:
-        """Return whether training changes the image tower."""
+        """Return whether any parameter of the image tower is trained."""
         return any(parameter.requires_grad for parameter in self.clip.visual.parameters())
 
     def _leave_out_frozen(self, state: dict[str, Tensor], prefix: str, _: Any) -> None:
-        """State-dict hook: keeps the trained tensors, and the identity in place of the rest."""
+        """Replace the frozen tensors of a saved state dict by the identity of the CLIP weights.
+
+        This is a state-dict hook. Only trained tensors of CLIP remain in the state dict.
+        """
         for key in [k for k in state if k.startswith(f'{prefix}clip.')]:
             if key.removeprefix(f'{prefix}clip.') not in self._trained:
                 del state[key]
         state[f'{prefix}identity'] = to_tensor(self.identity)
 
     def _put_back_frozen(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-        """Load hook: refuses another CLIP, and fills in the frozen tensors as they are."""
+        """Refuse a state dict of another CLIP, and add the frozen tensors that it does not contain.
+
+        This is a hook that runs before a state dict is loaded.
+        """
         written = state.pop(f'{prefix}identity', None)
         saved = self.identity if written is None else from_tensor(written)
         if saved != self.identity:
             raise DFERError(
-                f'the checkpoint was trained over CLIP {saved["arch"]!r} (weights '
-                f'{saved["sha256"][:12]}), the model has {self.arch!r} (weights '
-                f'{self.digest[:12]}): set model.backbone.arch and .weights to those of training'
+                f'the checkpoint was trained with CLIP {saved["arch"]!r} (weights '
+                f'{saved["sha256"][:12]}), but the model has {self.arch!r} (weights '
+                f'{self.digest[:12]}): set model.backbone.arch and model.backbone.weights to the '
+                'values used in training'
             )
         for name, tensor in self.clip.state_dict(keep_vars=True).items():
             if name not in self._trained:

@@ -1,4 +1,4 @@
-"""P3D: a ResNet whose 3 x 3 x 3 convolutions are taken apart into space and time."""
+"""Provide P3D: a ResNet with 3 x 3 x 3 convolutions factorised into space and time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,22 @@ from mmaction.registry import MODELS
 from mmdfer.errors import DFERError
 
 BLOCKS = {63: (3, 4, 6, 3), 131: (3, 4, 23, 3), 199: (3, 8, 36, 3)}  # layers -> blocks per stage
-HALVINGS = 4  # of the time axis: after the stem, res2, res3 and res4
+HALVINGS = 4  # The time axis is halved after the stem, res2, res3 and res4.
 
 
 def conv(
     in_channels: int, out_channels: int, time: int, space: int, stride: int = 1, relu: bool = True
 ) -> ConvModule:
-    """A 3D convolution of time x space x space, striding in space alone, and BatchNorm."""
+    """Build a 3D convolution of time x space x space with BatchNorm, which strides only in space.
+
+    Args:
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+        time: Kernel size in time.
+        space: Kernel size in height and width.
+        stride: Stride in height and width.
+        relu: Whether a ReLU follows BatchNorm.
+    """
     return ConvModule(
         in_channels,
         out_channels,
@@ -34,15 +43,16 @@ def conv(
 
 
 class P3DBlock(nn.Module):
-    """A bottleneck block (P3D) with S = 1 x 3 x 3 and T = 3 x 1 x 1 in its middle.
+    """Apply a bottleneck block of P3D with S = 1 x 3 x 3 and T = 3 x 1 x 1 convolutions.
 
-    A is T(S(x)), B is S(x) + T(x), C is S(x) + T(S(x)); ``2D`` is S(x) alone.
+    The middle of the block computes T(S(x)) for kind A, S(x) + T(x) for kind B, and S(x) + T(S(x))
+    for kind C. For kind ``2D`` it computes only S(x).
 
     Args:
-        in_channels: Channels of x.
-        width: Of the middle; the output has four times as many.
-        kind: ``A``, ``B``, ``C`` or ``2D``.
-        stride: In height and width.
+        in_channels: Number of input channels.
+        width: Number of channels in the middle of the block. The output has four times as many.
+        kind: ``'A'``, ``'B'``, ``'C'`` or ``'2D'``.
+        stride: Stride in height and width.
     """
 
     def __init__(self, in_channels: int, width: int, kind: str, stride: int = 1) -> None:
@@ -60,11 +70,11 @@ class P3DBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, T, H, W) -> (N, 4 width, T, H / stride, W / stride)."""
+        """Apply the block, (N, in_channels, T, H, W) -> (N, 4 width, T, H / stride, W / stride)."""
         return self.relu(self.expand(self.middle(self.reduce(x))) + self.shortcut(x))
 
     def middle(self, x: Tensor) -> Tensor:
-        """Convolves in space and time, (N, width, T, h, w) -> the same."""
+        """Convolve in space and time as the kind of the block says, keeping (N, width, T, h, w)."""
         spatial = self.spatial(x)
         if self.kind == '2D':
             return spatial
@@ -75,29 +85,33 @@ class P3DBlock(nn.Module):
 
 @MODELS.register_module()
 class P3D(BaseModule):
-    """Pseudo-3D ResNet (Qiu, Yao and Mei, ICCV 2017): a backbone for Recognizer3D.
+    """Encode clips with a Pseudo-3D ResNet (Qiu, Yao and Mei, ICCV 2017), for Recognizer3D.
 
-    The blocks of res2 to res4 are P3D-A, P3D-B, P3D-C, P3D-A, ... through all stages;
-    res5 is two-dimensional. Time is halved after the stem, res2, res3 and res4, so that 16 frames
-    become one.
+    The blocks of res2 to res4 are P3D-A, P3D-B, P3D-C, P3D-A, ... in an order that continues
+    through the stages. The blocks of res5 are two-dimensional. Time is halved after the stem, res2,
+    res3 and res4, so that 16 frames become one.
 
-    From the paper: the blocks and their order, 16 frames. From code that follows the authors'
-    network file: where time is halved, res5, the stride in a block's first convolution. Ours: 63
-    layers, over a ResNet-50, as the smallest; in DFER's tables it is not said which was trained.
+    From the paper: the blocks and their order, 16 frames.
+
+    From code that follows the authors' network file: where time is halved, the two-dimensional
+    res5, the stride in the first convolution of a block.
+
+    Our choice: 63 layers (built on ResNet-50), the smallest depth. The tables of the DFER papers do
+    not say which depth was trained.
 
     Args:
-        depth: 63, 131 or 199: over a ResNet-50, -101 or -152.
-        base_width: Of the middle of res2; 64 is the paper's.
-        init_cfg: As for mmengine's BaseModule.
+        depth: Number of layers: 63, 131 or 199, built on ResNet-50, ResNet-101 or ResNet-152.
+        base_width: Number of channels in the middle of the blocks of res2. The paper has 64.
+        init_cfg: Passed to mmengine's BaseModule.
 
     Raises:
-        DFERError: An unknown depth.
+        DFERError: If the depth is not 63, 131 or 199.
     """
 
     def __init__(self, depth: int = 63, base_width: int = 64, init_cfg: Any = None) -> None:
         super().__init__(init_cfg)
         if depth not in BLOCKS:
-            raise DFERError(f'P3D: depth={depth} is none of {", ".join(map(str, BLOCKS))}')
+            raise DFERError(f'P3D: depth must be one of {", ".join(map(str, BLOCKS))}, got {depth}')
         self.stem = nn.Sequential(
             conv(3, base_width, 1, 7, stride=2),
             nn.MaxPool3d((2, 3, 3), stride=2, padding=(0, 1, 1)),
@@ -115,21 +129,21 @@ class P3D(BaseModule):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reads clips.
+        """Compute the feature map of the last stage.
 
         Args:
-            x: (N, 3, T, H, W), T at least 16.
+            x: Clips (N, 3, T, H, W) with T of at least 16.
 
         Returns:
-            (N, 32 base_width, T // 16, H / 32, W / 32).
+            Feature maps (N, 32 * base_width, T // 16, H / 32, W / 32).
 
         Raises:
-            DFERError: Fewer frames.
+            DFERError: If the clips have fewer than 16 frames.
         """
         if x.shape[2] < 2**HALVINGS:
             raise DFERError(
-                f'P3D: clips of {x.shape[2]} frames; it halves time {HALVINGS} times: '
-                f'set clip_len to {2**HALVINGS} or more'
+                f'P3D: clips of {x.shape[2]} frames are too short, since time is halved {HALVINGS} '
+                f'times: set clip_len to {2**HALVINGS} or more'
             )
         x = self.stem(x)
         for stage in self.stages[:-1]:

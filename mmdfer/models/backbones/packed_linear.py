@@ -1,4 +1,4 @@
-"""Products with frozen weights that oneDNN keeps in its own layout, where that is faster."""
+"""Multiply with frozen weights in oneDNN's packed layout on CPUs on which this is faster."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ Linear = Callable[[Tensor], Tensor]  # (..., I) -> (..., O)
 
 
 def frozen_linear(weight: Tensor, bias: Tensor | None, gradient: bool) -> Linear:
-    """Makes the product with a weight that never changes: ``x @ weight.T + bias``.
+    """Return the function ``x @ weight.T + bias`` for a weight that never changes.
 
     Args:
-        weight: (O, I).
-        bias: (O,), or None.
-        gradient: Whether one will be asked for with respect to ``x``. There is none for the weight.
+        weight: Weight (O, I).
+        bias: Bias (O,), or ``None``.
+        gradient: Whether the gradient with respect to ``x`` is needed. The weight never gets a
+            gradient.
 
     Returns:
-        The product, a function of ``x`` (..., I). Packed or not, results differ in rounding
-        only, and the choice rests on device, dtype and CPU alone: a resumed run repeats it.
+        A function that maps ``x`` (..., I) to (..., O). Packed and plain products differ only in
+        rounding. The choice between them depends only on the device, the dtype and the CPU, so a
+        resumed run on the same machine reproduces its results.
     """
-    if not packs(weight):
+    if not should_pack(weight):
         return partial(F.linear, weight=weight, bias=bias)
     packed = _pack(weight)
     if not gradient:
@@ -35,12 +37,13 @@ def frozen_linear(weight: Tensor, bias: Tensor | None, gradient: bool) -> Linear
     return lambda x: _Product.apply(x, packed, turned, bias)
 
 
-def packs(weight: Tensor) -> bool:
-    """Whether packing pays for this weight.
+def should_pack(weight: Tensor) -> bool:
+    """Return whether the packed product is faster than torch's product for this weight.
 
-    In bfloat16 it does (on AMX, a text block forward and backward: 47 ms against 50), since
-    oneDNN also adds the bias within the product. In float32 torch multiplies with MKL, which on
-    Intel is as fast (180 GFLOP/s on a core either way), and on AMD takes twice oneDNN's time.
+    In bfloat16 it is faster on CPUs that support bfloat16 (with AMX, forward and backward of a text
+    block take 47 ms instead of 50), because oneDNN also adds the bias within the product. In
+    float32 torch multiplies with MKL. MKL is as fast as oneDNN on Intel CPUs (180 GFLOP/s per core
+    for both), and takes twice as long on AMD CPUs.
     """
     if weight.device.type != 'cpu' or not hasattr(torch.ops.mkldnn, '_reorder_linear_weight'):
         return False
@@ -51,26 +54,31 @@ def packs(weight: Tensor) -> bool:
 
 @lru_cache
 def _is_amd() -> bool:
+    """Return whether this machine has an AMD CPU."""
     cpu = Path('/proc/cpuinfo')
     return cpu.is_file() and 'AuthenticAMD' in cpu.read_text()
 
 
 def _pack(weight: Tensor) -> Tensor:
+    """Return a weight (O, I) in oneDNN's packed layout."""
     return torch.ops.mkldnn._reorder_linear_weight(weight, None)
 
 
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply (..., I) with a packed weight (O, I) and add the bias (O,)."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], '')
 
 
 class _Product(torch.autograd.Function):
-    """The packed product with its gradient, which wants the transposed weight packed as well."""
+    """Compute the packed product with a gradient, which needs the packed transposed weight too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, turned: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the product of x (..., I) with the packed weight (O, I), plus the bias (O,)."""
         ctx.turned = turned
         return _multiply(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient with respect to x, and none for the frozen weight and bias."""
         return _multiply(grad, ctx.turned, None), None, None, None

@@ -1,4 +1,4 @@
-"""VGG as a backbone of MMAction2's recognizers, which have none that gives feature maps."""
+"""Provide VGG as a backbone of MMAction2's recognizers that returns feature maps."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from mmaction.registry import MODELS
 
 @MODELS.register_module()
 class VGG(mmcv.cnn.VGG):
-    """mmcv's VGG by name, with the weights that it starts from.
+    """Encode frames with mmcv's VGG, registered by name and with optional pretrained weights.
 
-    Recognizer2D's own ``torchvision.vgg13`` averages its maps and keeps one level, which it then
-    slices wrongly for a neck; this one gives two levels, (N, C, h, w) each.
+    MMAction2's Recognizer2D can build ``torchvision.vgg13`` itself. That backbone averages its
+    feature maps and returns only one level, which Recognizer2D then slices wrongly when the model
+    has a neck. This class returns two levels by default, each of shape (N, C, h, w).
+
+    The tables of the DFER papers name a VGG13-LSTM and do not describe it. Our choice: mmcv's VGG
+    encodes its frames.
 
     Args:
-        depth: 11, 13, 16 or 19.
-        pretrained: A checkpoint, for instance ``'torchvision://vgg13'``.
-        out_indices: The stages whose maps are given.
-        kwargs: As for mmcv's VGG.
+        depth: Number of layers: 11, 13, 16 or 19.
+        pretrained: Checkpoint to start from, for example ``'torchvision://vgg13'``. By default the
+            weights are drawn at random.
+        out_indices: Indices of the stages whose feature maps are returned.
+        kwargs: Passed to mmcv's VGG.
     """
 
     def __init__(
@@ -35,10 +40,13 @@ class VGG(mmcv.cnn.VGG):
         self.pretrained = pretrained
 
     def init_weights(self) -> None:
-        """Loads the checkpoint, or draws the weights where there is none."""
+        """Load the pretrained checkpoint, or draw the weights at random if there is none."""
         super().init_weights(self.pretrained)
 
     def train(self, mode: bool = True) -> VGG:
-        """As mmcv's, which returns nothing where torch's returns the module."""
+        """Switch between training and eval, and return this module.
+
+        mmcv's method returns None, while callers expect the module as from ``nn.Module.train``.
+        """
         super().train(mode)
         return self

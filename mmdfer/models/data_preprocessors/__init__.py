@@ -1,4 +1,4 @@
-"""Data preprocessors."""
+"""Provide the data preprocessor of the CLIP methods."""
 
 from mmdfer.models.data_preprocessors.clip_preprocessor import CLIPDataPreprocessor
 

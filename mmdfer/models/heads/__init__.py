@@ -1,4 +1,4 @@
-"""Text heads: how each method describes a class by prompts."""
+"""Provide the text heads, each of which describes the classes by prompts as one method does."""
 
 from mmdfer.models.heads.class_name_head import ClassNameHead
 from mmdfer.models.heads.cliper_head import CLIPERHead

@@ -1,9 +1,10 @@
-"""What a face does in each expression, in words.
+"""Describe in words how a face looks in each expression, for the prompts of DFER-CLIP.
 
-Written for this package after the action units (AU) that the Facial Action Coding System gives for
-the basic emotions and contempt (Friesen and Ekman, "EMFACS-7", 1983; Ekman, Friesen and Hager,
-"Facial Action Coding System: Investigator's Guide", 2002). For anxiety, helplessness and
-disappointment, which MAFW adds, it gives none: those descriptions are ours, in the same terms.
+The descriptions were written for this package. They follow the action units (AU) that the Facial
+Action Coding System gives for the basic emotions and contempt (Friesen and Ekman, "EMFACS-7", 1983;
+Ekman, Friesen and Hager, "Facial Action Coding System: Investigator's Guide", 2002). The system
+gives no action units for anxiety, helplessness and disappointment, which are classes of MAFW. Our
+choice: the descriptions of these three classes, in the same terms.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ DESCRIPTIONS: dict[str, str] = {
     'happiness': 'cheeks lifted, corners of the mouth pulled up and back, creases beside the eyes',
     # AU1, AU4, AU15, AU17
     'sadness': 'inner brows drawn up and together, corners of the mouth pulled down, chin raised',
-    # no action unit
+    # no action units
     'neutral': 'brows, eyes and mouth at rest, no muscle of the face drawn',
     # AU4, AU5, AU7, AU23
     'anger': 'brows pulled down and together, eyes fixed under tense lids, lips pressed tight',
@@ -29,24 +30,28 @@ DESCRIPTIONS: dict[str, str] = {
     'fear': 'brows raised and drawn together, eyes wide and tense, lips stretched to the sides',
     # AU12 and AU14 on one side
     'contempt': 'one corner of the mouth tightened and raised, the rest of the face still',
-    # after AU1, AU4, AU20, AU24, AU45, AU61 and AU62
+    # our choice: AU1, AU4, AU20, AU24, AU45, AU61 and AU62
     'anxiety': 'inner brows raised and tense, eyes blinking and shifting, lips stretched thin',
-    # after AU1, AU4, AU15, AU25, AU64
+    # our choice: AU1, AU4, AU15, AU25, AU64
     'helplessness': 'inner brows raised, eyes turned down and tired, mouth slack and a little open',
-    # after AU4, AU15, AU24, AU54, AU64
+    # our choice: AU4, AU15, AU24, AU54, AU64
     'disappointment': 'brows slightly lowered, eyes and head sinking, lips pressed, corners down',
 }
 
 
 def describe(classes: Sequence[str], written: dict[str, str] = DESCRIPTIONS) -> list[str]:
-    """Looks up the descriptions of classes.
+    """Return the description of each class, in the order of the classes.
+
+    Args:
+        classes: Names of the classes.
+        written: Description of each class name. The default is this package's ``DESCRIPTIONS``.
 
     Raises:
-        DFERError: A class has none.
+        DFERError: If a class has no description.
     """
     if missing := [name for name in classes if name not in written]:
         raise DFERError(
-            f'no description of the classes {", ".join(missing)}: give cls_head.descriptions, '
-            'a dict that has a text for each class'
+            f'there is no description of the classes {", ".join(missing)}: set '
+            'cls_head.descriptions to a dict that contains a text for each class'
         )
     return [written[name] for name in classes]

@@ -1,4 +1,4 @@
-"""The text head of zero-shot CLIP: class names in sentences that somebody wrote."""
+"""Provide the text head of zero-shot CLIP, which puts class names into fixed sentences."""
 
 from __future__ import annotations
 
@@ -16,19 +16,25 @@ from mmdfer.models.heads.text_head import TextHead, check_length, embed_texts
 
 @MODELS.register_module()
 class ClassNameHead(TextHead):
-    """Class names in written sentences, as CLIP is used zero-shot; nothing in it trains.
+    """Describe each class by its name in fixed sentences, as in zero-shot classification with CLIP.
 
-    Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021,
-    Sec. 3.1: the sentence around the name, and the mean of several.
+    The head has no trainable parameters. In CLIPRecognizer without a neck, or with one that does
+    not override ``text``, a class vector is the mean of the vectors of its sentences.
+
+    From the paper (Radford et al., "Learning Transferable Visual Models From Natural Language
+    Supervision", 2021, Sec. 3.1.4): a sentence around the class name, and the mean over several
+    sentences.
 
     Args:
-        classes: The C names, in the order of the dataset's labels.
-        in_channels: As for TextHead.
-        templates: S sentences; ``{}`` is the name.
-        kwargs: As for TextHead.
+        classes: The C class names, in the order of the dataset's labels. Underscores in names
+            become spaces.
+        in_channels: Width of the features, as for TextHead.
+        templates: S sentences in which ``{}`` is replaced by the class name. The default is the
+            sentence that Align-DFER's comparison with CLIP uses.
+        kwargs: Passed to TextHead.
 
     Raises:
-        DFERError: A template has no ``{}``, or a sentence exceeds the context.
+        DFERError: If a template has no ``{}``, or if a sentence exceeds the text tower's context.
     """
 
     def __init__(
@@ -43,7 +49,8 @@ class ClassNameHead(TextHead):
         for template in templates:
             if '{}' not in template:
                 raise DFERError(
-                    f'ClassNameHead: template {template!r} has no {{}} for the name: put one in'
+                    f'ClassNameHead: template {template!r} has no {{}}: insert {{}} where the '
+                    'class name belongs'
                 )
         names = [name.replace('_', ' ') for name in classes]
         self.num_sentences = len(templates)
@@ -52,11 +59,18 @@ class ClassNameHead(TextHead):
             self.check_context(self.clip)
 
     def prompts(self, clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
-        """Embeds the sentences: (C, S, L, W), and the positions of the end tokens (C, S)."""
+        """Embed the sentences of all classes.
+
+        Args:
+            clip: CLIP whose tokenizer and token embeddings are used.
+
+        Returns:
+            Token embeddings (C, S, L, W), and the positions (C, S) of the end tokens.
+        """
         embeddings, ends = embed_texts(clip, self.texts)
         shape = self.num_classes, self.num_sentences
         return embeddings.unflatten(0, shape), ends.view(shape)
 
     def check_context(self, clip: FrozenCLIP) -> None:
-        """Raises DFERError where a sentence exceeds the context of ``clip``."""
+        """Raise DFERError if a sentence exceeds the context of the text tower of ``clip``."""
         check_length('ClassNameHead', clip, self.texts)

@@ -1,4 +1,4 @@
-"""The text head of CLIPER: several learned descriptors for each class, and its two losses."""
+"""Provide the text head of CLIPER: several learned descriptors for each class, and two losses."""
 
 from __future__ import annotations
 
@@ -13,37 +13,43 @@ from mmaction.registry import MODELS
 
 from mmdfer.models.backbones.frozen_clip import FrozenCLIP
 from mmdfer.models.heads.text_head import TextHead, check_length, embed_texts, pool_features
-from mmdfer.models.losses.labels import single_labels
+from mmdfer.models.losses.labels import read_single_labels
 
 
 @MODELS.register_module()
 class CLIPERHead(TextHead):
-    """K descriptors for each class, compared with a clip one by one (CLIPER, arXiv 2303.00193).
+    """Compare a clip with K learned descriptors of each class (CLIPER, arXiv 2303.00193).
 
-    A descriptor is a fixed prefix, M learned tokens and a full stop, without the class's name. With
-    z the cosines of a clip with the C * K descriptors over the temperature, a class scores the mean
-    of its K. The loss is the sum of two cross-entropies:
+    A descriptor is a prompt of a fixed prefix, M learned tokens and a full stop. It does not
+    contain the class name. Let z be the C * K cosines of a clip with the descriptors, divided by
+    the temperature. The score of a class is the mean of the K values of z that belong to the class.
+    The loss is the sum of two cross-entropies:
 
-    - *margin*: over one logit a class, the least of its K for the clip's own class, the greatest
-      for the others;
-    - *fine-grained*: of the greatest of the own class against the K of every other class, 1 + (C -
-      1) K logits. Each clip weighs more the fewer clips of the batch have the same best descriptor
-      of their own class, so that all descriptors are used.
+    - *margin*: cross-entropy over C logits. The logit of the true class is the least of its K
+      values of z. The logit of every other class is the greatest of its K values.
+    - *fine-grained*: cross-entropy over 1 + (C - 1) K logits, which are the greatest value of the
+      true class and all K values of every other class. A clip gets a larger weight if fewer clips
+      of its class in the batch have the same best descriptor, so that training uses all descriptors
+      (see ``weigh``).
 
-    From the authors' code (muse1998/CLIPER, a script for RAF-DB; none for video is public): all
-    of it, K = 5, M = 4, the prefix, tokens drawn from N(0, 1) / 1000. Ours: a clip is the mean of
-    its unit frame vectors.
+    From the authors' code (muse1998/CLIPER, a script for the image dataset RAF-DB): both losses,
+    the scores, K = 5, M = 4, the prefix, and tokens drawn from N(0, 1) / 1000. No code for video is
+    public.
+
+    Our choice: the vector of a clip is the mean of its frame vectors, scaled to unit length before
+    the mean.
 
     Args:
-        num_classes: C.
-        in_channels: As for TextHead.
-        num_prompts: K.
-        num_tokens: M.
-        prefix: The words before the tokens.
-        kwargs: As for TextHead.
+        num_classes: C, the number of classes.
+        in_channels: Width of the features, as for TextHead.
+        text_width: W, as for TextHead.
+        num_prompts: K, the number of descriptors for each class.
+        num_tokens: M, the number of learned tokens in a descriptor.
+        prefix: Words before the learned tokens.
+        kwargs: Passed to TextHead.
 
     Raises:
-        DFERError: A descriptor exceeds the context.
+        DFERError: If a descriptor exceeds the text tower's context.
     """
 
     reads_sentences = True
@@ -66,7 +72,16 @@ class CLIPERHead(TextHead):
         self.tokens = nn.Parameter(torch.randn(shape) / 1000)
 
     def prompts(self, clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
-        """Assemble the prompts: (C, K, L, W), and the position of the end token."""
+        """Assemble the prompts of all descriptors.
+
+        Args:
+            clip: CLIP whose tokenizer and token embeddings are used for the prefix and the full
+                stop.
+
+        Returns:
+            Token embeddings (C, K, L, W), and the position of the end token, which is the same in
+            all.
+        """
         fixed, ends = embed_texts(clip, [self.prefix, '.'])
         fixed = fixed.to(self.tokens.dtype).expand(*self.tokens.shape[:2], -1, -1, -1)
         before = fixed[..., 0, : ends[0], :]  # start token and prefix
@@ -75,11 +90,11 @@ class CLIPERHead(TextHead):
         return prompts, torch.tensor(prompts.shape[2] - 1, device=prompts.device)
 
     def class_parameters(self) -> tuple[str, ...]:
-        """Return the descriptors, each class's own."""
+        """Return the name of the learned tokens, which are separate for each class."""
         return ('tokens',)
 
     def check_context(self, clip: FrozenCLIP) -> None:
-        """Raise DFERError where a descriptor exceeds the context of ``clip``."""
+        """Raise DFERError if a descriptor exceeds the context of the text tower of ``clip``."""
         check_length('CLIPERHead', clip, [f'{self.prefix}.'], more=self.num_tokens)
 
     def forward(
@@ -90,13 +105,29 @@ class CLIPERHead(TextHead):
         logit_scale: float | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Score the classes, arguments as for TextHead with ``classes`` (C, K, D): (N, C)."""
+        """Compute the scores (N, C) of the classes, each the mean over its K descriptors.
+
+        Args:
+            x: Video vectors or features, as for TextHead.
+            num_segs: Number of frames T under Recognizer2D, as for TextHead.
+            classes: Vectors of the descriptors (C, K, D) from CLIPRecognizer, or ``None``.
+            logit_scale: CLIP's logit scale from CLIPRecognizer, or ``None``.
+            kwargs: Ignored, as for TextHead.
+        """
         return self.compare(x, num_segs, classes, logit_scale).mean(-1)
 
     def compare(
         self, x: Tensor, num_segs: int | None, sentences: Tensor | None, logit_scale: float | None
     ) -> Tensor:
-        """Return the cosine with each descriptor over the temperature, (N, C, K)."""
+        """Return the cosine with each descriptor divided by the temperature, of shape (N, C, K).
+
+        Args:
+            x: Video vectors or features, as for TextHead.
+            num_segs: Number of frames T under Recognizer2D, as for TextHead.
+            sentences: Vectors of the descriptors (C, K, D). If ``None``, the head encodes its
+                prompts with its own text tower.
+            logit_scale: CLIP's logit scale, which must be given together with ``sentences``.
+        """
         if sentences is None:
             assert self.clip is not None
             x = self.projection(pool_features(x, num_segs))
@@ -115,13 +146,25 @@ class CLIPERHead(TextHead):
         logit_scale: float | None = None,
         **kwargs: Any,
     ) -> dict[str, Tensor]:
-        """Compute both losses, and the accuracy by the mean score.
+        """Compute the margin loss, the fine-grained loss and the accuracy of the mean scores.
+
+        Args:
+            feats: Video vectors or features, as ``x`` of :meth:`forward`.
+            data_samples: Samples of the batch, each with one label.
+            num_segs: Number of frames T under Recognizer2D, as for TextHead.
+            classes: Vectors of the descriptors (C, K, D) from CLIPRecognizer, or ``None``.
+            logit_scale: CLIP's logit scale from CLIPRecognizer, or ``None``.
+            kwargs: Ignored, as for TextHead.
+
+        Returns:
+            A dict with ``loss_margin``, ``loss_fine`` and ``top1_acc``.
 
         Raises:
-            DFERError: A clip has more than one label: the losses compare one class with the others.
+            DFERError: If a clip has several labels or a soft label, because both losses compare one
+                true class with the others.
         """
         logits = self.compare(feats, num_segs, classes, logit_scale)
-        labels = single_labels(data_samples, logits, 'CLIPERHead')
+        labels = read_single_labels(data_samples, logits, 'CLIPERHead')
         accuracy = (logits.mean(-1).argmax(-1) == labels).float().mean()
         return dict(
             top1_acc=accuracy.detach(),
@@ -131,20 +174,28 @@ class CLIPERHead(TextHead):
 
 
 def margin_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the least logit of the own class and the greatest of others, (N, C, K) -> (N, C)."""
+    """Return the least logit of the true class and the greatest of each other class.
+
+    Args:
+        logits: Logits (N, C, K) of the descriptors.
+        labels: True classes (N,).
+
+    Returns:
+        One logit for each class (N, C).
+    """
     own = F.one_hot(labels, logits.shape[1]).bool()
     return torch.where(own, logits.amin(-1), logits.amax(-1))
 
 
 def fine_grained_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute the reweighted cross-entropy over 1 + (C - 1) K logits.
+    """Compute the weighted cross-entropy over 1 + (C - 1) K logits.
 
     Args:
-        logits: (N, C, K).
-        labels: (N,).
+        logits: Logits (N, C, K) of the descriptors.
+        labels: True classes (N,).
 
     Returns:
-        The mean over the batch.
+        The mean over the batch, a scalar.
     """
     own = F.one_hot(labels, logits.shape[1]).bool()
     best = logits[own].amax(-1, keepdim=True)  # (N, 1)
@@ -154,18 +205,19 @@ def fine_grained_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def weigh(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the weight of each clip, from how often the batch uses each descriptor.
+    """Compute the weight of each clip in the fine-grained loss.
 
-    With n_k the number of clips of the clip's class whose best own descriptor is k, and -1/99 in
-    place of 0 as in the authors' code, a clip whose best is j weighs
-    sum_k(n_k) softmax_k(1 / n_k)_j / n_j.
+    Consider a clip and all clips of the batch that have the same true class. n_k is the number of
+    these clips whose best descriptor of the true class is k. As in the authors' code, n_k = -1/99
+    replaces n_k = 0. A clip whose best descriptor is j has the weight sum_k(n_k) * softmax_k(1 /
+    n_k)_j / n_j.
 
     Args:
-        logits: (N, C, K).
-        labels: (N,).
+        logits: Logits (N, C, K) of the descriptors.
+        labels: True classes (N,).
 
     Returns:
-        (N,).
+        Weights of the clips (N,).
     """
     clips = torch.arange(len(logits), device=logits.device)
     best = logits[clips, labels].argmax(-1)  # (N,)

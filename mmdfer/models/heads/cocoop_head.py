@@ -1,4 +1,4 @@
-"""The text head of CoCoOp: CoOp's context, shifted by what the clip shows."""
+"""Provide the text head of CoCoOp, which shifts the context of CoOp by the video vector."""
 
 from __future__ import annotations
 
@@ -18,21 +18,27 @@ from mmdfer.models.heads.coop_head import CoOpHead
 
 @MODELS.register_module()
 class CoCoOpHead(CoOpHead):
-    """Conditional Context Optimization: each clip has prompts, and class vectors, of its own.
+    """Shift the shared context of CoOp by a vector that depends on the clip.
 
-    Zhou et al., "Conditional Prompt Learning for Vision-Language Models", CVPR 2022, Sec. 3.2: a
-    Meta-Net of two linear layers, the hidden one a 16th as wide, maps the image vector to one
-    vector that is added to every token of the shared context. The video vector stands in for the
-    image's.
+    Each clip therefore has separate prompts and class vectors.
 
-    The text tower runs on C prompts per clip. They are encoded a few clips at a time, and again in
-    the backward pass, so that memory does not grow with the batch.
+    From the paper (Zhou et al., "Conditional Prompt Learning for Vision-Language Models", CVPR
+    2022, Sec. 3.2): a Meta-Net of two linear layers maps the image vector to a vector that is added
+    to every token of the shared context. The hidden layer has a 16th of the input's width.
+
+    From the authors' code (KaiyangZhou/CoOp): the Meta-Net reads vectors of unit length.
+
+    Our choice: the video vector replaces the image vector.
+
+    The text tower encodes C prompts for each clip. It encodes the prompts of a few clips at a time
+    and recomputes them in the backward pass, so that memory does not grow with the batch.
 
     Args:
-        classes: The C names, in the order of the dataset's labels.
-        in_channels: As for TextHead.
-        clips_per_pass: How many clips' prompts are encoded together.
-        kwargs: As for CoOpHead, whose context is shared here.
+        classes: The C class names, in the order of the dataset's labels.
+        in_channels: Width of the features, as for TextHead.
+        clips_per_pass: Number of clips whose prompts are encoded together.
+        kwargs: Passed to CoOpHead. ``class_specific`` cannot be given: all classes share the
+            context.
     """
 
     conditioned = True
@@ -48,7 +54,15 @@ class CoCoOpHead(CoOpHead):
         )
 
     def encode(self, clip: FrozenCLIP, video: Tensor) -> Tensor:
-        """Encodes each clip's prompts: video vectors (B, D) to sentences (B, C, 1, D)."""
+        """Encode the prompts of each clip.
+
+        Args:
+            clip: CLIP whose text tower encodes the prompts.
+            video: Video vectors (B, D), which the Meta-Net reads.
+
+        Returns:
+            Vectors of the prompts (B, C, 1, D).
+        """
         shifts = self.meta_net(F.normalize(video, dim=-1))  # (B, W)
         parts = [
             checkpoint(self._encode, clip, part, use_reentrant=False, preserve_rng_state=False)
@@ -57,7 +71,7 @@ class CoCoOpHead(CoOpHead):
         return torch.cat(parts)[:, :, None]
 
     def _encode(self, clip: FrozenCLIP, shifts: Tensor) -> Tensor:
-        """(b, W) -> (b, C, D)."""
+        """Encode the prompts of some clips, context shifts (b, W) -> vectors (b, C, D)."""
         contexts = self.tokens + shifts[:, None, None]  # (b, 1, M, W)
         prompts, ends = self.put_before_texts(clip, contexts)  # (b, C, L, W), (C,)
         return clip.encode_prompts(prompts, ends)

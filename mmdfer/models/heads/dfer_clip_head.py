@@ -1,4 +1,4 @@
-"""The text head of DFER-CLIP: a context of each class's own before a description of its face."""
+"""Provide the text head of DFER-CLIP: learned tokens before a description of each expression."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from mmdfer.models.heads.coop_head import CoOpHead
 
 @MODELS.register_module()
 class DFERCLIPHead(CoOpHead):
-    """A prompt is M learned tokens of the class's own, and what its expression looks like.
+    """Describe each class by M learned tokens and a text about how its expression looks.
 
-    Zhao and Patras, "Prompting Visual-Language Models for Dynamic Facial Expression Recognition",
-    BMVC 2023, Sec. 3.3: descriptions of facial behaviour in place of names, class-specific context,
-    M = 8. From the authors' code: a full stop ends each description, the tokens are drawn from
-    N(0, 0.02). The descriptions are ours.
+    From the paper (Zhao and Patras, "Prompting Visual-Language Models for Dynamic Facial Expression
+    Recognition", BMVC 2023, Sec. 3.3): descriptions of facial behaviour instead of class names, a
+    separate context for each class, M = 8.
+
+    From the authors' code: a full stop ends each description, and the tokens are drawn from N(0,
+    0.02).
+
+    Our choice: the descriptions, in ``class_descriptions.py``.
 
     Args:
-        classes: The C names, in the order of the dataset's labels.
-        in_channels: As for TextHead.
-        num_tokens: M.
-        descriptions: A text for each class's name. By default those of this package.
-        kwargs: As for CoOpHead.
+        classes: The C class names, in the order of the dataset's labels.
+        in_channels: Width of the features, as for TextHead.
+        num_tokens: M, the number of learned tokens.
+        descriptions: Text for each class name. The default is this package's descriptions.
+        kwargs: Passed to CoOpHead.
 
     Raises:
-        DFERError: A class has no description, or a prompt exceeds the context.
+        DFERError: If a class has no description, or if a prompt exceeds the text tower's context.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The text head of Align-DFER: Multi-dimensional Alignment Tokens in place of class names."""
+"""Provide the text head of Align-DFER, which learns tokens in place of class names."""
 
 from __future__ import annotations
 
@@ -16,24 +16,30 @@ from mmdfer.models.heads.text_head import TextHead
 
 @MODELS.register_module()
 class MATHead(TextHead):
-    """Multi-dimensional Alignment Tokens (Align-DFER, Sec. 3.2): what a class is, learned.
+    """Describe each class by the Multi-dimensional Alignment Tokens (MAT) of Align-DFER, Sec. 3.2.
 
-    Each class is S sentences of T learnable tokens. A prompt is the start token, the T tokens, a
-    full stop and the end token: no class name, no fixed word.
+    Each class has S sentences of T learnable tokens. The prompt of a sentence consists of the start
+    token, the T tokens, a full stop and the end token. It contains no class name and no other fixed
+    word.
 
-    Ours, where the paper is silent: the tokens are drawn from N(0, 0.02) and are kept, not drawn
-    again, in the joint stage; logits are cosines over CLIP's own temperature, which is fixed.
+    From the paper: the tokens, S = 16 and T = 64.
+
+    Our choice, because the paper does not say it: the tokens are drawn from N(0, 0.02); they are
+    kept, and not drawn again, in the joint stage; logits are cosines divided by CLIP's own
+    temperature, which is fixed.
 
     Args:
-        num_classes: C.
-        in_channels: As for TextHead.
-        text_width: As for TextHead.
-        num_sentences: S, 16 in the paper.
-        num_tokens: T, 64 in the paper; at most the text tower's context less 3.
-        kwargs: As for TextHead.
+        num_classes: C, the number of classes.
+        in_channels: Width of the features, as for TextHead.
+        text_width: W, as for TextHead.
+        num_sentences: S, the number of sentences of each class.
+        num_tokens: T, the number of tokens in a sentence. It is at most the context of the text
+            tower minus 3.
+        kwargs: Passed to TextHead.
 
     Raises:
-        DFERError: T exceeds the context, or no text tower was given.
+        DFERError: If a prompt exceeds the text tower's context, or if the head has no text tower
+            outside CLIPRecognizer.
     """
 
     def __init__(
@@ -49,19 +55,20 @@ class MATHead(TextHead):
         self.num_tokens = num_tokens
         if self.clip is not None:
             self.check_context(self.clip)
-        # Every sentence starts different: equal ones would stay equal.
+        # The sentences of a class must start from different values, because equal sentences would
+        # get equal gradients and stay equal.
         shape = num_classes, num_sentences, num_tokens, self.text_width
         self.tokens = nn.Parameter(torch.empty(shape))
         nn.init.normal_(self.tokens, std=0.02)
 
     def prompts(self, clip: FrozenCLIP) -> tuple[Tensor, int]:
-        """Assembles the prompts.
+        """Assemble the prompts of all classes.
 
         Args:
-            clip: Whose start, full-stop and end embeddings are used.
+            clip: CLIP whose embeddings of the start token, full stop and end token are used.
 
         Returns:
-            Token embeddings (C, S, T + 3, W), and the position of the end token.
+            Token embeddings (C, S, T + 3, W), and the position of the end token, the same in all.
         """
         ids = torch.tensor([clip.start_id, clip.stop_id, clip.end_id], device=self.tokens.device)
         start, stop, end = (
@@ -70,14 +77,14 @@ class MATHead(TextHead):
         return torch.cat([start, self.tokens, stop, end], dim=2), self.num_tokens + 2
 
     def class_parameters(self) -> tuple[str, ...]:
-        """Name the tokens: every class has its own."""
+        """Return the name of the tokens, which are separate for each class."""
         return ('tokens',)
 
     def check_context(self, clip: FrozenCLIP) -> None:
-        """Raises DFERError where T tokens and the three fixed ones exceed the context."""
+        """Raise DFERError if T tokens and the three fixed tokens exceed the context of ``clip``."""
         if self.num_tokens > (most := clip.context_length - 3):
             raise DFERError(
                 f'MATHead: num_tokens={self.num_tokens} does not fit the context of {clip.arch!r}, '
-                f'{clip.context_length} positions of which start, full stop and end take 3: '
-                f'at most {most}'
+                f'which has {clip.context_length} positions; the start token, full stop and end '
+                f'token take 3 of them: set num_tokens to at most {most}'
             )

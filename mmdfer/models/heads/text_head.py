@@ -1,4 +1,4 @@
-"""What the text heads share: prompts become class vectors, and video is compared with them."""
+"""Define the base class of the text heads, which compare video vectors with prompts."""
 
 from __future__ import annotations
 
@@ -19,33 +19,44 @@ from mmdfer.models.json_tensor import from_tensor, to_tensor
 
 
 class TextHead(BaseHead):
-    """A head whose classes are prompts: logits are cosines with their vectors, over a temperature.
+    """Classify video vectors by their cosines with the vectors of prompts.
 
-    A subclass says what the prompts are (:meth:`prompts`) and how long (:meth:`check_context`).
+    The logit of a class is the cosine of the video vector and the class vector, divided by a
+    temperature (Radford et al., "Learning Transferable Visual Models From Natural Language
+    Supervision", 2021, Sec. 3.1.2). A subclass defines the prompts in :meth:`prompts` and checks
+    their length in :meth:`check_context`.
 
-    In CLIPRecognizer the recognizer's CLIP encodes the prompts. Under any other recognizer the
-    head brings a text tower of its own (``text``), maps the features from ``in_channels`` to D,
-    and a class is the mean of its sentences.
+    In CLIPRecognizer, the recognizer encodes the prompts with its CLIP and passes the class vectors
+    to the head. In any other recognizer, the head has its own text tower (``text``), maps the
+    features from ``in_channels`` to D, and a class vector is the mean of the vectors of its
+    sentences.
 
-    The names of the classes travel with the checkpoint; over other names, or another order, it is
-    refused.
+    The class names are saved in the checkpoint. A checkpoint with other class names, or with
+    another order of the names, is refused when it is loaded.
 
     Args:
-        num_classes: C.
-        in_channels: The width of the features; D in CLIPRecognizer, which fills it in.
-        text_width: W; filled in by CLIPRecognizer, or read off ``text``.
-        text: Config of a FrozenCLIP of the head's own.
-        temperature: The cosines' divisor. None is CLIP's own, 1 / logit scale.
-        average_clips: How several views of a clip are averaged, as in MMAction2.
+        num_classes: C, the number of classes.
+        in_channels: Width of the features. CLIPRecognizer sets it to D, the width of CLIP's joint
+            embedding space.
+        text_width: W, the width of token embeddings. CLIPRecognizer sets it. With ``text``, it is
+            taken from that text tower.
+        text: Config of a FrozenCLIP that the head uses as its own text tower, outside
+            CLIPRecognizer.
+        temperature: Divisor of the cosines. The default ``None`` uses CLIP's own temperature, 1 /
+            logit scale.
+        average_clips: How the results of several views of a clip are averaged, as in MMAction2's
+            BaseHead.
+        kwargs: Passed to MMAction2's BaseHead.
 
     Attributes:
-        conditioned: Whether the prompts depend on the clip: then :meth:`encode` reads its video
-            vector, and there are class vectors for each clip.
-        reads_sentences: Whether CLIPRecognizer gives it the sentences of the classes (C, S, D), in
-            place of one vector each.
+        conditioned: Whether the prompts depend on the clip. If so, :meth:`encode` reads the video
+            vectors and returns separate vectors for each clip.
+        reads_sentences: Whether CLIPRecognizer passes the vectors of all sentences (C, S, D) to the
+            head, instead of one vector for each class (C, D).
 
     Raises:
-        DFERError: No text tower was given, or the prompts do not fit its context.
+        DFERError: If the head has no text tower outside CLIPRecognizer, or if the prompts exceed
+            the context of the text tower.
     """
 
     conditioned = False
@@ -70,47 +81,56 @@ class TextHead(BaseHead):
             text_width = self.clip.text_width
         if text_width is None:
             raise DFERError(
-                f'{type(self).__name__} outside CLIPRecognizer needs a text tower of its own: '
-                "text=dict(type='FrozenCLIP', arch=...)"
+                f'{type(self).__name__} outside CLIPRecognizer needs its own text tower: set '
+                "cls_head.text=dict(type='FrozenCLIP', arch=...)"
             )
         self.text_width = text_width
         self.register_state_dict_post_hook(TextHead._save_classes)
         self.register_load_state_dict_pre_hook(TextHead._check_classes)
 
     def init_weights(self) -> None:
-        """Leaves what is learned as it was drawn."""
+        """Keep the initial values that were drawn when the head was built."""
 
     # ---------------------------------------------------------------- prompts
 
     def prompts(self, clip: FrozenCLIP) -> tuple[Tensor, int | Tensor]:
-        """Assembles the prompts.
+        """Assemble the prompts of all classes; each subclass implements this method.
 
         Args:
-            clip: Whose token embeddings are used for what is fixed.
+            clip: CLIP whose tokenizer and token embeddings are used for the fixed parts of the
+                prompts.
 
         Returns:
-            Token embeddings (C, S, L, W), and the position of the end token, one for all or (C, S).
+            Token embeddings (C, S, L, W) without position embeddings, and the position of the end
+            token, as one integer for all prompts or as a tensor (C, S).
         """
         raise NotImplementedError
 
     def check_context(self, clip: FrozenCLIP) -> None:
-        """Raises DFERError where the prompts exceed the context of ``clip``."""
+        """Raise DFERError if a prompt exceeds the context of the text tower of ``clip``.
+
+        Each subclass implements this method.
+        """
         raise NotImplementedError
 
     def encode(self, clip: FrozenCLIP, video: Tensor) -> Tensor:
-        """Encodes the prompts.
+        """Encode the prompts to vectors.
 
         Args:
-            clip: Whose text tower encodes.
-            video: (B, D) video vectors; read by heads that are ``conditioned``.
+            clip: CLIP whose text tower encodes the prompts.
+            video: Video vectors (B, D). Only heads that are ``conditioned`` read them.
 
         Returns:
-            Sentences (C, S, D), or of each clip (B, C, S, D).
+            Vectors of the sentences (C, S, D), or (B, C, S, D) if the prompts depend on the clip.
         """
         return clip.encode_prompts(*self.prompts(clip))
 
     def class_parameters(self) -> tuple[str, ...]:
-        """Name the head's own parameters (C, ...) that belong to one class each."""
+        """Return the names of the head's parameters whose first axis is the class.
+
+        When training starts from a checkpoint of other classes, these parameters are matched by
+        class name (``new_classes`` of ClassNamesHook).
+        """
         return ()
 
     # ----------------------------------------------------------------- logits
@@ -123,19 +143,21 @@ class TextHead(BaseHead):
         logit_scale: float | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Compares video vectors with class vectors.
+        """Compute logits from video vectors and class vectors.
 
         Args:
-            x: (N, D) video vectors; or features that are pooled over space and time first:
-                (N * T, C, h, w) with T given as ``num_segs``, or (N, C, T, h, w).
-            num_segs: T under Recognizer2D.
-            classes: (classes, D), or of each clip (N, classes, D), from CLIPRecognizer; else the
-                head encodes its own prompts.
-            logit_scale: CLIP's, from CLIPRecognizer.
-            kwargs: What recognizers pass to every head (``fcn_test``, ``loss_aux``).
+            x: Video vectors (N, D), or features that are averaged over space and time first. These
+                are feature maps (N * T, C, h, w) with T given as ``num_segs``, or (N, C, T, h, w).
+            num_segs: Number of frames T, which Recognizer2D passes.
+            classes: Class vectors (C, D), or (N, C, D) if they differ between clips, which
+                CLIPRecognizer passes. If ``None``, the head encodes its prompts with its own text
+                tower.
+            logit_scale: CLIP's logit scale, which CLIPRecognizer passes together with ``classes``.
+            kwargs: Further arguments that recognizers pass to every head (``fcn_test``,
+                ``loss_aux``), which are ignored.
 
         Returns:
-            Logits (N, classes): cosine / temperature.
+            Logits (N, C).
         """
         if classes is None:
             assert self.clip is not None
@@ -143,9 +165,9 @@ class TextHead(BaseHead):
             classes = F.normalize(self.encode(self.clip, x), dim=-1).mean(-2)  # (..., C, D)
             logit_scale = self.clip.logit_scale
         scale = logit_scale if self.temperature is None else 1 / self.temperature
-        assert scale is not None  # given with the classes
-        # Under autocast too: in bfloat16 a cosine times 100 is off by up to 0.2, and MMAction2
-        # passes the logits to numpy, which knows no bfloat16.
+        assert scale is not None  # CLIPRecognizer passes it together with the class vectors
+        # Compute in float32 under autocast, too: in bfloat16 a cosine times 100 has an error of up
+        # to 0.2, and MMAction2 converts the logits to numpy, which does not support bfloat16.
         with torch.autocast(x.device.type, enabled=False):
             dtype = torch.promote_types(torch.promote_types(x.dtype, classes.dtype), torch.float32)
             x, classes = (F.normalize(v.to(dtype), dim=-1) for v in (x, classes))
@@ -157,46 +179,52 @@ class TextHead(BaseHead):
     # ------------------------------------------------------------ class names
 
     def set_classes(self, classes: Sequence[str]) -> None:
-        """Names the classes, in the order of the logits.
+        """Set the class names, in the order of the logits.
+
+        Args:
+            classes: Names of the C classes.
 
         Raises:
-            DFERError: Another number of them, or other names than those already set.
+            DFERError: If the number of names differs from ``num_classes``, or if other names are
+                already set.
         """
         classes = tuple(classes)
         if len(classes) != self.num_classes:
             raise DFERError(
-                f'the dataset names {len(classes)} classes ({", ".join(classes)}), the head has '
-                f'num_classes={self.num_classes}'
+                f'the dataset has {len(classes)} classes ({", ".join(classes)}), but the head has '
+                f'num_classes={self.num_classes}: make num_classes (or classes) of model.cls_head '
+                'match the dataset'
             )
         if self.classes is not None and classes != self.classes:
-            raise DFERError(other_classes(self.classes, classes))
+            raise DFERError(describe_class_mismatch(self.classes, classes))
         self.classes = classes
 
     def _save_classes(self, state: dict[str, Tensor], prefix: str, _: Any) -> None:
-        """State-dict hook: adds the names."""
+        """Add the class names to a state dict that is being saved."""
         if self.classes is not None:
             state[f'{prefix}classes'] = to_tensor(self.classes)
 
     def _check_classes(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-        """Load hook: takes the names over where none are set, refuses others."""
+        """Take the class names from a state dict, or refuse the state dict if its names differ."""
         if f'{prefix}classes' not in state:
             return
         saved = tuple(from_tensor(state.pop(f'{prefix}classes')))
         if self.classes is not None and saved != self.classes:
-            raise DFERError(other_classes(saved, self.classes))
+            raise DFERError(describe_class_mismatch(saved, self.classes))
         self.classes = saved
 
 
 def embed_texts(clip: FrozenCLIP, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Embeds texts between the start and the end token.
+    """Embed texts, each with a start and an end token.
 
     Args:
-        clip: Whose tokenizer and token embeddings are used.
-        texts: N of them.
+        clip: CLIP whose tokenizer and token embeddings are used.
+        texts: N texts.
 
     Returns:
-        Token embeddings (N, L, W), L that of the longest text, and the end tokens' positions (N,).
-        What stands after an end token is padding, which a causal tower never reads.
+        Token embeddings (N, L, W), where L is the length of the longest text, and the positions
+        (N,) of the end tokens. The positions after an end token are padding, which a causal text
+        tower never reads.
     """
     rows = [[clip.start_id, *clip.tokenizer.encode(text), clip.end_id] for text in texts]
     device = clip.clip.get_parameter('logit_scale').device
@@ -206,29 +234,48 @@ def embed_texts(clip: FrozenCLIP, texts: Sequence[str]) -> tuple[Tensor, Tensor]
 
 
 def check_length(owner: str, clip: FrozenCLIP, texts: Sequence[str], more: int = 0) -> None:
-    """Raises DFERError where a text with ``more`` tokens beside it exceeds the context."""
+    """Raise DFERError if a text with ``more`` additional tokens exceeds the text tower's context.
+
+    Args:
+        owner: Name of the head, for the error message.
+        clip: CLIP whose tokenizer and context are used.
+        texts: Fixed texts of the prompts.
+        more: Number of learnable tokens that are added to each text.
+    """
     for text in texts:
-        length = len(clip.tokenizer.encode(text)) + 2 + more  # start and end
+        length = len(clip.tokenizer.encode(text)) + 2 + more  # 2: start and end token
         if length > clip.context_length:
             raise DFERError(
-                f'{owner}: {text!r} makes a prompt of {length} positions, the context of '
+                f'{owner}: {text!r} makes a prompt of {length} positions, but the context of '
                 f'{clip.arch!r} has {clip.context_length}: shorten the text'
-                + (f' or the {more} learnable tokens' if more else '')
+                + (f' or use fewer than {more} learnable tokens' if more else '')
             )
 
 
-def other_classes(saved: Sequence[str], ours: Sequence[str]) -> str:
-    """Say that a checkpoint is of other classes, and how to train from it all the same."""
+def describe_class_mismatch(saved: Sequence[str], present: Sequence[str]) -> str:
+    """Return the error message for a checkpoint that was trained on other classes.
+
+    The message also says how to start training on new classes from this checkpoint.
+
+    Args:
+        saved: Class names in the checkpoint.
+        present: Class names of the dataset.
+    """
     return (
-        f'the checkpoint was trained on the classes ({", ".join(saved)}), the dataset has '
-        f'({", ".join(ours)}): names and order must be the same; to train on new classes from '
-        'its other weights, give it as load_from and set '
+        f'the checkpoint was trained on the classes ({", ".join(saved)}), but the dataset has '
+        f'({", ".join(present)}): the names and their order must be the same; to start training on '
+        'new classes from this checkpoint, set load_from to its path and '
         'default_hooks.class_names.new_classes=True'
     )
 
 
 def pool_features(x: Tensor, num_segs: int | None) -> Tensor:
-    """Average features (N, C), (N, C, T, h, w) or (N * T, C, h, w) to (N, C)."""
+    """Average features (N, C), (N, C, T, h, w) or (N * T, C, h, w) to vectors (N, C).
+
+    Args:
+        x: Vectors or feature maps in one of these shapes.
+        num_segs: Number of frames T in the shape (N * T, C, h, w). ``None`` means 1.
+    """
     if x.ndim == 5:
         return x.mean((2, 3, 4))
     if x.ndim == 4:

@@ -1,4 +1,4 @@
-"""EC-STFL's loss: features of one expression together, of different ones apart."""
+"""Provide the loss of EC-STFL, which clusters the features of clips by expression."""
 
 from __future__ import annotations
 
@@ -11,22 +11,29 @@ from mmaction.registry import MODELS
 
 @MODELS.register_module()
 class ExpressionClusteredLoss(BaseWeightedLoss):
-    """The expression-clustered loss of EC-STFL (Jiang et al., ACM MM 2020).
+    """Compute the expression-clustered loss of EC-STFL (Jiang et al., ACM MM 2020).
 
-    With d the L1 distance of two features of a batch of N, and each clip of its own class too::
+    The loss pulls features of the same expression together and pushes features of different
+    expressions apart. With d_ij the L1 distance of the features of the clips i and j in a batch of
+    N clips::
 
-        near_i = mean of d_ij over the clips j of i's class
+        near_i = mean of d_ij over all clips j of the class of i, including i
         far_i  = sum of 1 / d_ij over the n_i clips j of other classes / (n_i + 1)
         L      = sum of near_i * far_i over i / N^2
 
-    As a product of distances and their inverses it does not depend on the features' scale.
+    The loss is a product of distances and inverse distances, so it does not depend on the scale of
+    the features.
 
-    From the paper: the two terms, within a batch. From the authors' code: L1, the product,
-    the divisors. On several ranks each has its own batch.
+    From the paper: the two terms, computed within a batch.
+
+    From the authors' code: the L1 distance, the product of the two terms, the divisors, the weight
+    of 10.
+
+    With several ranks, each rank computes the loss over its own part of the batch.
 
     Args:
-        loss_weight: 10 in the authors' code.
-        eps: Added to d before it is inverted.
+        loss_weight: Weight of the loss.
+        eps: Constant that is added to d before it is inverted.
     """
 
     def __init__(self, loss_weight: float = 10.0, eps: float = 1e-6) -> None:
@@ -34,7 +41,7 @@ class ExpressionClusteredLoss(BaseWeightedLoss):
         self.eps = eps
 
     def _forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Features (N, C) of classes (N,) -> the loss, without ``loss_weight``."""
+        """Compute the loss of features (N, C) with classes (N,), without ``loss_weight``."""
         distance = torch.cdist(features, features, p=1)  # (N, N)
         same = labels[:, None] == labels
         near = (distance * same).sum(1) / same.sum(1)

@@ -1,4 +1,4 @@
-"""Necks: how the frame vectors of a clip become one vector."""
+"""Provide the necks, which turn the frame vectors of a clip into one vector."""
 
 from mmdfer.models.necks.expression_clustered_neck import ExpressionClusteredNeck
 from mmdfer.models.necks.jas import JAS

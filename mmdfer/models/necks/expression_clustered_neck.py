@@ -1,4 +1,4 @@
-"""The neck of EC-STFL, which passes its features on to the expression-clustered loss."""
+"""Provide the neck of EC-STFL, which computes the expression-clustered loss on its output."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from torch import Tensor
 from mmaction.registry import MODELS
 
 from mmdfer.errors import DFERError
-from mmdfer.models.losses.labels import single_labels
+from mmdfer.models.losses.labels import read_single_labels
 
 
 @MODELS.register_module()
 class ExpressionClusteredNeck(BaseModule):
-    """A neck that pools features and adds ExpressionClusteredLoss to the head's loss.
+    """Add the expression-clustered loss of EC-STFL to a recognizer (Jiang et al., ACM MM 2020).
 
-    For any recognizer that passes the neck's loss on, as MMAction2's do; the head sees the very
-    vectors that are clustered. Another neck may stand inside, whose vectors these then are.
+    The neck turns features into one vector for each clip. In training it also computes
+    ExpressionClusteredLoss on these vectors, and the recognizer adds this loss to that of the head.
+    The head reads the same vectors. The neck works in every recognizer that passes on the losses of
+    its neck, which all recognizers of MMAction2 do.
 
     Args:
-        loss: Config of the loss.
-        neck: Config of the neck inside; None takes the mean over time and space.
-        dims: The width of the vectors, handed to the neck inside; CLIPRecognizer gives it.
-        in_index: Which of several feature maps is read.
-        init_cfg: As for mmengine's BaseModule.
+        loss: Config of the loss. The default is ExpressionClusteredLoss with its default arguments.
+        neck: Config of an inner neck that computes the vectors. By default the features are
+            averaged over time and space.
+        dims: Width of the vectors, which is passed to the inner neck. CLIPRecognizer sets it.
+        in_index: Index of the feature map that is read if the backbone returns several.
+        init_cfg: Passed to mmengine's BaseModule.
     """
 
     def __init__(
@@ -47,18 +50,20 @@ class ExpressionClusteredNeck(BaseModule):
     def forward(
         self, x: Tensor | Sequence[Tensor], data_samples: Any = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Makes one vector of each clip; in training adds the loss.
+        """Compute one vector for each clip and, in training, the expression-clustered loss.
 
         Args:
-            x: (N, T, D) frame vectors, (N, C) clip vectors, or (N, C, T, h, w), alone or one of
-                several.
-            data_samples: With the labels, in training; several views of a clip share one.
+            x: Frame vectors (N, T, D), clip vectors (N, C), a feature map (N, C, T, h, w), or a
+                sequence of feature maps.
+            data_samples: Samples with the labels, which recognizers pass in training. If a clip has
+                several views, the views share its label.
 
         Returns:
-            (N, D), or (N, C, 1, 1, 1) for feature maps, and ``loss_ec``.
+            The vectors, of shape (N, D), or (N, C, 1, 1, 1) for feature maps, and a dict of losses.
+            In training the dict contains ``loss_ec``.
 
         Raises:
-            DFERError: Feature maps of an unusable shape, or soft labels.
+            DFERError: If the shape of the features is not supported, or if a label is a soft label.
         """
         if self.neck is None:
             vectors, losses = self._pool(x), {}
@@ -69,20 +74,21 @@ class ExpressionClusteredNeck(BaseModule):
             losses = {
                 **losses,
                 'loss_ec': self.loss(
-                    flat, single_labels(data_samples, flat, 'ExpressionClusteredLoss')
+                    flat, read_single_labels(data_samples, flat, 'ExpressionClusteredLoss')
                 ),
             }
         return vectors, losses
 
     def text(self, sentences: Tensor) -> Tensor:
-        """Makes one vector of each class's sentences, (C, S, D) -> (C, D)."""
+        """Compute one vector for each class from its sentences, (C, S, D) -> (C, D)."""
         return sentences.mean(1) if self.neck is None else self.neck.text(sentences)
 
     def text_side(self) -> list[Tensor]:
-        """The tensors that :meth:`text` reads."""
+        """Return the tensors, besides its argument, that :meth:`text` reads; see TemporalNeck."""
         return [] if self.neck is None else self.neck.text_side()
 
     def _pool(self, x: Tensor | Sequence[Tensor]) -> Tensor:
+        """Average features over time and space to one vector for each clip."""
         feature = x if isinstance(x, Tensor) else x[self.in_index]
         if feature.ndim == 5:
             return feature.mean((2, 3, 4), keepdim=True)
@@ -91,7 +97,7 @@ class ExpressionClusteredNeck(BaseModule):
         if feature.ndim == 2:
             return feature
         raise DFERError(
-            f'ExpressionClusteredNeck: features of shape {tuple(feature.shape)}. Under '
-            'Recognizer2D the backbone needs two or more out_indices, for instance '
-            'out_indices=(2, 3): MMAction2 slices a single map wrongly'
+            f'ExpressionClusteredNeck: features of shape {tuple(feature.shape)} are not supported; '
+            'with Recognizer2D the backbone needs two or more out_indices, for example '
+            'out_indices=(2, 3), because MMAction2 slices a single feature map wrongly'
         )

@@ -1,4 +1,4 @@
-"""The neck: the Joint dynamic Alignment Synchronizer of Align-DFER."""
+"""Provide the neck of Align-DFER, the Joint dynamic Alignment Synchronizer (JAS)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from mmdfer.models.stages import StagedModule
 
 
 class DynamicEncoder(nn.Module):
-    """A transformer over a short sequence of CLIP vectors, that starts as their plain mean.
+    """Encode a short sequence of CLIP vectors to one vector with a transformer.
 
-    Layers are pre-norm, with MLP 4x, GELU and no dropout; their residual branches start at zero,
-    so that a layer joins as the identity. A learned position embedding is added for the layers to
-    read and taken off again before the mean, so that no layer at all is the plain mean.
+    Align-DFER uses such an encoder over the frames of a clip and over the sentences of a class. The
+    encoder starts as the mean over the sequence: the residual branches of its layers start at zero,
+    so a new layer is the identity when it joins. A learned position embedding is added before the
+    layers and subtracted before the mean, so that the encoder without layers is exactly the mean.
+
+    Our choice, because the paper does not say it: pre-norm layers with MLP 4x, GELU, no dropout,
+    the initial values, and the subtraction of the positions.
 
     Args:
-        dims: D.
-        depth: The number of layers when all have joined.
-        length: The positions that are learned; other lengths interpolate between them.
+        dims: D, the width of the vectors.
+        depth: Number of layers when all of them have joined.
+        length: Number of learned positions. They are interpolated for sequences of other lengths.
     """
 
     def __init__(self, dims: int, depth: int, length: int) -> None:
@@ -34,7 +38,7 @@ class DynamicEncoder(nn.Module):
         self.layers = nn.ModuleList(_layer(dims) for _ in range(depth))
 
     def forward(self, x: Tensor, layers: int) -> Tensor:
-        """Encodes (N, T, D) to (N, D) with the first ``layers`` layers."""
+        """Encode sequences (N, T, D) to vectors (N, D) with the first ``layers`` layers."""
         position = stretch_positions(self.position, x.shape[1])  # (T, D)
         h = x + position
         for layer in self.layers[:layers]:
@@ -43,7 +47,7 @@ class DynamicEncoder(nn.Module):
 
 
 def _layer(dims: int) -> nn.TransformerEncoderLayer:
-    """One pre-norm layer whose two residual branches start at zero."""
+    """Build a pre-norm transformer layer whose two residual branches start at zero."""
     layer = nn.TransformerEncoderLayer(
         dims,
         nhead=max(1, dims // 64),
@@ -61,10 +65,11 @@ def _layer(dims: int) -> nn.TransformerEncoderLayer:
 
 @MODELS.register_module()
 class JAS(TemporalNeck, StagedModule):
-    """Joint dynamic Alignment Synchronizer: time becomes one vector, sentences become one class.
+    """Align video vectors and class vectors with the JAS of Align-DFER, Sec. 3.3 and 3.4.
 
-    It has three encoders (Align-DFER, Sec. 3.3 and 3.4). The stage of training decides which of
-    them work:
+    The Joint dynamic Alignment Synchronizer turns the frame vectors of a clip into a video vector,
+    and the sentence vectors of a class into a class vector. It has three encoders. The stage of
+    training, which BAPHook sets, decides which encoders work:
 
     ========  =============================  =======================
     stage     video vector                   class vector
@@ -74,33 +79,38 @@ class JAS(TemporalNeck, StagedModule):
     joint     joint encoder                  the same joint encoder
     ========  =============================  =======================
 
-    The buffers ``stage`` and ``layers`` save the stage, and how many of its layers have joined, in
-    the checkpoint. Without a BAPHook the neck is as at the end of training: stage joint, all
-    layers.
+    The buffers ``stage`` and ``layers`` save the current stage, and the number of its layers that
+    have joined, in the checkpoint. Without a BAPHook the neck works as at the end of training:
+    stage joint with all layers.
 
-    As the neck of MMAction2's own recognizers it has no text side; see TemporalNeck.
+    In MMAction2's own recognizers the neck encodes only frames; see TemporalNeck.
 
-    From the paper: the three encoders, 2 layers over the sentences, 4 over the frames, 4 in the
-    joint encoder, whose first 2 start from the image dynamic encoder's. Ours, where it is silent:
-    frame vectors and sentences are brought to unit length before (CLIPRecognizer); pre-norm layers
-    with D / 64 heads, MLP 4x, GELU, no dropout and no norm at the end; positions drawn from N(0,
-    0.02), added for the layers and taken off before the mean over time; layers join as the
-    identity.
+    From the paper: the three encoders, 2 layers over the sentences, 4 layers over the frames, and 4
+    layers in the joint encoder. The first 2 layers of the joint encoder are initialised from the
+    image dynamic encoder.
+
+    Our choice, because the paper does not say it: CLIPRecognizer scales frame vectors and sentence
+    vectors to unit length before the neck; layers are pre-norm with D / 64 heads, MLP 4x, GELU, no
+    dropout and no norm at the end; position embeddings are drawn from N(0, 0.02), and they are
+    added before the layers and taken off before the mean over time; the joint encoder also takes
+    over the position embedding of the image dynamic encoder; new layers join as the identity.
 
     Args:
         dims: D, the width of the vectors.
-        in_channels: As in TemporalNeck.
-        num_frames: Positions learned for frames, and in the joint encoder for sentences too.
-        num_sentences: Positions learned by the text dynamic encoder.
-        image_layers: Depth of the image dynamic encoder.
-        text_layers: Depth of the text dynamic encoder.
-        joint_layers: Depth of the joint encoder.
-        shared_layers: The layers that the joint encoder takes over from the input side of the
-            image dynamic encoder when the joint stage begins.
-        in_index: Which of several feature maps is read.
+        in_channels: Number of channels of feature maps, as for TemporalNeck.
+        num_frames: Number of position embeddings that the image dynamic encoder and the joint
+            encoder learn. The joint encoder uses them for sentences, too.
+        num_sentences: Number of position embeddings that the text dynamic encoder learns.
+        image_layers: Number of layers of the image dynamic encoder.
+        text_layers: Number of layers of the text dynamic encoder.
+        joint_layers: Number of layers of the joint encoder.
+        shared_layers: Number of layers that are copied from the input side of the image dynamic
+            encoder to the joint encoder when the joint stage begins.
+        in_index: Index of the feature map that is read, as for TemporalNeck.
+        init_cfg: Passed to mmengine's BaseModule.
 
     Raises:
-        DFERError: ``shared_layers`` exceeds a depth; feature maps of an unusable shape.
+        DFERError: If ``shared_layers`` exceeds ``image_layers`` or ``joint_layers``.
     """
 
     STAGES = ('text', 'video', 'joint')
@@ -124,33 +134,37 @@ class JAS(TemporalNeck, StagedModule):
         super().__init__(dims, in_channels, in_index, init_cfg)
         if shared_layers > min(image_layers, joint_layers):
             raise DFERError(
-                f'JAS: shared_layers={shared_layers} exceeds image_layers={image_layers} or '
-                f'joint_layers={joint_layers}'
+                f'JAS: shared_layers={shared_layers} must not exceed image_layers={image_layers} '
+                f'or joint_layers={joint_layers}'
             )
         self.shared_layers = shared_layers
         self.image_encoder = DynamicEncoder(dims, image_layers, num_frames)
         self.text_encoder = DynamicEncoder(dims, text_layers, num_sentences)
         self.joint_encoder = DynamicEncoder(dims, joint_layers, num_frames)
         self._stage, self._layers = 'joint', joint_layers
-        # The same two values as they are saved. Only loading a checkpoint reads them.
+        # The buffers save the same two values in the checkpoint. They are read only when a
+        # checkpoint is loaded.
         self.register_buffer('stage', torch.tensor(self.STAGES.index(self._stage)))
         self.register_buffer('layers', torch.tensor(self._layers))
         self.register_load_state_dict_post_hook(JAS._read_buffers)
 
     def encode_frames(self, frames: Tensor) -> Tensor:
-        """Make one vector of each clip's frames in the present stage, (N, T, D) -> (N, D)."""
+        """Compute one vector for each clip in the current stage, (N, T, D) -> (N, D)."""
         if self._stage == 'text':
             return frames.mean(1)
         return self._encoder(self._stage)(frames, self._layers)
 
     def text(self, sentences: Tensor) -> Tensor:
-        """Make one vector of each class's sentences, (C, S, D) -> (C, D)."""
+        """Compute one vector for each class from its sentences, (C, S, D) -> (C, D)."""
         if self._stage == 'joint':
             return self.joint_encoder(sentences, self._layers)
         return self.text_encoder(sentences, len(self.text_encoder.layers))
 
     def text_side(self) -> list[Tensor]:
-        """List the tensors that :meth:`text` depends on in the present stage."""
+        """Return the tensors, besides its argument, that :meth:`text` reads in the current stage.
+
+        CLIPRecognizer recomputes cached class vectors when one of these tensors changes.
+        """
         encoder = self.joint_encoder if self._stage == 'joint' else self.text_encoder
         return [*encoder.parameters(), self.stage, self.layers]
 
@@ -158,46 +172,57 @@ class JAS(TemporalNeck, StagedModule):
 
     @property
     def stage_name(self) -> str:
-        """The present stage: text, video or joint."""
+        """Return the name of the current stage: text, video or joint."""
         return self._stage
 
     @property
     def working_layers(self) -> list[nn.Module]:
-        """The layers of the present stage's encoder that have joined, the newest last."""
+        """Return the layers of the current stage's encoder that have joined, the newest last."""
         return list(self._encoder(self._stage).layers[: self._layers])
 
     def check_stage(self, name: str, grows_at: Sequence[int] | None) -> None:
-        """Refuse a stage that JAS does not have, or that adds another number of layers.
+        """Check that JAS has a stage of this name, and that the stage adds all of its layers.
+
+        Args:
+            name: Name of the stage, which must be text, video or joint.
+            grows_at: Epochs of the stage at which one more layer joins. ``None`` means that all
+                layers work from the first epoch of the stage.
 
         Raises:
-            DFERError: One of these.
+            DFERError: If there is no such stage, or if ``grows_at`` adds too many or too few
+                layers.
         """
         if name not in self.STAGES:
-            raise DFERError(f'JAS has no stage {name!r}: its stages are {", ".join(self.STAGES)}')
+            raise DFERError(f'JAS has no stage {name!r}; its stages are {", ".join(self.STAGES)}')
         depth, start = self._growth(name)
         if grows_at is not None and start + len(grows_at) != depth:
             raise DFERError(
                 f'stage {name!r}: grows_at={list(grows_at)} adds {len(grows_at)} layers to the '
-                f'{start} that it starts with; the encoder has {depth}: give {depth - start} epochs'
+                f'{start} layers at its start, but the encoder has {depth} layers: set grows_at '
+                f'to {depth - start} epochs'
             )
 
     def enter_stage(self, name: str) -> None:
-        """Start the joint encoder from the image encoder when the joint stage begins."""
+        """Copy the first layers of the image encoder to the joint encoder at the joint stage.
+
+        Args:
+            name: Name of the stage that begins. Nothing is copied for text and video.
+        """
         if name != 'joint':
             return
         with torch.no_grad():
             self.joint_encoder.position.copy_(self.image_encoder.position)
-        for ours, theirs in zip(
+        for layer, source in zip(
             self.joint_encoder.layers[: self.shared_layers], self.image_encoder.layers
         ):
-            ours.load_state_dict(theirs.state_dict())
+            layer.load_state_dict(source.state_dict())
 
     def set_stage(self, name: str, joined: int | None = None) -> None:
         """Switch to a stage.
 
         Args:
-            name: text, video or joint.
-            joined: How many layers the stage has added so far, or None for all of them.
+            name: Name of the stage: text, video or joint.
+            joined: Number of layers that the stage has added so far. ``None`` means all of them.
         """
         depth, start = self._growth(name)
         layers = depth if joined is None else start + joined
@@ -207,11 +232,11 @@ class JAS(TemporalNeck, StagedModule):
             self.layers.fill_(layers)
 
     def _read_buffers(self, *_: Any) -> None:
-        """Take over the stage of the checkpoint that was loaded."""
+        """Restore the stage from the buffers after a checkpoint was loaded."""
         self._stage, self._layers = self.STAGES[int(self.stage)], int(self.layers)
 
     def _encoder(self, stage: str) -> DynamicEncoder:
-        """Return the encoder whose layers a stage may add."""
+        """Return the encoder to which a stage may add layers."""
         return {
             'text': self.text_encoder,
             'video': self.image_encoder,
@@ -219,19 +244,23 @@ class JAS(TemporalNeck, StagedModule):
         }[stage]
 
     def _growth(self, stage: str) -> tuple[int, int]:
-        """Return the depth of a stage's encoder, and the number of layers that it starts with."""
+        """Return the depth of a stage's encoder and the number of layers at its start."""
         depth = len(self._encoder(stage).layers)
         return depth, dict(text=depth, video=0, joint=self.shared_layers)[stage]
 
 
-def published_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Leaves out of a state dict the encoders that the joint stage has replaced.
+def drop_unused_encoders(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the encoders that the joint encoder has replaced from a recognizer's state dict.
+
+    In the joint stage, JAS reads neither the image dynamic encoder nor the text dynamic encoder. A
+    published checkpoint does not need them.
 
     Args:
-        state: A recognizer's state dict; one without a JAS, or not yet joint, comes back whole.
+        state: State dict of a recognizer. All entries are kept if the model has no JAS, or if
+            training has not reached the joint stage.
 
     Returns:
-        A new dict: after the joint stage neither ``image_encoder`` nor ``text_encoder`` is read.
+        A new state dict without the unused encoders.
     """
     joint = JAS.STAGES.index('joint')
     dead = [

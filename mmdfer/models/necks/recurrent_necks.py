@@ -1,4 +1,4 @@
-"""Necks that read frame vectors with an LSTM or a GRU."""
+"""Provide necks that read the frame vectors of a clip with an LSTM or a GRU."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from mmdfer.models.necks.temporal_neck import TemporalNeck
 
 
 class RecurrentNeck(TemporalNeck):
-    """The last state of a recurrent net over the frames.
+    """Encode the frames of a clip by the last state of a recurrent network.
+
+    This is the base class of LSTMNeck and GRUNeck. The DFER papers name ResNet18-LSTM and
+    VGG13-LSTM in their tables and do not describe them. Our choice: a single layer, one direction
+    and the last state, by default.
 
     Args:
-        dims: D, the width of the frames and of the vector.
-        in_channels: As in TemporalNeck.
-        hidden: Units of each direction. By default as many as make the state D wide; a state of
-            another width is mapped to D.
-        layers: Of the net; the state of the last is read.
-        bidirectional: Whether a second net reads the frames backwards; the state is then both.
-        kwargs: As for TemporalNeck.
+        dims: D, the width of the frame vectors and of the output.
+        in_channels: Number of channels of feature maps, as for TemporalNeck.
+        hidden: Number of units in each direction. By default the state has width D. A state of
+            another width is mapped to D by a linear layer.
+        layers: Number of recurrent layers. The state of the last layer is read.
+        bidirectional: Whether a second network reads the frames in reverse order. If so, the states
+            of both directions are concatenated.
+        kwargs: Passed to TemporalNeck.
     """
 
     net: type[nn.LSTM] | type[nn.GRU]
@@ -45,22 +50,23 @@ class RecurrentNeck(TemporalNeck):
         self.out = nn.Identity() if width == dims else nn.Linear(width, dims)
 
     def encode_frames(self, frames: Tensor) -> Tensor:
-        """Reads (N, T, D) in order, and gives the last state, (N, D)."""
+        """Read the frames (N, T, D) in order and return the last state (N, D)."""
         state = self.recurrent(frames)[1]
-        state = state[0] if isinstance(state, tuple) else state  # an LSTM keeps its cell apart
-        last = state[-self.directions :]  # (layers * directions, N, hidden) -> the last layer's
+        state = state[0] if isinstance(state, tuple) else state  # an LSTM returns (hidden, cell)
+        # (layers * directions, N, hidden) -> (directions, N, hidden), the state of the last layer
+        last = state[-self.directions :]
         return self.out(last.transpose(0, 1).flatten(1))
 
 
 @MODELS.register_module()
 class LSTMNeck(RecurrentNeck):
-    """The last hidden state of an LSTM over the frames; arguments as in RecurrentNeck."""
+    """Encode the frames of a clip by the last hidden state of an LSTM; see RecurrentNeck."""
 
     net = nn.LSTM
 
 
 @MODELS.register_module()
 class GRUNeck(RecurrentNeck):
-    """The last state of a GRU over the frames; arguments as in RecurrentNeck."""
+    """Encode the frames of a clip by the last state of a GRU; see RecurrentNeck."""
 
     net = nn.GRU

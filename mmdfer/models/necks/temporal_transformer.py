@@ -1,4 +1,4 @@
-"""The temporal transformer of DFER-CLIP, a neck that reads frame vectors in order."""
+"""Provide the temporal transformer of DFER-CLIP, a neck that reads frame vectors in order."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from mmdfer.models.necks.temporal_neck import TemporalNeck, stretch_positions
 
 
 class TransformerLayer(nn.Module):
-    """A pre-norm transformer layer without biases in q, k and v, as DFER-CLIP's code has it.
+    """Apply a pre-norm transformer layer without biases for queries, keys and values.
+
+    From the authors' code of DFER-CLIP and Former-DFER: the order of the operations, the missing
+    biases, and the tanh form of GELU in the MLP.
 
     Args:
-        dims: D.
-        heads: Of the attention.
-        mlp: The hidden width of the MLP, whose GELU is in its tanh form.
+        dims: D, the width of the vectors.
+        heads: Number of attention heads.
+        mlp: Number of hidden units in the MLP.
     """
 
     def __init__(self, dims: int, heads: int, mlp: int) -> None:
@@ -33,7 +36,7 @@ class TransformerLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Relate the rows of (N, L, D) with one another, to the same shape."""
+        """Apply attention and the MLP to sequences (N, L, D), keeping the shape."""
         qkv = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(*qkv)  # (N, heads, L, d)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
@@ -42,26 +45,31 @@ class TransformerLayer(nn.Module):
 
 @MODELS.register_module()
 class TemporalTransformer(TemporalNeck):
-    """A transformer over the frames, read at a class token (DFER-CLIP, Sec. 3.2).
+    """Encode the frames of a clip with a transformer and a class token (DFER-CLIP, Sec. 3.2).
 
-    From the paper: one layer, 8 heads, an MLP of 1024, the class token. From the authors' code
-    (zengqunzhao/DFER-CLIP): pre-norm layers without dropout, q, k and v without biases, GELU in its
-    tanh form, no norm at the end; class token and positions drawn from N(0, 1), for frame vectors
-    that are not normalised. ResNet18-ViT has the same over a ResNet.
+    From the paper (Zhao and Patras, "Prompting Visual-Language Models for Dynamic Facial Expression
+    Recognition", BMVC 2023): one layer, 8 heads, an MLP of 1024 hidden units, the class token.
+
+    From the authors' code (zengqunzhao/DFER-CLIP): pre-norm layers without dropout, no biases for
+    queries, keys and values, the tanh form of GELU, no norm at the end, class token and positions
+    drawn from N(0, 1), and frame vectors that are not normalised.
+
+    Our choice: positions are interpolated for clips of another length. The configs of ResNet18-ViT
+    use the same neck on a ResNet.
 
     Args:
-        dims: D, a multiple of ``heads``.
-        in_channels: As in TemporalNeck.
-        depth: The number of layers.
-        heads: Of the attention.
-        mlp: The hidden width of the MLP.
-        num_frames: Positions that are learned; other lengths interpolate between them (ours).
-        std: Of the class token and the positions when they are drawn. 0.02 suits frame vectors of
-            unit length (ours).
-        kwargs: As for TemporalNeck.
+        dims: D, the width of the vectors, which must be a multiple of ``heads``.
+        in_channels: Number of channels of feature maps, as for TemporalNeck.
+        depth: Number of transformer layers.
+        heads: Number of attention heads.
+        mlp: Number of hidden units in the MLP.
+        num_frames: Number of learned positions.
+        std: Standard deviation with which the class token and the positions are drawn. Use 0.02 for
+            frame vectors of unit length (our choice).
+        kwargs: Passed to TemporalNeck.
 
     Raises:
-        DFERError: ``heads`` does not divide D.
+        DFERError: If ``heads`` does not divide D.
     """
 
     def __init__(
@@ -77,14 +85,17 @@ class TemporalTransformer(TemporalNeck):
     ) -> None:
         super().__init__(dims, in_channels, **kwargs)
         if dims % heads:
-            raise DFERError(f'TemporalTransformer: heads={heads} does not divide dims={dims}')
+            raise DFERError(
+                f'TemporalTransformer: heads={heads} does not divide dims={dims}: set heads to a '
+                'divisor of dims'
+            )
         self.class_token = nn.Parameter(std * torch.randn(dims))
         self.class_position = nn.Parameter(std * torch.randn(dims))
         self.position = nn.Parameter(std * torch.randn(num_frames, dims))
         self.layers = nn.Sequential(*(TransformerLayer(dims, heads, mlp) for _ in range(depth)))
 
     def encode_frames(self, frames: Tensor) -> Tensor:
-        """Read (N, T, D) behind the class token, and give what the token has become, (N, D)."""
+        """Read the class token and the frames (N, T, D), and return the token's output (N, D)."""
         token = (self.class_token + self.class_position).expand(len(frames), 1, -1)  # (N, 1, D)
         frames = frames + stretch_positions(self.position, frames.shape[1])
         return self.layers(torch.cat([token, frames], dim=1))[:, 0]

@@ -1,4 +1,4 @@
-"""Recognizers."""
+"""Provide the recognizer of the CLIP methods."""
 
 from mmdfer.models.recognizers.clip_recognizer import CLIPRecognizer, FrameFeatures
 

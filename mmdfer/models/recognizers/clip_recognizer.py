@@ -1,4 +1,4 @@
-"""The recognizer: frames and sentences through one neck, compared by their cosine."""
+"""Provide the recognizer that compares a video vector with class vectors by their cosine."""
 
 from __future__ import annotations
 
@@ -25,35 +25,50 @@ from mmdfer.models.tensor_cache import TensorCache
 
 
 class FrameFeatures(NamedTuple):
-    """Frame vectors (B, views, T, D) that the frozen backbone gave earlier for the same views."""
+    """Hold the frame vectors of views that the frozen backbone has encoded earlier.
+
+    Attributes:
+        vectors: Frame vectors (B, views, T, D).
+    """
 
     vectors: Tensor
 
 
 @MODELS.register_module()
 class CLIPRecognizer(BaseRecognizer):
-    """Backbone, neck and text head; the heart of every CLIP method for DFER.
+    """Classify clips with a CLIP backbone, a neck and a text head, as every CLIP method here does.
 
-    ::
+    The backbone encodes the frames of a clip and the prompts of each class. The neck turns the
+    frame vectors into a video vector, and the sentence vectors of a class into a class vector. The
+    logit of a class is the cosine of both, divided by a temperature τ::
 
         clip (B,3,T,H,W) ─ backbone ─► frames (B,T,D) ─ neck ─► video (B,D) ┐
                                                                             ├ cos/τ ─► logits (B,C)
         head.prompts (C,S,L,W) ─ backbone ─► sentences (C,S,D) ─ neck ─► classes (C,D) ┘
 
+    The cosine classification is that of CLIP (Radford et al., 2021, Sec. 3.1.2). The configs of a
+    method choose the neck and the head, which name the paper that they follow. Our choice, where a
+    method does not say it: sentence vectors always have unit length before the neck or the mean,
+    and frame vectors do by default.
+
     Args:
         backbone: Config of a FrozenCLIP.
         cls_head: Config of a text head, such as MATHead. ``in_channels`` and ``text_width`` are
-            the CLIP's and need not be given.
-        neck: Config of a neck, such as JAS, whose ``dims`` are the CLIP's. Without one the mean
-            is taken over frames and over sentences.
-        normalize_frames: Whether frame vectors are brought to unit length before the neck or the
+            filled in from the backbone.
+        neck: Config of a neck, such as JAS. ``dims`` is filled in from the backbone. Without a
+            neck, the means over the frames and over the sentences are taken.
+        data_preprocessor: Config of the data preprocessor. The default is CLIPDataPreprocessor.
+        normalize_frames: Whether frame vectors are scaled to unit length before the neck or the
             mean.
-        kwargs: As for MMAction2's BaseRecognizer. ``data_preprocessor`` defaults to
-            CLIPDataPreprocessor.
+        kwargs: Passed to MMAction2's BaseRecognizer.
 
     Attributes:
-        last_of_step: Whether the next forward in training is the last before the optimizer's step.
-            AccumulationHook sets it where a step takes several batches.
+        last_of_step: Whether the next forward pass in training is the last one before an optimizer
+            step. AccumulationHook sets it when gradients are accumulated over several batches.
+
+    Raises:
+        DFERError: If the prompts exceed the context of the text tower, or if the preprocessor
+            blends clips over a number of classes that differs from the head's.
     """
 
     def __init__(
@@ -76,24 +91,26 @@ class CLIPRecognizer(BaseRecognizer):
         self._check_blending()
         self.normalize_frames = normalize_frames
         self.last_of_step = True
-        self._digest: str | None = None  # of the backbone and the normalisation, once read
-        self._kept = TensorCache()  # class vectors without gradient
-        # Class vectors with gradient, and the state of what they were made of.
+        self._digest: str | None = None  # digest of the backbone and the normalisation
+        self._kept = TensorCache()  # class vectors without gradients
+        # During an optimizer step: the versions of the tensors of the text side, the class vectors
+        # with their graph, and a leaf that stands for them in all batches but the last.
         self._open: tuple[list, Tensor, Tensor] | None = None
 
     @property
     def reads_features(self) -> bool:
-        """Return whether batches may hold features, which only our preprocessor stacks."""
+        """Return whether batches may contain features, which only CLIPDataPreprocessor stacks."""
         return isinstance(self.data_preprocessor, CLIPDataPreprocessor)
 
     def _check_blending(self) -> None:
-        """Raise DFERError where batches would be mixed over another number of classes."""
+        """Raise DFERError if the blending has another number of classes than the head."""
         blending = getattr(self.data_preprocessor, 'blending', None)
         classes = getattr(blending, 'num_classes', None)
         if classes not in (None, self.cls_head.num_classes):
             raise DFERError(
-                f'model.data_preprocessor.blending has num_classes={classes}, the head has '
-                f'{self.cls_head.num_classes}: set it to the number of classes'
+                f'model.data_preprocessor.blending has num_classes={classes}, but the head has '
+                f'{self.cls_head.num_classes} classes: set num_classes of blending to '
+                f'{self.cls_head.num_classes}'
             )
 
     def forward(
@@ -109,39 +126,40 @@ class CLIPRecognizer(BaseRecognizer):
 
         Args:
             inputs: Frames (B, views, 3, T, H, W).
-            data_samples: The samples of the batch.
+            data_samples: Samples of the batch.
             mode: ``'tensor'``, ``'predict'`` or ``'loss'``, as in BaseRecognizer.
-            features: In place of ``inputs``, frame vectors (B, views, T, D) from EncodedClips.
-            encoder: Of features, the digest of what has encoded them, for each clip or for all.
-            kwargs: As in BaseRecognizer.
+            features: Frame vectors (B, views, T, D) from EncodedClips, instead of ``inputs``.
+            encoder: Digest of the encoder that computed the features, as one string for all clips
+                or as a sequence with one string for each clip.
+            kwargs: Passed to BaseRecognizer.
 
         Raises:
-            DFERError: The features are those of another CLIP, or training changes the image tower.
+            DFERError: If the features were computed by another encoder than this model's backbone
+                and preprocessor, or if this model trains its image tower.
         """
         given = inputs if features is None else self._accept(features, encoder)
         return super().forward(given, data_samples, mode, **kwargs)
 
     def _accept(self, features: Tensor, encoder: Sequence[str] | str) -> FrameFeatures:
-        """Return features as such, if they are what this model's backbone would compute.
+        """Wrap features after checking that this model's backbone would compute the same features.
 
         Raises:
-            DFERError: They are not.
+            DFERError: If the features would differ.
         """
         if self.backbone.trains_frames:
             raise DFERError(
-                'CLIPRecognizer: backbone.trains unfreezes the image tower, whose vectors then '
-                "differ from the encoded features: take EncodedClips off the loaders' datasets, or "
-                'set backbone.trains=()'
+                'CLIPRecognizer: backbone.trains unfreezes the image tower, so its frame vectors '
+                'will differ from the encoded features: remove EncodedClips from the dataloaders, '
+                'or set backbone.trains=()'
             )
         if self._digest is None:
             self._digest = encoder_digest(self.backbone, self.data_preprocessor)
         for digest in {encoder} if isinstance(encoder, str) else set(encoder):
             if digest != self._digest:
                 raise DFERError(
-                    f'CLIPRecognizer: the features were encoded by {digest}, the model would '
-                    f'encode them by {self._digest} ({self.backbone.arch!r}): give the datasets '
-                    "the model's backbone and data_preprocessor as EncodedClips.encoder, or leave "
-                    'it out'
+                    f'CLIPRecognizer: the features were encoded by the encoder {digest}, but this '
+                    f"model's encoder is {self._digest} ({self.backbone.arch!r}): set encoder of "
+                    "EncodedClips to the model's backbone and data_preprocessor, or remove encoder"
                 )
         return FrameFeatures(features)
 
@@ -152,15 +170,18 @@ class CLIPRecognizer(BaseRecognizer):
         data_samples: Any = None,
         test_mode: bool = False,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Extract video vectors, and with them the class vectors that the head needs.
+        """Extract video vectors and the class vectors that the head compares them with.
 
         Args:
             inputs: Frames (B, views, 3, T, H, W), or their features.
-            stage: How far to go: 'backbone' gives frames (B * views, T, D), 'neck' video vectors
-                (B * views, D), 'head' logits (B * views, C).
+            stage: Last part of the model that is run. ``'backbone'`` returns frame vectors (B *
+                views, T, D), ``'neck'`` returns video vectors (B * views, D), and ``'head'``
+                returns logits (B * views, C).
+            data_samples: Samples of the batch, which the neck may read in training.
+            test_mode: Ignored. BaseRecognizer passes it.
 
         Returns:
-            The features, and what the head takes beside them.
+            The features, and a dict of further arguments for the head.
         """
         if isinstance(inputs, FrameFeatures):
             frames = inputs.vectors.flatten(0, 1)  # (B * views, T, D)
@@ -173,8 +194,13 @@ class CLIPRecognizer(BaseRecognizer):
         video, loss_aux = frames.mean(1), {}
         if self.with_neck:
             video, loss_aux = self.neck(frames, data_samples)
-        classes = self._classes_for(video) if self.cls_head.conditioned else self.class_vectors()
-        # Tensors alone, where there is no loss: torch.jit traces this for MMAction2's get_flops.py.
+        classes = (
+            self._encode_classes_per_clip(video)
+            if self.cls_head.conditioned
+            else self.class_vectors()
+        )
+        # Without losses the dict contains only tensors, because MMAction2's get_flops.py traces
+        # this method with torch.jit.
         scale = torch.tensor(self.backbone.logit_scale)
         given: dict[str, Any] = dict(classes=classes, logit_scale=scale)
         if loss_aux:
@@ -184,31 +210,42 @@ class CLIPRecognizer(BaseRecognizer):
         return video, given
 
     def class_vectors(self) -> Tensor:
-        """Encodes the head's prompts to class vectors (C, D).
+        """Encode the prompts of the head to class vectors (C, D).
 
-        They depend on no clip. Where nothing on the text side takes a gradient they are kept until
-        a tensor behind them changes: once per stage while the text side is frozen, once per run at
-        inference.
+        The prompts do not depend on the clip. If no tensor of the text side needs a gradient, the
+        class vectors are cached until one of these tensors changes. They are then computed once per
+        stage of training while the text side is frozen, and once per run at inference.
         """
-        tensors = self._text_side()
+        tensors = self._list_text_tensors()
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             self._kept.clear()
-            return self._class_vectors_of_step([(t._version, t.data_ptr()) for t in tensors])
-        low = torch.is_autocast_enabled(tensors[0].device.type)  # training may be, validation not
+            return self._encode_classes_of_step([(t._version, t.data_ptr()) for t in tensors])
+        # The key of the cache is whether autocast is on. It can be on in training and off in
+        # validation.
+        low = torch.is_autocast_enabled(tensors[0].device.type)
         with torch.no_grad():
             encode = partial(self._encode_classes, self.backbone.encode_prompts)
             return self._kept.get(low, tensors, encode)
 
     def train(self, mode: bool = True) -> CLIPRecognizer:
-        """Switch between training and eval, around which hooks may have swapped weights."""
+        """Switch between training and eval, and let the cache of class vectors check for changes.
+
+        Hooks such as EMAHook may swap the weights at such a switch.
+        """
         self._kept.set_mode(mode)
         return super().train(mode)
 
-    def _class_vectors_of_step(self, state: list) -> Tensor:
-        """Passes through the text side once in an optimizer step, forward and backward.
+    def _encode_classes_of_step(self, state: list) -> Tensor:
+        """Encode the class vectors once per optimizer step, even if the step has several batches.
 
-        The step's first batch builds the graph. All batches but the last get a leaf in its place,
-        which collects their gradients; the last adds them to its own on the way back.
+        The first batch of the step builds the graph of the text side. All batches but the last use
+        a leaf tensor instead of the class vectors, which accumulates their gradients. In the
+        backward pass of the last batch, a hook adds the accumulated gradient to the gradient of the
+        class vectors, which then flows through the text side once.
+
+        Args:
+            state: Versions and addresses of the tensors of the text side. If they differ from those
+                of the stored graph, the class vectors are encoded again.
         """
         if self._open is None or self._open[0] != state:
             shared = self.training and dist.get_world_size() > 1
@@ -224,25 +261,30 @@ class CLIPRecognizer(BaseRecognizer):
         return classes
 
     def _encode_classes(self, encode: Callable[[Tensor, int | Tensor], Tensor]) -> Tensor:
+        """Encode the prompts of the head to class vectors (C, D) with the given function."""
         sentences = encode(*self.cls_head.prompts(self.backbone))
         sentences = F.normalize(sentences, dim=-1)  # (C, S, D)
-        return self._to_classes(sentences)
+        return self._pool_sentences(sentences)
 
-    def _classes_for(self, video: Tensor) -> Tensor:
-        """Class vectors of each clip's own, (B, D) -> (B, C, D), where prompts depend on it."""
+    def _encode_classes_per_clip(self, video: Tensor) -> Tensor:
+        """Encode class vectors (B, C, D) that depend on the video vectors (B, D) of the clips."""
         sentences = F.normalize(self.cls_head.encode(self.backbone, video), dim=-1)  # (B, C, S, D)
-        return self._to_classes(sentences.flatten(0, 1)).unflatten(0, sentences.shape[:2])
+        return self._pool_sentences(sentences.flatten(0, 1)).unflatten(0, sentences.shape[:2])
 
-    def _to_classes(self, sentences: Tensor) -> Tensor:
-        """(C, S, D) -> (C, D); as they are where the head compares with each sentence."""
+    def _pool_sentences(self, sentences: Tensor) -> Tensor:
+        """Turn sentence vectors (C, S, D) into class vectors (C, D).
+
+        The sentence vectors are returned unchanged if the head compares clips with each sentence.
+        """
         if self.cls_head.reads_sentences:
             return sentences
         return self.neck.text(sentences) if self.with_neck else sentences.mean(1)
 
-    def _text_side(self) -> list[Tensor]:
-        """All tensors behind the class vectors that can change."""
+    def _list_text_tensors(self) -> list[Tensor]:
+        """Return all tensors that can change and that the class vectors depend on."""
         towers = self.backbone.clip.named_parameters()
         clip = [p for n, p in towers if p.requires_grad and not n.startswith('visual.')]
         neck = self.neck.text_side() if self.with_neck else []
-        # Of a head without parameters the logit scale alone tells that the model has moved.
+        # The logit scale is in the list so that it is never empty: for a head without parameters,
+        # only the logit scale shows that the model has moved to another device.
         return [*self.cls_head.parameters(), *neck, *clip, self.backbone.clip.logit_scale]

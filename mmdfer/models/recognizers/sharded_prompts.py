@@ -1,4 +1,4 @@
-"""Sentences shared among the ranks: each encodes its part, all get all, gradients are exact."""
+"""Encode prompts in shares on several ranks, with the gradients of unshared encoding."""
 
 from __future__ import annotations
 
@@ -13,46 +13,53 @@ from torch.autograd.function import FunctionCtx
 def encode_sharded(
     encode: Callable[[Tensor, int | Tensor], Tensor], prompts: Tensor, end: int | Tensor
 ) -> Tensor:
-    """Encodes P prompts on N ranks, ceil(P / N) on each.
+    """Encode P prompts on N ranks, with ceil(P / N) prompts on each, and gather all vectors.
 
-    A prompt's gradient is the sum over all ranks' losses, and reaches the rank that encoded it.
-    DistributedDataParallel's mean over the ranks then makes of it what one rank has on the whole
-    batch: the others' share is zero, and 1/N times the sum of the losses is their mean.
+    The gradient of a prompt is the sum of its gradients from the losses of all ranks, and it flows
+    back on the rank that encoded the prompt. DistributedDataParallel then averages the gradients
+    over the ranks. Since the other ranks contribute zero, the result is 1/N times the sum over the
+    losses, which equals the gradient of one rank that has the whole batch.
 
-    A collective, in both directions: every rank must take part.
+    The forward and the backward pass are collective operations, so every rank must call this
+    function.
 
     Args:
-        encode: As FrozenCLIP.encode_prompts.
-        prompts: Token embeddings (..., L, W), the same on every rank; P is the product of `...`.
-        end: The position of the end token: one for all prompts, or a tensor (...).
+        encode: Function that encodes prompts, as FrozenCLIP.encode_prompts does.
+        prompts: Token embeddings (..., L, W), the same on every rank. P is the product of the axes
+            ``...``.
+        end: Position of the end token, as one integer for all prompts or as a tensor (...).
 
     Returns:
-        (..., D), the same on every rank; float32 at least.
+        Vectors of all prompts (..., D), the same on every rank, in float32 at least.
     """
     *shape, length, width = prompts.shape
     prompts = prompts.reshape(-1, length, width)  # (P, L, W)
     size = -(-len(prompts) // dist.get_world_size())
-    # Where N does not divide P the last ranks begin again at the first prompt, to be cut off below:
-    # equal shares give equal graphs, so that collectives come in the same order on every rank.
+    # If N does not divide P, the last ranks continue with the first prompts, and the repeated
+    # vectors are cut off below. With equal shares all ranks have equal graphs, so that the
+    # collective operations run in the same order on every rank.
     first = size * dist.get_rank()
     mine = torch.arange(first, first + size, device=prompts.device) % len(prompts)
     share = encode(prompts[mine], end.reshape(-1)[mine] if isinstance(end, Tensor) else end)
-    # In float32, for the gradients of N ranks are summed.
+    # Use float32, because the gradients of N ranks are summed.
     share = share.to(torch.promote_types(share.dtype, torch.float32))  # (size, D)
     return _Gather.apply(share)[: len(prompts)].view(*shape, -1)
 
 
 class _Gather(torch.autograd.Function):
-    """All ranks' rows one after another; torch's own, in ``distributed.nn``, is deprecated."""
+    """Gather the vectors of all ranks on each rank, with gradients.
+
+    torch has such a function in ``torch.distributed.nn``, but that module is deprecated.
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, share: Tensor) -> Tensor:
-        """(n, D) on each of N ranks -> (N * n, D)."""
+        """Gather the rows (n, D) of N ranks to (N * n, D)."""
         return torch.cat(dist.all_gather(share.contiguous()))
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
-        """Sums the ranks' gradients (N * n, D) and keeps this rank's own rows (n, D)."""
+        """Sum the gradients (N * n, D) of all ranks and return the rows (n, D) of this rank."""
         grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         return grad.chunk(dist.get_world_size())[dist.get_rank()]
