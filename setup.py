@@ -63,6 +63,7 @@ EXTRAS_REQUIRE = {
         'wheel',
         'imageio-ffmpeg>=0.6',
     ],
+    'docs': ['sphinx>=8', 'myst-parser>=4', 'pydata-sphinx-theme>=0.16', 'sphinx-copybutton>=0.5'],
 }
 
 

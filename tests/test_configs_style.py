@@ -6,7 +6,6 @@ import ast
 import functools
 import io
 import re
-import textwrap
 import tokenize
 from collections import defaultdict
 from pathlib import Path
@@ -123,5 +122,5 @@ def assigned(statements: list[ast.stmt]) -> set[str]:
 def test_the_documented_example_is_the_file() -> None:
     page = (ROOT / 'docs' / 'configs.md').read_text(encoding='utf-8')
     path = Path('former_dfer', 'former_dfer_mafw.py')
-    assert f'`configs/{path.as_posix()}` is' in page
-    assert textwrap.indent(read(path), '    ') in page
+    assert f'`configs/{path.as_posix()}` trains' in page
+    assert f'```python\n{read(path)}```' in page

@@ -1,6 +1,6 @@
 """Store the frame vectors of a dataset's views on disk in a feature bank, encoded once.
 
-A feature bank is a folder:
+A feature bank is a folder::
 
     DIR/manifest.json      the settings on which the vectors depend, the shape of the vectors, and
                            the names of the clips in each shard

@@ -1,8 +1,10 @@
 """Define ListedDataset, the base class of DFEW, FERV39k and MAFW.
 
-label files     (label_files.py): clip name, label ─┐
-                                                    ├─► filename, label, clip
-folders on disk (discovery.py):   clip name, path  ─┘
+::
+
+    label files     (label_files.py): clip name, label ─┐
+                                                        ├─► filename, label, clip
+    folders on disk (discovery.py):   clip name, path  ─┘
 """
 
 from __future__ import annotations

@@ -165,8 +165,8 @@ def temporal_power(pixels: np.ndarray, window: int) -> np.ndarray:
     """Compute the mean power of the upper temporal frequencies in each sliding window.
 
     The upper frequencies are k = ``window // 2`` to ``window - 1``. Let X_k be the discrete Fourier
-    transform of a pixel within a window. The sum of |X_k|^2 over k and over all pixels equals a sum
-    over all pairs of frames (n, m): their inner product times the sum over k of
+    transform of a pixel within a window. The sum of ``|X_k|^2`` over k and over all pixels equals a
+    sum over all pairs of frames (n, m): their inner product times the sum over k of
     cos(2 pi k (n - m) / window). So the inner products are computed once for all windows.
 
     Args:
