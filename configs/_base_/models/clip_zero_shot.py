@@ -1,8 +1,8 @@
 """Define zero-shot CLIP, which compares the mean frame vector with a sentence about each class.
 
-The sentence and the mean over frames are those of the comparison in the table of Align-DFER's
-paper. Our choice: ViT-B/32 with OpenAI's weights. If several ``templates`` are given, the vectors
-of their sentences are averaged.
+Our choices, because the papers that compare with zero-shot CLIP print neither: the sentence, and
+the mean over the frames. Also our choice: ViT-B/32 with OpenAI's weights. If several ``templates``
+are given, the vectors of their sentences are averaged.
 """
 
 model = dict(
