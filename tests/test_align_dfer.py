@@ -242,15 +242,6 @@ def test_stages_that_do_not_fit_are_refused() -> None:
         JAS(dims=128, joint_layers=2, shared_layers=3)
 
 
-def test_reading_the_stage_needs_no_value_from_the_device() -> None:
-    """Run on the meta device, where tensors have no values and reading a value is an error."""
-    neck = JAS(64, image_layers=2, text_layers=1, joint_layers=2, shared_layers=1).to('meta')
-    frames = torch.empty(2, 16, 64, device='meta')
-    for stage, parts in dict(text=None, video=1, joint=1).items():
-        neck.set_stage(stage, parts)
-        assert neck(frames)[0].shape == (2, 64) and neck.text(frames).shape == (2, 64)
-
-
 def test_a_loaded_neck_is_in_the_stage_of_the_checkpoint() -> None:
     saved, neck = (JAS(64, image_layers=2, text_layers=1) for _ in range(2))
     saved.set_stage('video', 1)

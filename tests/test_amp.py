@@ -1,4 +1,4 @@
-"""Test mixed precision on the CPU, where only 3D convolutions stay in float32."""
+"""Test mixed precision on the CPU, where only weights and 3D convolutions are in float32."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from mmaction.registry import OPTIM_WRAPPERS
 
 from mmdfer.engine.optimizers.autocast_optim_wrapper import AutocastOptimWrapper, float32_conv3d
 
@@ -38,6 +40,23 @@ CASES = {
     'torch': (nn.Conv3d(16, 16, 1), lambda m, x: torch.conv3d(x, m.weight, m.bias)),
     'recomputed': (nn.Conv3d(16, 16, 3, padding=1), _recomputed),
 }
+
+
+def test_the_model_runs_in_bfloat16_and_its_weights_stay_in_float32() -> None:
+    layer = nn.Linear(8, 8)
+    before = layer.weight.detach().clone()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+    wrapper = OPTIM_WRAPPERS.build(dict(type='AutocastOptimWrapper', optimizer=optimizer))
+    x = torch.randn(4, 8)
+    with wrapper.optim_context(layer):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16 and layer(x).dtype == torch.float32
+    wrapper.update_params(y.float().sum())
+    assert layer.weight.dtype == torch.float32
+    # d sum(xW' + b) / dW is the column sums of x, here with the 8 bits of bfloat16.
+    expected = before - 0.5 * x.sum(0).expand(8, 8)
+    torch.testing.assert_close(layer.weight.detach(), expected, rtol=0.02, atol=0.02)
+    assert set(wrapper.state_dict()) == set(optimizer.state_dict())  # no loss scaler
 
 
 @pytest.mark.parametrize('name', CASES)

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 from unittest import mock
@@ -436,22 +437,29 @@ def test_resuming_clears_what_a_killed_run_left_and_no_other_file(tmp_path):
     trained(tmp_path)
     run, fold = tmp_path / '20260101_120000', tmp_path / 'fold_2'
     gone = 4194305  # no process on Linux has an id as high as this
+    own, parent = os.getpid(), os.getppid()
     left = [
         run / f'.confusion_matrix.{gone}.aside.png',
         run / f'.confusion_matrix.{gone}.aside.csv',
         tmp_path / f'.history.{gone}.aside.json',
         tmp_path / f'.epoch_2.{gone}.aside.pth',
         tmp_path / f'.last_checkpoint.{gone}.aside',
+        tmp_path / f'.scores.{own}.aside.json',  # this process writes no file at the start of a run
+        tmp_path / f'.old.{parent}.aside.json',  # too old to be the file of a running process
     ]
     kept = [
-        run / f'.confusion_matrix.{os.getppid()}.aside.png',  # a running test in the same folder
+        run / f'.confusion_matrix.{parent}.aside.png',  # a running test in the same folder
         run / 'confusion_matrix.png',
         fold / f'.history.{gone}.aside.json',  # belongs to another run
         tmp_path / '.aside.json',
+        tmp_path / '.mine.aside.png',
+        tmp_path / f'notes.{gone}.aside.png',
     ]
     for path in (*left, *kept):
         path.parent.mkdir(exist_ok=True)
         path.write_text('half')
+    two_hours_ago = time.time() - 2 * 3600
+    os.utime(tmp_path / f'.old.{parent}.aside.json', (two_hours_ago, two_hours_ago))
     make_runner(tmp_path, resume=True).train()
     assert [path for path in left if path.exists()] == []
     assert [path for path in kept if not path.exists()] == []

@@ -155,22 +155,18 @@ def test_a_folder_gives_the_authors_logits(tmp_path: Path, frames: int) -> None:
         logits = model(batch['inputs'].double(), stage='head')
         shown = reference.view_for_testing(reference.load_clip(str(tmp_path)), size=64)
         images = model.backbone.clip.encode_image(shown.double())
-        video = reference.temporal(images[None], authors_names(model.neck), heads=8)
+        video = reference.temporal(images[None], authors_weights(model.neck), heads=8)
         texts = model.backbone.encode_prompts(*model.cls_head.prompts(model.backbone))[:, 0]
     torch.testing.assert_close(logits, reference.logits(video, texts), rtol=0, atol=1e-4)
 
 
-def authors_names(neck: torch.nn.Module) -> dict[str, Tensor]:
+def authors_weights(neck: torch.nn.Module) -> dict[str, Tensor]:
     """Return the weights of our temporal transformer under the authors' names."""
-    names = {'norm1': '0.fn.norm', 'qkv': '0.fn.fn.to_qkv', 'out': '0.fn.fn.to_out.0'}
-    names |= {'norm2': '1.fn.norm', 'mlp.0': '1.fn.fn.net.0', 'mlp.2': '1.fn.fn.net.3'}
     state = neck.state_dict()
     theirs = dict(cls_token=state['class_token'][None, None])
     positions = [state['class_position'][None], state['position']]
     theirs['pos_embedding'] = torch.cat(positions)[None]
     for name, tensor in state.items():
         if name.startswith('layers.'):
-            _, number, rest = name.split('.', 2)
-            part, _, end = rest.rpartition('.')
-            theirs[f'temporal_transformer.layers.{number}.{names[part]}.{end}'] = tensor
+            theirs[reference.authors_name(name)] = tensor
     return theirs

@@ -101,13 +101,6 @@ def test_of_several_faces_in_a_frame_the_first_is_read(tmp_path: Path, kind: str
     assert list_frames(clip) == [names[place] for place in places]
 
 
-def test_frames_with_gaps_do_not_fit_a_filename_template(tmp_path: Path) -> None:
-    clip = folder(tmp_path / '00001', ['00001_00003.jpg', '00001_00007.jpg'])
-    results = ClipInit()(dict(filename=str(clip)))
-    assert results['total_frames'] == 2 and results['start_index'] == 0
-    assert not (clip / f'00001_{results["start_index"]:05d}.jpg').exists()
-
-
 # ------------------------------------------------------------------ sampling
 
 
@@ -136,9 +129,10 @@ def test_one_frame_of_each_segment(count: int) -> None:
     assert in_segments(central) and len(set(central)) == 16
     assert abs(np.mean(central) - (count - 1) / 2) <= 1
     train = SampleSegments(clip_len=16)
-    drawn = [train(dict(total_frames=count, start_index=0))['frame_inds'] for _ in range(200)]
+    # A segment of 847 frames has 53 frames at most: 1500 draws miss one with p < 1e-9.
+    drawn = [train(dict(total_frames=count, start_index=0))['frame_inds'] for _ in range(1500)]
     assert all(in_segments(places) for places in drawn)
-    assert set(np.concatenate(drawn)) == set(range(count)) or count > 100
+    assert set(np.concatenate(drawn)) == set(range(count))
     clips = SampleSegments(clip_len=16, num_clips=2, test_mode=True)
     two = clips(dict(total_frames=count, start_index=0))['frame_inds'].reshape(2, 16)
     assert in_segments(two[0]) and in_segments(two[1]) and (two[0] <= two[1]).all()

@@ -9,7 +9,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from mmdfer.errors import DFERError
 from mmdfer.features.bank import Bank, open_bank
 from mmdfer.files import (
     WriteError,
-    clear_leftovers,
     explain_full_disk,
     explain_write_errors,
     warn_of_lost_logs,
@@ -35,7 +33,6 @@ from mmdfer.synthetic.releases import make_release
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = dict(num_train=16, num_test=8, num_train_identities=4, num_test_identities=2, size=64)
-NOBODY = 4194305  # no process on Linux has an id as high as this
 FULL = (
     r'cannot be written \(.+\); (free space on that disk|check that the disk works and has space)'
 )
@@ -362,21 +359,3 @@ def test_a_log_that_cannot_be_written_is_said_once(
     assert said.count('\n') == 1 and f'warning: {disk.folder}/run.log: cannot be written' in said
     (disk.folder / 'ballast').unlink()
     logger.handlers[0].close()
-
-
-# ------------------------------------------------------------------ leftovers
-
-
-def test_leftovers_are_cleared_but_not_what_a_living_process_writes(tmp_path: Path) -> None:
-    parent = os.getppid()
-    dead, own, old, living = (
-        tmp_path / f'.confusion_matrix.{pid}.aside{suffix}'
-        for pid, suffix in ((NOBODY, '.png'), (os.getpid(), ''), (parent, '.csv'), (parent, '.png'))
-    )
-    others = [tmp_path / '.mine.aside.png', tmp_path / 'notes.4194305.aside.png']
-    for path in (dead, own, old, living, *others):
-        path.write_text('half')
-    long_ago = time.time() - 2 * 3600
-    os.utime(old, (long_ago, long_ago))
-    clear_leftovers(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted([living, *others])

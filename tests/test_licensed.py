@@ -341,6 +341,7 @@ def test_mafw_lists_of_other_authors(tree: Callable, path: str, line: str, order
 
 
 # ------------------------------------------------------------------ ten traps of the datasets
+# Trap 3, gaps in the numbers of the frames, is tested in test_frames.py.
 # Trap 9, the best epoch chosen on the test set, is tested in test_cross_validate.py.
 
 
@@ -374,14 +375,6 @@ def test_trap_2_unpadded_names_are_sorted_by_number(tmp_path: Path) -> None:
     results = SampleSegments(clip_len=16, test_mode=True)(ClipInit()(dict(filename=str(clip))))
     shades = [img.mean() for img in ClipDecode()(results)['imgs']]
     assert np.allclose(shades, 10 * np.arange(1, 17), atol=3)
-
-
-def test_trap_3_numbers_with_gaps(tree: Callable) -> None:
-    changed = tree('dfew')
-    assert_same('dfew', changed)  # each clip has three of the frames 1 to 59
-    names = sorted(p.name for p in next((changed.root / FRAMES).iterdir()).iterdir())
-    numbers = [int(name[6:11]) for name in names]
-    assert numbers != list(range(numbers[0], numbers[0] + 3))
 
 
 def test_trap_4_words_win_over_numbers_and_orders_are_told_apart(tree: Callable) -> None:

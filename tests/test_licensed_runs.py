@@ -103,10 +103,13 @@ def test_the_large_variant_differs_only_in_its_tower(name: str, tmp_path: Path) 
     # Train the config itself for two steps in each stage, and load its checkpoint.
     config = small(f'{name}_vitl14', tmp_path, **{'train_dataloader.batch_size': 8})
     config.train_dataloader.dataset.dataset.indices = 16
-    config.merge_from_dict({'custom_hooks.0.stages.0.epochs': 1})
-    build_runner(config).train()
+    runner = build_runner(config)
+    runner.train()
     model = init_recognizer(config, str(tmp_path / 'epoch_3.pth'), device='cpu')
-    assert model.cls_head.num_classes == len(trees.MAFW if name == 'mafw' else trees.DFEW)
+    trained = runner.model.state_dict()
+    assert len(trained['cls_head.tokens']) == len(trees.MAFW if name == 'mafw' else trees.DFEW)
+    assert model.state_dict().keys() == trained.keys()
+    assert all(torch.equal(value, trained[key]) for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize(('media', 'folder'), [('frames16', 'clip_224x224_16f'), ('videos', None)])

@@ -439,16 +439,30 @@ def test_training_in_stages_reads_no_value_from_the_device() -> None:
     frames = torch.empty(2, 16, 64, device='meta')
     with pytest.raises(RuntimeError):
         int(neck.layers)
-    stage = dict(name='video', epochs=2, trains=['image_encoder'], newest_only=True)
-    hook = BAPHook([dict(stage, grows_at=[0, 1])])
-    hook.check(neck, 2)
-    for joined in (1, 2):
-        neck.set_stage('video', joined)
-        hook._freeze(neck, hook.stages[0])
+    growing = dict(epochs=2, newest_only=True)
+    hook = BAPHook(
+        [
+            dict(name='text', epochs=1, trains=['text_encoder']),
+            dict(growing, name='video', trains=['image_encoder'], grows_at=[0, 1]),
+            dict(growing, name='joint', trains=['joint_encoder'], grows_at=[1]),
+        ]
+    )
+    hook.check(neck, 5)
+    # The layers that have joined, and which of them a stage trains.
+    expected = {
+        (0, None): [True],
+        (1, 1): [True],
+        (1, 2): [False, True],
+        (2, 0): [True],
+        (2, 1): [False, True],
+    }
+    for (place, joined), trained in expected.items():
+        stage = hook.stages[place]
+        neck.set_stage(stage.name, joined)
+        hook._freeze(neck, stage)
         assert neck(frames)[0].shape == (2, 64) and neck.text(frames).shape == (2, 64)
-        assert len(neck.working_layers) == joined
         trains = [layer.linear1.weight.requires_grad for layer in neck.working_layers]
-        assert trains == [False] * (joined - 1) + [True]
+        assert trains == trained, stage.name
 
 
 def test_a_checkpoint_of_earlier_versions_sets_the_stage() -> None:

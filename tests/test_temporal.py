@@ -112,8 +112,6 @@ def test_temporal_transformer_equals_dfer_clips_code() -> None:
     state = reference.temporal_state(32, layers=2, heads=4, head=8, mlp=48, frames=7)
     model = TemporalTransformer(32, depth=2, heads=4, mlp=48, num_frames=7)
     assert 0.7 < torch.cat([model.position.flatten(), model.class_token]).std() < 1.3
-    names = dict(norm1='0.fn.norm', qkv='0.fn.fn.to_qkv', out='0.fn.fn.to_out.0', norm2='1.fn.norm')
-    names |= {'mlp.0': '1.fn.fn.net.0', 'mlp.2': '1.fn.fn.net.3'}
     ours = dict(
         class_token=state['cls_token'].flatten(),
         class_position=state['pos_embedding'][0, 0],
@@ -121,9 +119,7 @@ def test_temporal_transformer_equals_dfer_clips_code() -> None:
     )
     for name in model.state_dict():
         if name.startswith('layers.'):
-            _, number, rest = name.split('.', 2)
-            part, _, end = rest.rpartition('.')
-            ours[name] = state[f'temporal_transformer.layers.{number}.{names[part]}.{end}']
+            ours[name] = state[reference.authors_name(name)]
     model.load_state_dict(ours)
     frames = 3 * torch.randn(5, 7, 32)  # not normalised
     theirs = reference.temporal(frames, state, heads=4)

@@ -38,11 +38,6 @@ def embedded_prompts(token_embedding, tokens, context=77):
     )
 
 
-def pool_frames(frames, pool='mean'):
-    """Average frame vectors (B, T, D) -> (B, D), normalised first if pool is 'mean_normalised'."""
-    return (F.normalize(frames, dim=-1) if pool == 'mean_normalised' else frames).mean(1)
-
-
 def all_logits(image, text):
     """Return 100 times the cosines (B, C, K) of image (B, D) and text (C, K, D) vectors."""
     image = image / image.norm(dim=-1, keepdim=True)

@@ -52,6 +52,22 @@ def temporal_state(
     return s
 
 
+def authors_name(name):
+    """Return the authors' name of a weight in a layer of mmdfer's TemporalTransformer.
+
+    Args:
+        name: The name in mmdfer, such as 'layers.0.mlp.2.bias'.
+
+    Returns:
+        A key of `temporal_state`, such as 'temporal_transformer.layers.0.1.fn.fn.net.3.bias'.
+    """
+    parts = {'norm1': '0.fn.norm', 'qkv': '0.fn.fn.to_qkv', 'out': '0.fn.fn.to_out.0'}
+    parts |= {'norm2': '1.fn.norm', 'mlp.0': '1.fn.fn.net.0', 'mlp.2': '1.fn.fn.net.3'}
+    _, number, rest = name.split('.', 2)
+    part, _, end = rest.rpartition('.')
+    return f'temporal_transformer.layers.{number}.{parts[part]}.{end}'
+
+
 def gelu_tanh(x):
     return x / 2 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
