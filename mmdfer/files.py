@@ -164,7 +164,7 @@ def check_writable(folder: str | os.PathLike) -> None:
 
 
 def warn_of_lost_logs(logger: logging.Logger) -> None:
-    """Make a logger print one warning, not a traceback per record, if its disk is full.
+    """Make a logger print one warning, not many tracebacks, for a file that it cannot write.
 
     Training continues without the log file.
 

@@ -1,4 +1,4 @@
-"""Count the parameters and FLOPs of a config's untrained model, and measure its clips per second.
+"""Count the parameters and FLOPs of the model of a config, and measure its clips per second.
 
     mmdfer complexity align_dfer_synth
 

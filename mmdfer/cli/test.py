@@ -94,8 +94,8 @@ def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
     if args.dump is not None:
         if not args.dump.endswith(('.pkl', '.pickle')):
             raise DFERError(
-                f'--dump {args.dump}: the file name must end in .pkl, because the predictions are '
-                'pickled'
+                f'--dump {args.dump}: the file name must end in .pkl or .pickle, because the '
+                'predictions are pickled'
             )
         metrics = cfg.test_evaluator
         metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]

@@ -53,7 +53,9 @@ class Complexity:
 
 
 def measure(cfg: Config, dataset: dict) -> Complexity:
-    """Build the model of a config without trained weights, and measure its cost on one test clip.
+    """Build the model of a config without a checkpoint, and measure its cost on one test clip.
+
+    FrozenCLIP still loads the CLIP weights that the config names.
 
     Args:
         cfg: The config of a run.

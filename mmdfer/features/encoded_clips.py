@@ -303,7 +303,7 @@ class EncodedClips(Dataset):
     def pipeline(self) -> Compose:
         """Return the pipeline of the inner dataset.
 
-        The clips passed through all of it when they were encoded. When an item is read, only its
-        ShuffleFrames transforms are run, which permute the frame vectors of the clip.
+        The clips passed through it, without its ShuffleFrames transforms, when they were encoded.
+        When an item is read, only these are run, and they permute the frame vectors of the clip.
         """
         return self.dataset.pipeline

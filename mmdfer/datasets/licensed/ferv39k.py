@@ -115,7 +115,10 @@ class FERV39k(ListedDataset):
         return [clip for clip in listed if clip.clip.partition('/')[0] in self.scenes]
 
     def read_all(self, disk: Disk) -> dict[tuple[str, int], list[Listed]]:
-        """Read the label files of all scenes together or, if there are none, of each scene."""
+        """Return the clips of each split and fold.
+
+        The label files of all scenes together are read or, if there are none, those of each scene.
+        """
         if self.find_lists(disk):
             return super().read_all(disk)
         found = self._scene_lists(disk)

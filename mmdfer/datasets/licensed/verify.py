@@ -245,7 +245,10 @@ def _read(report: Report, one: ListedDataset, disk: Disk) -> dict[tuple[str, int
 
 
 def _totals(counts: Sequence[int] | None) -> str:
-    """Format numbers of clips as sum and list, ``9356: 1956 1515 2135 1738 1175 116 721``."""
+    """Format numbers of clips as sum and list, ``9356: 1956 1515 2135 1738 1175 116 721``.
+
+    A single number is formatted without a sum, and None as an empty string.
+    """
     if counts is None:
         return ''
     return str(counts[0]) if len(counts) == 1 else f'{sum(counts)}: {" ".join(map(str, counts))}'

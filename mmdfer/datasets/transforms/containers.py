@@ -73,7 +73,10 @@ def find_damage(path: str) -> str | None:
 def _check_structure(
     find: Callable[[BinaryIO, int], str | None], file: BinaryIO, size: int
 ) -> str | None:
-    """Run a format's check from the start of the file, and report a file that ends in a header."""
+    """Return the damage that a format's check finds from the start of the file, or None.
+
+    A file that ends inside a header is cut short.
+    """
     file.seek(0)
     try:
         return find(file, size)

@@ -110,7 +110,11 @@ def write_weights(model: open_clip.CLIP, path: Path) -> str:
 
 
 def provenance(settings: Settings, digest: str, figures: dict[str, Any]) -> dict[str, Any]:
-    """Build the provenance record: command, settings, versions, digests and measured figures."""
+    """Return the record of how the small CLIP was made.
+
+    It holds the command that repeats the training, the settings, the versions of the packages, the
+    SHA-256 of the face generator and of the weights, and the measured figures.
+    """
     packages = ('torch', 'open_clip_torch', 'numpy', 'opencv-python', 'safetensors', 'scikit-learn')
     given = asdict(settings)
     flags = [f'--{name} {value}' for name, value in given.items() if name != 'bf16']
