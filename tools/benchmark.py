@@ -1,4 +1,4 @@
-"""Start benchmarks/speed.py, which lies in the repository and not in the package."""
+"""Run benchmarks/speed.py, which is in the repository but not in the package."""
 
 import sys
 from pathlib import Path
