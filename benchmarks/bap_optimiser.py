@@ -1,25 +1,26 @@
-"""Sweep the rate, the clipping and the warm-up of BAP's SGD in two regimes, and draw the result.
+"""Sweep the learning rate, gradient clipping and warm-up of BAP's SGD, and draw the results.
 
     python benchmarks/bap_optimiser.py OUT [--size full] [--seeds 0 1] [--settings NAME ...]
 
-The paper fixes SGD, momentum 0.9 and batch 64, and prints no rate. Every setting is trained on the
-training people of the synthetic benchmark that the split ``fit`` holds, and tested on the others,
-``heldout``; the test set is not read. Align-DFER is made small (4 sentences of 16 tokens, a quarter
-of the epochs of configs/align_dfer_synth.py), so that a run takes less than a minute on a core.
-With `--size full` it has the size and the epochs of that config, with `--size long` four times the
-epochs.
+The paper states SGD, momentum 0.9 and batch 64, but no learning rate. Each setting is trained on
+the split ``fit`` of the synthetic benchmark and tested on the split ``heldout``. These two splits
+divide the training set by person, and the test set is not read. By default Align-DFER is small: 4
+sentences of 16 tokens, and a quarter of the epochs of configs/align_dfer_synth.py, so that a run
+takes less than a minute on one core. `--size full` uses the size and the epochs of that config, and
+`--size long` four times its epochs.
 
-The regimes:
+Each setting is trained in two regimes:
 
-- ``small``: the small CLIP as it is. Its logit scale is 15.4, and frames of the same person are far
-  apart.
-- ``real``: vectors made to look like those of a CLIP trained on the web. A common direction is
-  added to all until the mean cosine between two frames of different clips is 0.9, and the logit
-  scale is 100.
+- ``small``: the unchanged small CLIP of the package. Its logit scale is 15.4, and the vectors of
+  two frames of the same person differ much.
+- ``real``: frame vectors that resemble those of a CLIP trained on web images. A common direction
+  is added to all of them until the mean cosine between two frames of different clips is 0.9. The
+  logit scale is 100.
 
-Writes OUT/runs.jsonl, a line for each run (a repeated command continues), and the table and the
-picture of the runs of one size: OUT/small.md and .png, for instance. Figures are
-synthetic; they say nothing about the real datasets.
+The script writes one line for each run to OUT/runs.jsonl, and skips the runs that are there when
+it is started again. It also writes a table and a picture of all runs of one size, for example
+OUT/small.md and OUT/small.png. The figures are of synthetic data and say nothing about the real
+datasets.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from torch import Tensor
 
 from mmaction.registry import HOOKS
 
-import mmdfer  # noqa: F401  registers everything
+import mmdfer  # noqa: F401  registers the modules of the package
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.evaluation.report import read_fold
@@ -51,7 +52,7 @@ from mmdfer.tables import markdown_table
 ROOT = Path(__file__).resolve().parents[1]
 REGIMES = ('small', 'real')
 SIZES = ('small', 'full', 'long')
-LONG = 4  # times the epochs of the config
+LONG = 4  # the factor by which size 'long' has more epochs than the config
 COSINE, SCALE = 0.9, 100.0  # of the regime 'real'
 EPOCHS = dict(text=2, video=6, joint=4)
 GROWS = dict(video=[0, 1, 2, 3], joint=[0, 2])
@@ -61,7 +62,8 @@ SMALL = {
     'model.neck.num_sentences': 4,
 }
 
-#: name -> rate, norm at which gradients are clipped (None: not at all), epochs of warm-up a stage
+#: Setting name -> learning rate, norm to which gradients are clipped (None: no clipping), and
+#: epochs of warm-up at the start of each stage.
 SETTINGS: dict[str, tuple[float, float | None, int]] = {
     'no clipping, 1e-4': (1e-4, None, 0),
     'no clipping, 1e-3': (1e-3, None, 0),
@@ -82,12 +84,12 @@ SETTINGS: dict[str, tuple[float, float | None, int]] = {
 
 @HOOKS.register_module()
 class RealRegime(Hook):
-    """Make vectors and logit scale look like a real CLIP's, once they are encoded."""
+    """Change the encoded frame vectors and the logit scale to resemble those of a real CLIP."""
 
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Move the vectors of both sets by one direction, and set the logit scale."""
+        """Shift the frame vectors of both splits in one direction, and set the logit scale."""
         model = unwrap(runner.model)
         loops = runner.train_loop, runner.val_loop
         vectors = [loop.dataloader.dataset.features.float() for loop in loops]
@@ -101,7 +103,7 @@ class RealRegime(Hook):
 
 
 def common_direction(frames: Tensor) -> Tensor:
-    """Return what to add to unit vectors (..., D) so that their mean cosine becomes COSINE."""
+    """Find the vector (D,) that, added to unit vectors (..., D), makes their mean cosine COSINE."""
     unit = F.normalize(frames.flatten(0, -2), dim=-1)
     unit = unit[torch.randperm(len(unit), generator=torch.Generator().manual_seed(0))[:2000]]
     direction = F.normalize(unit.mean(0), dim=0)
@@ -115,7 +117,15 @@ def common_direction(frames: Tensor) -> Tensor:
 
 
 def config(out: Path, size: str, regime: str, setting: str, seed: int) -> Config:
-    """Build Align-DFER of one size with one setting."""
+    """Build the config of a run.
+
+    Args:
+        out: The folder of all results, which also holds the feature bank.
+        size: One of ``SIZES``.
+        regime: One of ``REGIMES``.
+        setting: A key of ``SETTINGS``.
+        seed: The random seed of the run.
+    """
     rate, norm, warm_up = SETTINGS[setting]
     cfg = Config.fromfile(ROOT / 'configs' / 'align_dfer_synth.py')
     stages = cfg.custom_hooks[0].stages
@@ -158,7 +168,7 @@ def config(out: Path, size: str, regime: str, setting: str, seed: int) -> Config
 
 
 def train(out: Path, size: str, regime: str, setting: str, seed: int) -> dict[str, float]:
-    """Train one setting, and return WAR and UAR of the held-out people."""
+    """Train one run, and return its WAR and UAR on the split ``heldout``."""
     runner = build_runner(config(out, size, regime, setting, seed))
     runner.train()
     last = read_fold(Path(runner.work_dir, 'report.json')).last
@@ -166,13 +176,13 @@ def train(out: Path, size: str, regime: str, setting: str, seed: int) -> dict[st
 
 
 def scores(runs: list[dict[str, Any]], setting: str, regime: str) -> list[float]:
-    """Return WAR of a setting in a regime, one for each seed that has been run."""
+    """Return the WAR of each run of a setting in a regime, one for each seed."""
     return [run['WAR'] for run in runs if (run['setting'], run['regime']) == (setting, regime)]
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Write the table in Markdown: WAR of each setting, mean over seeds and half their range."""
-    rows = [['setting', 'small CLIP: WAR', 'as a real CLIP: WAR']]
+    """Return a Markdown table of the mean WAR of each setting and half its range over the seeds."""
+    rows = [['setting', 'WAR, small CLIP', 'WAR, like a real CLIP']]
     for setting in SETTINGS:
         cells = [
             f'{sum(found) / len(found):.1f} ± {(max(found) - min(found)) / 2:.1f}' if found else '-'
@@ -184,11 +194,11 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def draw(runs: list[dict[str, Any]], path: Path) -> None:
-    """Draw WAR of each setting, a row for each, a point for each seed and regime."""
+    """Draw the WAR of each setting in a row, with one point for each seed and regime."""
     shown = [setting for setting in SETTINGS if any(run['setting'] == setting for run in runs)]
     figure = Figure(figsize=(8, 1.5 + 0.3 * len(shown)), layout='constrained')
     axes = figure.subplots()
-    labels = dict(small='the small CLIP as it is', real="vectors and scale as a real CLIP's")
+    labels = dict(small='the small CLIP', real='vectors and scale like a real CLIP')
     for color, marker, regime in zip(('C0', 'C1'), 'os', REGIMES, strict=True):
         points = [(x, y) for y, name in enumerate(shown) for x in scores(runs, name, regime)]
         x, y = zip(*points, strict=True) if points else ((), ())
@@ -196,20 +206,22 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
     axes.set_yticks(range(len(shown)), shown)
     axes.invert_yaxis()
     axes.grid(alpha=0.3)
-    axes.set_xlabel('WAR on held-out people of the synthetic benchmark, a point for each seed')
-    axes.set_title('Rate, clipping and warm-up of SGD in BAP (synthetic data)')
+    axes.set_xlabel('WAR on held-out people of the synthetic benchmark, one point for each seed')
+    axes.set_title('Learning rate, clipping and warm-up of SGD in BAP (synthetic data)')
     axes.legend(loc='lower left')
     with write_aside(path) as aside:
         figure.savefig(aside, dpi=120)
 
 
 def main() -> None:
-    """Run what is missing of the sweep, then write its table and picture."""
+    """Run the missing runs of the sweep, and write the table and the picture."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('out', type=Path)
+    parser.add_argument('out', type=Path, help='folder of the results')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1])
     parser.add_argument('--settings', nargs='+', choices=list(SETTINGS), default=list(SETTINGS))
-    parser.add_argument('--size', choices=SIZES, default='small', help='of the model and the run')
+    parser.add_argument(
+        '--size', choices=SIZES, default='small', help='size of the model and epochs'
+    )
     args = parser.parse_args()
     size = args.size
     path = args.out / 'runs.jsonl'

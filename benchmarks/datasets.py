@@ -1,10 +1,10 @@
-"""How long it takes to build the datasets over full-size trees, and what memory they hold.
+"""Measure how long building the datasets takes on trees of full size, and how much memory.
 
     python tools/make_synthetic.py --layout dfew data/full/DFEW        # and FERV39k, MAFW
     python benchmarks/datasets.py data/full
 
-Each dataset is built in a process of its own, twice: the second time the folders are in the
-system's file cache.
+Each dataset is built twice, each time in a new process. The second time, the folders are in the
+operating system's file cache.
 """
 
 from __future__ import annotations
@@ -26,7 +26,16 @@ NAMES = ('DFEW', 'FERV39k', 'MAFW')
 
 
 def build(name: str, root: str) -> tuple[int, float, float]:
-    """Builds both splits; returns their clips, the seconds, and the MB that this added."""
+    """Build the training and the test split of a dataset.
+
+    Args:
+        name: The registered name of the dataset class.
+        root: The folder of the dataset.
+
+    Returns:
+        The number of clips of both splits, the seconds that building them took, and the memory in
+        MB that it added to the process.
+    """
     init_default_scope('mmaction')
     before, start = _peak(), time.perf_counter()
     splits = [
@@ -39,21 +48,23 @@ def build(name: str, root: str) -> tuple[int, float, float]:
 
 
 def _peak() -> float:
-    """The process's peak memory in MB."""
+    """Return the peak memory of this process in MB."""
     scale = 1e6 if sys.platform == 'darwin' else 1e3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
 
 def main() -> None:
-    """Prints one table."""
-    parser = argparse.ArgumentParser(description='Time and memory of building the datasets')
+    """Measure each dataset and print a table."""
+    parser = argparse.ArgumentParser(description='Measure how datasets are built.')
     parser.add_argument('root', help='the folder that holds DFEW, FERV39k and MAFW')
     root = Path(parser.parse_args().root)
     print(f'{"":8}  {"clips":>6}  {"seconds":>7}  {"MB":>5}')
     with one_line_errors():
         for name in NAMES:
             if not (root / name).is_dir():
-                raise DFERError(f'{root / name}: no such folder; make it with make_synthetic.py')
+                raise DFERError(
+                    f'{root / name}: there is no such folder; make it with tools/make_synthetic.py'
+                )
             for _ in range(2):
                 with multiprocessing.get_context('fork').Pool(1) as pool:
                     clips, seconds, megabytes = pool.apply(build, (name, str(root / name)))

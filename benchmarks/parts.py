@@ -1,572 +1,472 @@
-"""What tools/benchmark.py measures, one function a part of its table."""
+"""Measure the rows of the table of tools/benchmark.py, with one function for each part of it."""
 
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+import cv2
 import numpy as np
-import open_clip
 import torch
-import torch.nn.functional as F
 from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from mmaction.registry import MODELS
-from mmaction.structures import ActionDataSample
-
-from benchmarks import plain
+from benchmarks import clips, naive, strong
+from benchmarks.mmdfer_runs import (
+    ROOT,
+    MmdferStep,
+    build_baseline,
+    build_mmdfer,
+    classify,
+    clips_to_extract,
+    copy_weights,
+    extract_to_bank,
+    fill_banks_with_zeros,
+)
+from benchmarks.model import FRAMES, STAGES, PlainAlignDFER
+from benchmarks.settings import PRECISIONS, Settings
+from benchmarks.table import Row, rates
+from benchmarks.timing import Samples, interleave
 from mmdfer.datasets import DFERDataset
-from mmdfer.engine.runner.loops import read_stages
-from mmdfer.features import EncodedClips, FeatureEncoder
+from mmdfer.datasets.transforms.frame_reader import FolderReader
+from mmdfer.datasets.transforms.video_reader import VideoReader
+from mmdfer.errors import DFERError
+from mmdfer.features import EncodedClips
 from mmdfer.models import CLIPDataPreprocessor, CLIPRecognizer, FrameFeatures
-from mmdfer.models.data_preprocessors.clip_preprocessor import encoder_digest
-from mmdfer.synthetic import make_benchmark
-from mmdfer.synthetic.releases import make_release
-
-ROOT = Path(__file__).resolve().parents[1]
-SENTENCES, TOKENS, FRAMES = 16, 64, 16
-# DFEW: clips of a fold's training and test set and of all folds; epochs; views of a clip.
-TRAIN, TEST, CLIPS, VIEWS = 9356, 2341, 11697, 8
-SCHEDULE = Config.fromfile(ROOT / 'configs' / '_base_' / 'schedules' / 'bap_100e.py')
-BAP = {stage.name: stage for stage in read_stages(SCHEDULE)}
-BF16 = torch.bfloat16
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How much is measured, and where."""
-
-    device: str = 'cpu'
-    quick: bool = False
-    small: bool = False
-
-    @property
-    def repeats(self) -> int:
-        return 1 if self.small else 2 if self.quick else 5
-
-    @property
-    def batch(self) -> int:
-        return 2 if self.small else 64
-
-    @property
-    def classes(self) -> int:
-        return 2 if self.small else 7
-
-    @property
-    def clips(self) -> int:
-        """Clips of the inference and the extraction rows."""
-        return 4 if self.small else 8 if self.quick else 64
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the table.
-
-    Args:
-        name: What was measured.
-        ours: In ``unit``.
-        unit: s, clips/s, ...
-        other: What ours is compared with, in the same unit.
-        ratio: How many times better ours is; what the target is about, where there is one.
-        at_least: The target; a second one holds where oneDNN does not outrun torch's own products.
-        at_most: The target of what should be small.
-        note: What one should know to read it.
-    """
-
-    name: str
-    ours: float
-    unit: str
-    other: float | None = None
-    ratio: float | None = None
-    at_least: tuple[float, ...] = ()
-    at_most: float | None = None
-    note: str = ''
-
-    def target(self, onednn: bool) -> tuple[str, bool | None]:
-        """The target in words, and whether it is met."""
-        value = self.ours if self.ratio is None else self.ratio
-        if self.at_most is not None:
-            return f'<= {self.at_most:g}', value <= self.at_most
-        if not self.at_least:
-            return '', None
-        first, *rest = self.at_least
-        words = f'>= {first:g}' + ''.join(f' ({other:g})' for other in rest)
-        return words, value >= (first if onednn else self.at_least[-1])
-
 
 Rows = list[Row]
-Figures = dict[str, float]
+Part = tuple[Rows, Samples]
+VIEWS = 8  # of a training clip, in DFEW's config
+LARGEST_ERROR = dict(fp32=1e-4, bf16=1e-2)  # of a loss, relative
+IMAGE_PASS = (
+    'The images of a naive step are linear in their number: the pass of one batch of images is '
+    'timed and multiplied.'
+)
 
 
-# ----------------------------------------------------------------------------------- measuring
+# ---------------------------------------------------------------- training steps
 
 
-def in_turn(
-    s: Settings, repeats: int | None = None, warm: bool = False, **runs: Callable[[], Any]
-) -> Figures:
-    """The median time of each, run in turn; before it, unless warm, a round is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range((repeats or s.repeats) + (not warm)):
-        for name, run in runs.items():
-            seconds = timed(s, run)
-            if number or warm or s.small:
-                times[name].append(seconds)
-    return {name: median(values) for name, values in times.items()}
-
-
-def timed(s: Settings, run: Callable[[], Any]) -> float:
-    """Seconds of one run."""
-    start = time.perf_counter()
-    run()
-    if s.device == 'cuda':
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def precision(s: Settings, bf16: bool) -> torch.autocast:
-    """Autocast, or nothing."""
-    return torch.autocast(s.device, dtype=BF16, enabled=bf16)
-
-
-def build_ours(s: Settings) -> CLIPRecognizer:
-    """The model of the paper's size over ViT-B/32 with random weights."""
-    torch.manual_seed(0)
-    head = dict(type='MATHead', num_classes=s.classes, num_sentences=SENTENCES, num_tokens=TOKENS)
-    backbone = dict(type='FrozenCLIP', arch='ViT-B-32-quickgelu', weights='random')
-    neck = dict(type='JAS', num_sentences=SENTENCES)
-    model = MODELS.build(dict(type='CLIPRecognizer', backbone=backbone, neck=neck, cls_head=head))
-    for name, parameter in model.neck.named_parameters():
-        if name.endswith(('out_proj.weight', 'linear2.weight')):  # zero where training begins
-            torch.nn.init.normal_(parameter, std=0.02)
-    return model.to(s.device)
-
-
-def build_plain(s: Settings, model: CLIPRecognizer, images: Tensor) -> plain.PlainAlignDFER:
-    """The plain model with ours' weights and the best image batch."""
-    clip = model.backbone
-    fixed = clip.start_id, clip.stop_id, clip.end_id
-    sizes = model.cls_head.tokens.shape[:3]
-    other = plain.PlainAlignDFER(copy.deepcopy(clip.clip), fixed, *sizes)
-    with torch.no_grad():
-        other.tokens.copy_(model.cls_head.tokens)
-        for name in ('text_encoder', 'image_encoder', 'joint_encoder'):
-            ours, theirs = getattr(model.neck, name), getattr(other, name)
-            theirs.position.copy_(ours.position)
-            theirs.transformer.layers.load_state_dict(ours.layers.state_dict())
-    other.image_batch = image_batch(s, other.clip, images)
-    return other.to(s.device)
-
-
-def image_batch(s: Settings, clip: open_clip.CLIP, images: Tensor) -> int:
-    """open_clip's best, of sizes that there are images for."""
-    sizes = (64, 256, 1024) if s.device == 'cuda' else (32, 64, 128)
-    return plain.best_image_batch(clip, images, [n for n in sizes if n <= len(images)] or [32])
-
-
-def draw_frames(s: Settings, clips: int) -> Tensor:
-    """Normalised frames (B, T, 3, 224, 224)."""
-    return torch.randn(clips, FRAMES, 3, 224, 224, device=s.device)
-
-
-def matrix_rates(
-    s: Settings, rows: int, dtype: torch.dtype, width: int = 512
-) -> dict[str, float | None]:
-    """FLOP/s of a text layer's products, forward and input gradient, by torch's and by oneDNN's.
-
-    Rows are taken at once and a quarter at a time; the faster counts.
-    """
-    shapes = [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)]
-    shapes += [(out, into) for into, out in shapes]
-    packed = s.device == 'cpu' and hasattr(torch.ops.mkldnn, '_linear_pointwise')
-    best: dict[str, float] = {}
-    for count in (rows, max(1, rows // 4)):
-        seconds = dict(torch=0.0, oneDNN=0.0)
-        for into, out in shapes:
-            x = torch.randn(count, into, dtype=dtype, device=s.device)
-            weight = torch.randn(out, into, dtype=dtype, device=s.device)
-            runs = dict(torch=lambda x=x, w=weight: F.linear(x, w))
-            if packed:
-                turned = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-                runs['oneDNN'] = lambda x=x, w=turned: torch.ops.mkldnn._linear_pointwise(
-                    x, w, None, 'none', [], ''
-                )
-            for name, value in in_turn(s, **runs).items():
-                seconds[name] += value
-        flop = sum(2 * count * into * out for into, out in shapes)
-        for name, value in seconds.items():
-            if value:
-                best[name] = max(best.get(name, 0.0), flop / value)
-    return dict(torch=best['torch'], oneDNN=best.get('oneDNN'))
-
-
-# ------------------------------------------------------------------------------------- the rows
-
-
-class OurStep:
-    """Our optimizer step in one stage, on frame vectors (B, T, D) as the bank gives them."""
-
-    def __init__(self, model: CLIPRecognizer, stage: str, vectors: Tensor, bf16: bool) -> None:
-        self.model = model.train()
-        model.neck.set_stage(stage)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(BAP[stage].matches(name))
-        config = copy.deepcopy(SCHEDULE.optim_wrapper)
-        config['type'] = 'AutocastOptimWrapper' if bf16 else 'OptimWrapper'
-        self.wrapper = build_optim_wrapper(model, config)
-        classes = model.cls_head.num_classes
-        samples = [ActionDataSample().set_gt_label(i % classes) for i in range(len(vectors))]
-        digest = encoder_digest(model.backbone, model.data_preprocessor)
-        self.batch = dict(features=vectors[:, None], encoder=digest, data_samples=samples)
-
-    def __call__(self) -> dict[str, Tensor]:
-        return self.model.train_step(self.batch, self.wrapper)
-
-
-def steps(s: Settings) -> tuple[Rows, Figures]:
-    """A step of each stage, ours on frame vectors, the plain one on frames."""
-    model, frames = build_ours(s), draw_frames(s, s.batch)
-    other = build_plain(s, model, frames.flatten(0, 1))
-    # Quick: the image pass of a quarter of the batch, times 4.
-    passes, shares = [], 4 if s.quick else 1
-    image = shares * timed(s, lambda: passes.append(other.encode_frames(frames[::shares])))
-    vectors = dict(plain=passes[0].repeat(shares, 1, 1))
-    vectors['ours'] = vectors['plain'] if s.quick else model.backbone(frames.transpose(1, 2))
-    rows, figures = [], {'plain image pass': image, 'plain image batch': other.image_batch}
-    targets = dict(text=((15, 9), (30,)), video=((180, 110), (280,)), joint=((14, 8.5), (27,)))
-    for stage, (fp32, bf16) in targets.items():
-        times, losses = measure_stage(s, model, other, stage, frames, vectors)
-        if s.quick:
-            times['plain'] += image
-        figures |= {f'{stage} {name}': seconds for name, seconds in times.items()}
-        for name, target, bound in (('fp32', fp32, 1e-4), ('bf16', bf16, 1e-2)):
-            ratio = times['plain'] / times[name]
-            title = f'step of stage {plain.STAGES.index(stage) + 1} ({stage}), {name}'
-            note = 'its image pass: a quarter of the batch, times 4' if s.quick else ''
-            seconds = times[name], 's', times['plain']
-            rows.append(Row(title, *seconds, ratio, at_least=target, note=note))
-            apart = abs(losses[name] / losses['plain'] - 1)
-            rows.append(Row('  its loss, relative error', apart, '', at_most=bound))
-    figures['validation'] = in_turn(s, it=lambda: validate(model, vectors['ours']))['it']
-    return rows, figures
+def measure_steps(s: Settings) -> Part:
+    """Measure an optimizer step of each stage."""
+    model = build_mmdfer(s)
+    baseline = build_baseline(model)
+    vectors = torch.randn(s.batch, FRAMES, model.backbone.embed_dims, device=s.device)
+    rows: Rows = []
+    samples: Samples = {}
+    for number, stage in enumerate(STAGES, 1):
+        found = measure_stage(s, stage, model, baseline, vectors)
+        samples |= {f'{stage} {name}': values for name, values in found.items()}
+        for precision in PRECISIONS:
+            values = found[f'mmdfer {precision}'], found[f'strong {precision}']
+            against = found['naive'] if precision == 'fp32' else []
+            note = IMAGE_PASS if against else ''
+            name = f'step of stage {number} ({stage}), {precision}'
+            rows.append(Row(name, 's', *values, against, note=note))
+    features = FrameFeatures(vectors[:, None])
+    predict = strong.Predictor(baseline)
+    runs = dict(mmdfer=lambda: classify(model, features), strong=lambda: predict(vectors))
+    found = interleave(runs, s.repeats, s.device)
+    samples |= {f'validation {name}': values for name, values in found.items()}
+    row = Row(
+        'validation, a batch of frame vectors, fp32', 'ms', *map(_milliseconds, found.values())
+    )
+    return [*rows, row], samples
 
 
 def measure_stage(
-    s: Settings,
-    model: CLIPRecognizer,
-    other: plain.PlainAlignDFER,
+    s: Settings, stage: str, model: CLIPRecognizer, baseline: PlainAlignDFER, vectors: Tensor
+) -> Samples:
+    """Measure the steps of one stage, after a check that the losses of the first step agree."""
+    labels = torch.arange(s.batch, device=s.device) % s.classes
+    trainer = naive.Trainer(baseline, stage, s.image_batch)
+    runs: dict[str, Callable[[], Any]] = {}
+    for precision, bf16 in PRECISIONS.items():
+        runs[f'mmdfer {precision}'] = MmdferStep(model, stage, vectors, bf16)
+        step = strong.Trainer(baseline, stage, bf16).step
+        runs[f'strong {precision}'] = partial(step, vectors, labels)
+    runs['naive'] = partial(trainer.step_after_images, vectors, labels)
+    check_losses(stage, runs, model, baseline)
+    for name in runs if stage == 'video' else ():  # in this stage a first step caches class vectors
+        runs[name]()
+    images = torch.randn(s.images, 1, 3, 224, 224, device=s.device)
+    runs['image pass'] = partial(trainer.encode_frames, images)
+    samples = interleave(runs, s.repeats, s.device, warm_up=False)
+    factor = s.batch * FRAMES / len(images)
+    samples['image pass'] = [factor * seconds for seconds in samples['image pass']]
+    samples['naive'] = [sum(pair) for pair in zip(samples['naive'], samples['image pass'])]
+    return samples
+
+
+def check_losses(
     stage: str,
-    frames: Tensor,
-    vectors: dict[str, Tensor],
-) -> tuple[Figures, Figures]:
-    """Seconds of fp32, bf16 and plain, and the losses of the first step."""
-    labels = torch.arange(len(frames), device=s.device) % s.classes
-    sgd, start = plain.optimizer(other, stage), copy.deepcopy(model.state_dict())
-    tokens = copy.deepcopy(other.state_dict())
-    runs = {
-        name: OurStep(model, stage, vectors['ours'], bf16)
-        for name, bf16 in (('fp32', False), ('bf16', True))
-    }
-    runs['plain'] = lambda given=vectors['plain']: dict(
-        loss=plain.train_step(other, sgd, frames, labels, stage, given)
-    )
-    losses = {}
+    runs: dict[str, Callable[[], Tensor]],
+    model: CLIPRecognizer,
+    baseline: PlainAlignDFER,
+) -> None:
+    """Take the first step of each implementation from the same weights, and compare the losses.
+
+    Raises:
+        DFERError: If the losses differ.
+    """
+    start, losses = copy.deepcopy(model.state_dict()), {}
     for name, run in runs.items():
-        losses[name] = run()['loss'].item()
+        copy_weights(model, baseline)
+        losses[name] = run().item()
         model.load_state_dict(start)
         model.neck.set_stage(stage)
-    other.load_state_dict(tokens)
-    if not s.quick:
-        runs['plain'] = lambda: plain.train_step(other, sgd, frames, labels, stage)
-    if stage == 'video':  # the text side is passed through once in this stage, not in its steps
-        runs['fp32'](), runs['bf16']()
-    times = in_turn(s, repeats=1 if s.quick else None, warm=True, **runs)
-    model.load_state_dict(start)
-    other.load_state_dict(tokens)
-    return times, losses
+    for name, loss in losses.items():
+        error = abs(loss / losses['naive'] - 1)
+        if error > LARGEST_ERROR['bf16' if name.endswith('bf16') else 'fp32']:
+            raise DFERError(
+                f'stage {stage}: the loss of {name} is {loss:.6f}, the naive baseline has '
+                f'{losses["naive"]:.6f}'
+            )
 
 
-@torch.no_grad()
-def validate(model: CLIPRecognizer, vectors: Tensor) -> Tensor:
-    """The logits of a batch of frame vectors (B, T, D)."""
-    return model.eval()(FrameFeatures(vectors[:, None]), stage='head')
+def _milliseconds(seconds: list[float]) -> list[float]:
+    return [1000 * value for value in seconds]
 
 
-def inference(s: Settings) -> tuple[Rows, Figures]:
-    """Clips/s of the whole model against open_clip's encode_image alone, on the same frames."""
-    model, frames = build_ours(s).eval(), draw_frames(s, s.clips)
-    clip, images = copy.deepcopy(model.backbone.clip), frames.flatten(0, 1)
-    size, half = image_batch(s, clip, images), copy.deepcopy(clip)
-    open_clip.model.convert_weights_to_lp(half, BF16)
+# ---------------------------------------------------------------- inference
 
-    def ours(bf16: bool) -> Tensor:
-        with precision(s, bf16):
-            return model(frames.transpose(1, 2)[:, None], stage='head')
 
-    def bare(tower: open_clip.CLIP, images: Tensor, bf16: bool = False) -> Tensor:
-        with precision(s, bf16):
-            return torch.cat([tower.encode_image(part) for part in images.split(size)])
-
+def measure_inference(s: Settings) -> Part:
+    """Measure the clips per second of trained models, and of open_clip's encode_image alone."""
+    model = build_mmdfer(s).eval()
+    baseline = build_baseline(model)
+    count = max(1, s.images // FRAMES)
+    frames = torch.randn(count, FRAMES, 3, 224, 224, device=s.device)
+    inputs = frames.transpose(1, 2)[:, None]  # (B, 1, 3, T, H, W)
+    runs: dict[str, Callable[[], Any]] = {}
+    for precision, bf16 in PRECISIONS.items():
+        runs[f'mmdfer {precision}'] = partial(_infer, model, inputs, bf16)
+        mode = s.low_precision if bf16 else 'fp32'
+        encode = strong.ImageEncoder(baseline.clip, s.image_batch, mode)
+        predict = strong.Predictor(baseline, bf16)
+        runs[f'strong {precision}'] = lambda e=encode, p=predict: p(e(frames))
+        runs[f'encode_image {precision}'] = partial(encode, frames)
+    samples = interleave(runs, s.repeats, s.device)
     rows = []
-    with torch.no_grad():
-        times = in_turn(
-            s,
-            **{'ours fp32': lambda: ours(False), 'ours bf16': lambda: ours(True)},
-            fp32=lambda: bare(clip, images),
-            autocast=lambda: bare(clip, images, True),
-            bf16=lambda: bare(half, images.to(BF16)),
-        )
-        reference, bound = bare(clip, images), dict(fp32=1e-5, bf16=2e-2)
-        best = dict(fp32=times['fp32'], bf16=min(times['autocast'], times['bf16']))
-        for name, target in (('fp32', (2, 1)), ('bf16', (1.1,))):
-            rates = s.clips / times[f'ours {name}'], s.clips / best[name]
-            title, ratio = f'inference, {name}, against encode_image', rates[0] / rates[1]
-            rows.append(Row(title, rates[0], 'clips/s', rates[1], ratio, at_least=target))
-            with precision(s, name == 'bf16'):
-                vectors = model.backbone(frames.transpose(1, 2)).flatten(0, 1)
-            error = float((vectors - reference).norm() / reference.norm())
-            rows.append(Row('  its frame vectors, relative error', error, '', at_most=bound[name]))
-    return rows, {f'inference {name}': value for name, value in times.items()}
+    for precision in PRECISIONS:
+        per_second = {
+            name: rates(count, samples[f'{name} {precision}'])
+            for name in ('mmdfer', 'strong', 'encode_image')
+        }
+        for other, title in (
+            ('strong', f'inference from decoded frames, {precision}'),
+            ('encode_image', f'the same, with encode_image alone as the baseline, {precision}'),
+        ):
+            pair = per_second['mmdfer'], per_second[other]
+            rows.append(Row(title, 'clips/s', *pair, higher_is_better=True))
+    return rows, samples
 
 
-def text(s: Settings) -> tuple[Rows, Figures]:
-    """The text tower's FLOP/s, nominal, against the rate of its products alone.
-
-    Nominal: 12 W^2 weights a layer, one product forward and one for the input's gradient, and the
-    attention's two products over all L x L pairs, thrice (once forward, twice backward).
-    """
-    clip, rows, figures = build_ours(s).backbone, [], {}
-    prompts, length, width = s.classes * SENTENCES, TOKENS + 3, clip.text_width
-    layers = len(clip.clip.transformer.resblocks)
-    flop = prompts * length * layers * (48 * width**2 + 12 * length * width)
-    embeddings = torch.randn(prompts, length, width, device=s.device, requires_grad=True)
-    for name, dtype, target in (('fp32', torch.float32, 0.65), ('bf16', BF16, 0.72)):
-
-        def run(bf16: bool = dtype == BF16) -> None:
-            with precision(s, bf16):
-                vectors = clip.encode_prompts(0.02 * embeddings, length - 1)
-            vectors.float().sum().backward()
-
-        rate = flop / in_turn(s, run=run)['run'] / 1e9
-        matrix = matrix_rates(s, prompts * length, dtype, width)
-        known = {k: v / 1e9 for k, v in matrix.items() if v is not None}
-        note = ', '.join(f'{k} {v:.0f}' for k, v in known.items())
-        best = max(known.values())
-        title = f'text tower, {name}, against its products'
-        rows.append(Row(title, rate, 'GFLOP/s', best, rate / best, at_least=(target,), note=note))
-        figures |= {f'products {name}, {k}': v for k, v in known.items()}
-    return rows, figures
+def _infer(model: CLIPRecognizer, inputs: Tensor, bf16: bool) -> Tensor:
+    with strong.autocast(inputs.device, bf16):
+        return classify(model, inputs)
 
 
-def extract(model: CLIPRecognizer, loader: DataLoader, bank: str) -> None:
-    """Encode the clips of a loader of frames into a bank, as before training."""
-    encoder = FeatureEncoder(model.backbone)
-    EncodedClips(loader.dataset, encoder, bank).full_init()
+# ---------------------------------------------------------------- extraction and decoding
 
 
-def drawn_loader(s: Settings, root: Path, media: str) -> DataLoader:
-    """The training loader of DFEW's config over a drawn tree: one view of each clip."""
-    config = Config.fromfile(ROOT / 'configs' / 'align_dfer_dfew.py').train_dataloader
-    config.dataset = config.dataset.dataset
-    config.dataset.update(data_root=str(root), media=media, num_views=1, indices=s.clips)
-    config.update(batch_size=16, num_workers=2)
-    return Runner.build_dataloader(config, seed=0)
-
-
-def extraction(s: Settings) -> tuple[Rows, Figures]:
-    """Views/s from drawn pictures and videos through our loader and tower, and what bounds it."""
-    model, rows, figures = build_ours(s).eval(), [], {}
-    with tempfile.TemporaryDirectory() as folder:
-        make_release('dfew', folder, 2 * s.clips + 35, ('frames', 'videos'), size=224)
-        for media in ('frames', 'videos'):
-            for name in ('fp32', 'bf16'):
-                loader = drawn_loader(s, Path(folder), media)
-                count = len(loader.dataset)
-                alone = draw_frames(s, min(16, count)).transpose(1, 2)
-                with torch.no_grad(), precision(s, name == 'bf16'):
-                    tower = len(alone) / in_turn(s, it=lambda x=alone: model.backbone(x))['it']
-                    if name == 'fp32':
-                        figures[f'decode {media}'] = count / timed(s, lambda x=loader: list(x))
-                    bank = f'{folder}/bank/{media}/{name}'
-                    rate = count / timed(s, lambda x=loader, b=bank: extract(model, x, b))
-                figures |= {f'{media} {name}': rate, f'tower {name}': tower}
-                title = f'extraction from {media}, {name}, against the tower'
-                ratio = rate / tower
-                rows.append(Row(title, rate, 'views/s', tower, ratio, at_least=(0.9,)))
+def measure_extraction(s: Settings) -> Part:
+    """Measure how many views per second are read, encoded and written to disk."""
+    model = build_mmdfer(s).eval()
+    baseline = build_baseline(model)
+    rows: Rows = []
+    samples: Samples = {}
+    note = 'Two workers; four views in fp32 and eight in bf16, in batches of two.'
     for media in ('frames', 'videos'):
-        rows.append(Row(f'decoding {media} alone', figures[f'decode {media}'], 'views/s'))
-    return rows, figures
+        for precision, bf16 in PRECISIONS.items():
+            count = 2 if s.small else 8 if bf16 else 4
+            mode = s.low_precision if bf16 else 'fp32'
+            encode = strong.ImageEncoder(baseline.clip, s.image_batch, mode)
+            found = measure_media(s, media, count, bf16, model, encode)
+            values = {name: rates(count, seconds) for name, seconds in found.items()}
+            samples |= {f'{media} {precision} {name}': v for name, v in values.items()}
+            title = f'extraction from {media}, {precision}'
+            pair = values['mmdfer'], values['strong']
+            rows.append(Row(title, 'views/s', *pair, higher_is_better=True, note=note))
+    return rows, samples
+
+
+def measure_media(
+    s: Settings,
+    media: str,
+    count: int,
+    bf16: bool,
+    model: CLIPRecognizer,
+    encode: strong.ImageEncoder,
+) -> Samples:
+    """Measure the seconds in which views are extracted by mmdfer and by the strong baseline."""
+    ours = clips_to_extract(s, media, count)
+    theirs = clips.ClipViews(clips.list_clips(Path(s.data), media)[:count], training=True)
+    with tempfile.TemporaryDirectory() as folder:
+        names = (str(number) for number in range(2 * s.repeats + 2))
+
+        def run_mmdfer() -> None:
+            with strong.autocast(torch.device(s.device), bf16):
+                extract_to_bank(model, ours, f'{folder}/{next(names)}')
+
+        def run_strong() -> None:
+            strong.extract(encode, theirs, Path(folder, next(names)))
+
+        return interleave(dict(mmdfer=run_mmdfer, strong=run_strong), s.repeats, s.device)
+
+
+def measure_decoding(s: Settings) -> Part:
+    """Measure the reading of 16 frames of a clip by one thread, without resizing."""
+    cv2.setNumThreads(0)
+    count = 1 if s.small else 6
+    rows: Rows = []
+    readers: dict[str, dict[str, Callable[[Path], Any]]] = dict(
+        frames={'OpenCV': _read_by_opencv, 'Pillow': _read_by_pillow},
+        videos={'decord': _read_by_decord, "OpenCV's VideoCapture": _read_by_capture},
+    )
+    for media, others in readers.items():
+        paths = [path for path, _ in clips.list_clips(Path(s.data), media)[:count]]
+        runs = {
+            name: partial(_read_all, read, paths)
+            for name, read in (('mmdfer', _read_by_mmdfer), *others.items())
+        }
+        found = {n: rates(count, v) for n, v in interleave(runs, s.repeats, 'cpu').items()}
+        for name in others:
+            title = f'decoding {media}, with {name} as the baseline'
+            pair = found['mmdfer'], found[name]
+            rows.append(Row(title, 'views/s', *pair, higher_is_better=True))
+    return rows, {}
+
+
+def _read_all(read: Callable[[Path], Any], paths: list[Path]) -> None:
+    for path in paths:
+        read(path)
+
+
+def _read_by_mmdfer(path: Path) -> list[np.ndarray]:
+    reader = FolderReader(path) if path.is_dir() else VideoReader(path)
+    return reader.read(clips.choose_central(len(reader)))
+
+
+def _read_by_opencv(path: Path) -> list[np.ndarray]:
+    return clips.read_pictures(path, clips.choose_central)
+
+
+def _read_by_decord(path: Path) -> list[np.ndarray]:
+    return clips.read_video(path, clips.choose_central)
+
+
+def _read_by_pillow(path: Path) -> list[np.ndarray]:
+    paths = clips.list_pictures(path)
+    return [np.array(Image.open(paths[i]).convert('RGB')) for i in clips.choose_central(len(paths))]
+
+
+def _read_by_capture(path: Path) -> list[np.ndarray]:
+    """Decode a video from its beginning, and convert the chosen frames."""
+    capture = cv2.VideoCapture(str(path))
+    wanted = set(clips.choose_central(int(capture.get(cv2.CAP_PROP_FRAME_COUNT))).tolist())
+    frames = []
+    for number in range(max(wanted) + 1):
+        capture.grab()
+        if number in wanted:
+            frames.append(cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB))
+    capture.release()
+    return frames
+
+
+# ---------------------------------------------------------------- batches of frame vectors
 
 
 class NamedClips(DFERDataset):
-    """As many clips as are asked for, of which there are vectors only."""
+    """List clips that have only a name and a label; ``ann_file`` is their number."""
 
     METAINFO = dict(classes=tuple('abcdefg'))
 
     def load_data_list(self) -> list[dict[str, Any]]:
+        """Return the annotation of each clip."""
         return [dict(filename=f'{i}', clip=f'{i}', label=i % 7) for i in range(int(self.ann_file))]
 
 
-def loading(s: Settings) -> tuple[Rows, Figures]:
-    """A batch of vectors from a memory-mapped file in half precision, as the bank keeps them."""
-    clips = 64 if s.small else TRAIN // 4 if s.quick else TRAIN
+def measure_loading(s: Settings) -> Part:
+    """Measure how long a batch of 64 takes from the feature bank and from the baseline's file."""
+    count = 64 if s.small else 2048
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'vectors')
-        vectors = np.memmap(path, np.float16, 'w+', shape=(clips, VIEWS, 1, FRAMES, 512))
+        vectors = np.memmap(path, np.float16, 'w+', shape=(count, VIEWS, 1, FRAMES, 512))
         for row in vectors:
             row[:] = np.random.default_rng(0).standard_normal(row.shape, np.float32)
-        pipeline = [dict(type='PackActionInputs')]
-        named = NamedClips(str(clips), pipeline=pipeline, num_views=VIEWS, test_mode=False)
-        dataset = EncodedClips(named)
-        dataset.features = torch.from_numpy(vectors)
-        stack = CLIPDataPreprocessor()
-        config = dict(batch_size=min(64, clips), num_workers=0, dataset=dataset)
-        loader = Runner.build_dataloader(
-            dict(config, sampler=dict(type='DefaultSampler', shuffle=True)), seed=0
-        )
-        times = []
-        for _ in range(2):
-            batches = iter(loader)
-            times += [timed(s, lambda b=batches: stack(next(b))) for _ in range(clips // 64)]
-    batch = median(times)
-    note = f'{64 / batch:.0f} clips/s'
-    return [Row('a batch of 64 from the bank', 1e3 * batch, 'ms', at_most=1, note=note)], dict(
-        batch=batch
-    )
+        batches = dict(mmdfer=_mmdfer_batches(vectors), strong=_strong_batches(vectors[:, :, 0]))
+        # A round takes 16 batches: a single one lasts less than a millisecond.
+        runs = {name: partial(_take, batch, 16) for name, batch in batches.items()}
+        found = interleave(runs, s.repeats, 'cpu')
+    values = [[value / 16 for value in _milliseconds(found[name])] for name in runs]
+    return [Row('a batch of 64 clips from the feature bank', 'ms', *values)], {}
 
 
-def peak_gb() -> float:
-    """Return the peak memory of this process in GB; NaN on Windows, which does not tell."""
-    try:
-        import resource
-    except ImportError:
-        return float('nan')
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e9 if sys.platform == 'darwin' else 1e6)
+def _take(batches: Iterator[Any], count: int) -> None:
+    for _ in range(count):
+        next(batches)
 
 
-def memory(s: Settings) -> tuple[Rows, Figures]:
-    """The peak of a process that takes steps of stage 1."""
-    step = OurStep(build_ours(s), 'text', torch.randn(s.batch, FRAMES, 512, device=s.device), False)
-    step(), step()
-    rows = [Row('peak memory of stage 1, fp32', peak_gb(), 'GB', at_most=4)]
-    if s.device == 'cuda':
-        gb = torch.cuda.max_memory_allocated() / 1e9
-        rows.append(Row('  on the GPU', gb, 'GB', at_most=4))
+def _mmdfer_batches(vectors: np.ndarray) -> Iterator[Any]:
+    pipeline = [dict(type='PackActionInputs')]
+    named = NamedClips(str(len(vectors)), pipeline=pipeline, num_views=VIEWS, test_mode=False)
+    dataset = EncodedClips(named)
+    dataset.features = torch.from_numpy(vectors)
+    sampler = dict(type='DefaultSampler', shuffle=True)
+    config = dict(batch_size=64, num_workers=0, dataset=dataset, sampler=sampler)
+    loader, stack = Runner.build_dataloader(config, seed=0), CLIPDataPreprocessor()
+    while True:
+        for batch in loader:
+            yield stack(batch)
+
+
+def _strong_batches(vectors: np.ndarray) -> Iterator[Any]:
+    labels = np.arange(len(vectors)) % 7
+    while True:
+        yield from strong.draw_batches(vectors, labels, 64)
+
+
+# ---------------------------------------------------------------- memory, disk, start
+
+
+def measure_memory(s: Settings) -> Part:
+    """Measure the peak memory of processes that take steps of stage 1."""
+    rows = []
+    note = 'One process for each implementation: the peak does not depend on the load.'
+    for precision in PRECISIONS:
+        peaks = {name: [_peak_of(s, name, precision)] for name in ('mmdfer', 'strong')}
+        against = [_peak_of(s, 'naive', precision)] if precision == 'fp32' else []
+        title = f'peak memory of stage 1, {precision}'
+        rows.append(Row(title, 'GB', peaks['mmdfer'], peaks['strong'], against, note=note))
     return rows, {}
 
 
-def checkpoint(s: Settings) -> tuple[Rows, Figures]:
-    """Bytes of the state after a step of each stage, momentum included."""
-    model = build_ours(s)
-    vectors = torch.randn(2, FRAMES, 512, device=s.device)
-    (images,) = draw_frames(s, 1)
-    other = build_plain(s, model, images)
-    states: dict[str, list] = dict(ours=[model.state_dict()], plain=[other.state_dict()])
-    step = OurStep(model, 'joint', vectors, False)
-    step()
-    states['ours'].append(step.wrapper.state_dict())
-    sgd = plain.optimizer(other, 'joint')
-    plain.train_step(other, sgd, images[None], torch.zeros(1, dtype=int), 'joint', vectors[:1])
-    states['plain'].append(sgd.state_dict())
-    size = {}
+def _peak_of(s: Settings, name: str, precision: str) -> float:
+    command = ['-m', 'benchmarks.memory', name, precision, '--device', s.device]
+    printed = _run_python([*command, *['--small'] * s.small])
+    return float(printed.rpartition('peak memory: ')[2].split()[0])
+
+
+def _run_python(arguments: list[str]) -> str:
+    """Run Python in the root of the repository, and return what it prints."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=_environment(), check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment, in which Python finds the repository's modules."""
+    paths = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
+    return {**os.environ, 'PYTHONPATH': os.pathsep.join(paths)}
+
+
+def measure_checkpoint(s: Settings) -> Part:
+    """Measure the size of a checkpoint of stage 3, with the state of the optimizer."""
+    model = build_mmdfer(s)
+    baseline = build_baseline(model)
+    vectors = torch.randn(2, FRAMES, model.backbone.embed_dims, device=s.device)
+    labels = torch.zeros(2, dtype=torch.long, device=s.device)
+    step, trainer = MmdferStep(model, 'joint', vectors, False), strong.Trainer(baseline, 'joint')
+    step(), trainer.step(vectors, labels)
+    states = dict(
+        mmdfer=[model.state_dict(), step.wrapper.state_dict()],
+        strong=strong.checkpoint(trainer),
+        naive=[baseline.state_dict(), trainer.optimizer.sgd.state_dict()],
+    )
+    sizes = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, state in states.items():
             torch.save(state, path := Path(folder, name))
-            size[name] = path.stat().st_size / 1e6
-    ratio = size['plain'] / size['ours']
-    return [Row('checkpoint with optimizer, stage 3', size['ours'], 'MB', size['plain'], ratio)], {}
+            sizes[name] = [path.stat().st_size / 1e6]
+    return [Row('checkpoint of stage 3 with the optimizer', 'MB', **sizes)], {}
 
 
-def startup(s: Settings) -> tuple[Rows, Figures]:
-    """From the command to the first step of training, on a synthetic set already in a bank."""
-    with tempfile.TemporaryDirectory() as folder:
-        clips = (64, 28) if s.quick or s.small else (1400, 700)
-        make_benchmark(Path(folder, 'synth'), num_train=clips[0], num_test=clips[1])
-        sizes = dict(data_root=f'{folder}/synth', num_train=clips[0], num_test=clips[1])
-        loaders = [f'{n}_dataloader.dataset.dataset.' for n in ('train', 'val', 'test')]
-        options = [f'{name}{key}={value}' for name in loaders for key, value in sizes.items()]
-        seconds = [first_step(folder, options) for _ in range(s.repeats + 1)][1:]
-    return [Row('first step after the command', median(seconds), 's', at_most=10)], {}
+def measure_start(s: Settings) -> Part:
+    """Measure the time from the command to the end of the first training step.
 
-
-def first_step(folder: str, options: list[str]) -> float:
-    """Seconds until tools/train.py logs its first step; the run is then ended."""
-    command = [sys.executable, str(ROOT / 'tools' / 'train.py')]
-    command += [str(ROOT / 'configs' / 'align_dfer_synth.py'), '--work-dir', f'{folder}/run']
-    command += ['--bank', f'{folder}/bank']
-    command += ['--cfg-options', 'default_hooks.logger.interval=1', *options]
-    start = time.perf_counter()
-    output = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')
-    with subprocess.Popen(command, **output) as run:
-        lines = []
-        for line in run.stdout:
-            lines.append(line)
-            if 'Epoch(train)' in line:
-                run.kill()
-                return time.perf_counter() - start
-    raise RuntimeError('tools/train.py ended before its first step:\n' + ''.join(lines[-20:]))
-
-
-PARTS: dict[str, Callable[[Settings], tuple[Rows, Figures]]] = dict(
-    steps=steps,
-    inference=inference,
-    extraction=extraction,
-    text=text,
-    loading=loading,
-    memory=memory,
-    checkpoint=checkpoint,
-    startup=startup,
-)
-
-
-# ------------------------------------------------------------------------------- what is computed
-
-
-def schedule(f: dict[str, Figures]) -> Rows:
-    """DFEW's whole schedule, from the parts that were measured.
-
-    The plain one decodes for nothing, and validates with the image pass alone.
+    The steps are made small, so that they take no time: two clips, one sentence of four tokens.
     """
-    rows, steps_of, batches = [], f['steps'], -(-TRAIN // 64)
-    epochs, tests = {name: stage.epochs for name, stage in BAP.items()}, -(-TEST // 64)
-    for folds, target in ((1, dict(fp32=(), bf16=())), (5, dict(fp32=(18, 9.5), bf16=(35,)))):
-        for name in ('fp32', 'bf16'):
-            ours, other = (
-                folds * batches * sum(n * steps_of[f'{stage} {who}'] for stage, n in epochs.items())
-                for who in (name, 'plain')
-            )
-            passes = folds * sum(epochs.values()) * tests  # validation batches
-            views = VIEWS * TRAIN + TEST if folds == 1 else (VIEWS + 1) * CLIPS
-            extracting = views / f['extraction'][f'frames {name}']
-            validating = passes * steps_of['validation']
-            other += passes * steps_of['plain image pass']
-            total = ours + extracting + validating
-            note = (
-                f'extraction {extracting / 3600:.2f} + steps {ours / 3600:.2f} + '
-                f'validation {validating / 3600:.2f}'
-            )
-            title = f'DFEW, {folds} fold{"s" * (folds > 1)}, 100 epochs, {name}'
-            hours, more = (total / 3600, other / 3600), dict(at_least=target[name], note=note)
-            rows.append(Row(title, hours[0], 'h', hours[1], hours[1] / hours[0], **more))
-    return rows
+    sizes = ['--batch', '2', '--sentences', '1', '--tokens', '4']
+    with tempfile.TemporaryDirectory() as folder:
+        options = _mmdfer_options(s)
+        _prepare_start(s, folder, options)
+        train = [str(ROOT / 'tools' / 'train.py'), str(ROOT / 'configs' / 'align_dfer_dfew.py')]
+        train += ['--work-dir', f'{folder}/run', '--bank', f'{folder}/bank', '--cfg-options']
+        train += [f'{key}={value}' for key, value in options.items()]
+        vectors = f'{folder}/vectors.npy'
+        commands = dict(
+            mmdfer=(train, 'Epoch(train)'),
+            strong=(['-m', 'benchmarks.strong', s.data, vectors, *sizes], 'step 1'),
+            naive=(['-m', 'benchmarks.naive', s.data, *sizes], 'step 1'),
+        )
+        runs = {name: partial(_run_until, *command) for name, command in commands.items()}
+        found = interleave(runs, s.repeats, 'cpu')
+    note = (
+        'A small step of two clips; the training set has 53 clips, which are encoded beforehand. '
+        'The naive baseline decodes and encodes the two clips.'
+    )
+    return [Row('command to first step', 's', **found, note=note)], {}
 
 
-def share_of_step(f: dict[str, Figures]) -> Rows:
-    """Loading against a stage 2 step."""
-    share = 100 * f['loading']['batch'] / f['steps']['video fp32']
-    return [Row('  its share of a stage 2 step, fp32', share, '%', at_most=2)]
+def _mmdfer_options(s: Settings) -> dict[str, Any]:
+    """Return the options of a config for a small step on the rendered clips."""
+    options: dict[str, Any] = {
+        f'{name}_dataloader.dataset.dataset.data_root': s.data for name in ('train', 'val', 'test')
+    }
+    options |= {
+        f'model.cls_head.{key}': n for key, n in dict(num_sentences=1, num_tokens=4).items()
+    }
+    options |= {'model.neck.num_sentences': 1, 'model.backbone.weights': 'random'}
+    return options | {'train_dataloader.batch_size': 2, 'default_hooks.logger.interval': 1}
 
 
-COMPUTED = {('steps', 'extraction'): schedule, ('steps', 'loading'): share_of_step}
+def _prepare_start(s: Settings, folder: str, options: dict[str, Any]) -> None:
+    """Fill the feature bank and the baseline's file with zeros."""
+    config = Config.fromfile(ROOT / 'configs' / 'align_dfer_dfew.py')
+    config.merge_from_dict(options)
+    fill_banks_with_zeros(config, build_mmdfer(s), f'{folder}/bank')
+    views = VIEWS * len(clips.list_clips(Path(s.data)))
+    np.save(f'{folder}/vectors.npy', np.zeros((views, FRAMES, 512), np.float16))
+
+
+def _run_until(arguments: list[str], mark: str) -> None:
+    """Run Python until it prints a line that contains a mark.
+
+    Raises:
+        RuntimeError: If the command ends before.
+    """
+    pipes: dict[str, Any] = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    command = [sys.executable, *arguments]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=_environment(), text=True, errors='replace', **pipes
+    ) as run:
+        lines = []
+        for line in run.stdout or ():
+            lines.append(line)
+            if mark in line:
+                run.kill()
+                return
+    raise RuntimeError('the command ended before its first step:\n' + ''.join(lines[-20:]))
+
+
+PARTS: dict[str, Callable[[Settings], Part]] = dict(
+    steps=measure_steps,
+    inference=measure_inference,
+    extraction=measure_extraction,
+    decoding=measure_decoding,
+    loading=measure_loading,
+    memory=measure_memory,
+    checkpoint=measure_checkpoint,
+    start=measure_start,
+)

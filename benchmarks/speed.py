@@ -1,13 +1,14 @@
-"""Measure ours against a plain implementation of the same model, and print one table.
+"""Compare the speed of mmdfer with two baselines in plain torch, and print one table.
 
-    python tools/benchmark.py --out benchmark.json
-    python tools/benchmark.py --quick
+    python tools/benchmark.py --out speed.json
     python tools/benchmark.py --rows steps loading
+    python tools/benchmark.py --spread run1.json run2.json run3.json
 
-The plain one (``benchmarks/plain.py``) gets the same weights and frames, in fp32, in the same run
-and in turn with ours. Figures are medians; each part runs in a process of its own, whose peak
-memory is its alone. CLIP's weights are random and the data drawn: speed does not depend on them.
-``--quick`` measures the plain image pass, the same in every stage, once and not in each step.
+The strong baseline (``benchmarks/strong.py``) is what a competent user would write: frame vectors
+and class vectors are cached. The naive one (``benchmarks/naive.py``) caches nothing. All get the
+same weights and data. Each ratio is the median of at least seven pairs of runs that take turns, so
+that a busy machine disturbs both sides alike. Each part of the table is measured in a process of
+its own. The weights of CLIP are random and the clips are rendered: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,111 +29,138 @@ import open_clip
 import torch
 from mmengine.registry import init_default_scope
 
-from benchmarks.parts import COMPUTED, PARTS, Row, Settings, matrix_rates, peak_gb
+from benchmarks import strong
+from benchmarks.model import ARCHITECTURE, best_image_batch
+from benchmarks.parts import PARTS
+from benchmarks.schedule import compute_schedule, describe_parts
+from benchmarks.settings import Settings
+from benchmarks.table import Row, result_table, spread_table
+from benchmarks.timing import interleave
 from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.files import write_aside
-from mmdfer.tables import markdown_table
+from mmdfer.synthetic.releases import make_release
 
+READ_CLIPS = {'extraction', 'decoding', 'start'}  # the parts that read rendered clips
+ENCODE_IMAGES = {'steps', 'inference', 'extraction'}
 TOOL = Path(__file__).resolve().parents[1] / 'tools' / 'benchmark.py'
 
 
-def run_part(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Measure one part in a process of its own; return its rows, figures and peak memory."""
+def choose_image_settings(s: Settings) -> Settings:
+    """Choose how the baselines encode images: the fastest batch size, and the way of bfloat16."""
+    if s.small:
+        return replace(s, image_batch=2)
+    sizes = (16, 32, 64) if s.device == 'cpu' else (64, 256, 1024)
+    clip = open_clip.create_model(ARCHITECTURE).eval().requires_grad_(False).to(s.device)
+    images = torch.randn(max(sizes), 3, 224, 224, device=s.device)
+    batch = best_image_batch(clip, images, sizes)
+    runs = {}
+    for mode in ('autocast', 'bf16'):
+        encode = strong.ImageEncoder(clip, batch, mode)
+        runs[mode] = lambda encode=encode: encode(images[:, None])
+    times = interleave(runs, 3, s.device)
+    return replace(s, image_batch=batch, low_precision=min(runs, key=lambda mode: min(times[mode])))
+
+
+def run_part(name: str, s: Settings) -> dict[str, Any]:
+    """Measure one part in a process of its own, and return its rows and values.
+
+    Raises:
+        DFERError: If that process fails.
+    """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, 'part.json')
-        flags = [f'--{flag}' for flag in ('quick', 'small') if getattr(args, flag)]
-        command = [sys.executable, str(TOOL), '--part', name, '--out', str(out), *flags]
+        command = [sys.executable, str(TOOL), '--part', name, json.dumps(asdict(s))]
         print(f'measuring {name} ...', file=sys.stderr, flush=True)
-        done = subprocess.run([*command, '--device', args.device], stdout=subprocess.DEVNULL)
+        start = time.perf_counter()
+        done = subprocess.run([*command, '--out', str(out)], stdout=subprocess.DEVNULL)
         if done.returncode:
-            raise DFERError(f'tools/benchmark.py: the part {name!r} failed; its error stands above')
-        return json.loads(out.read_text())
+            raise DFERError(f'tools/benchmark.py: the part {name!r} failed; see the error above')
+        seconds = time.perf_counter() - start
+        print(f'measured {name} in {seconds:.0f} s', file=sys.stderr, flush=True)
+        return dict(json.loads(out.read_text()), seconds=seconds)
 
 
-def measure_part(args: argparse.Namespace) -> None:
-    """Measure one part, in such a process, and write what was found."""
+def measure_part(name: str, s: Settings, out: str) -> None:
+    """Measure one part in this process, and write its rows and values to a file."""
     init_default_scope('mmaction')
     torch.manual_seed(0)
-    rows, figures = PARTS[args.part](Settings(args.device, args.quick, args.small))
-    found = dict(rows=[asdict(row) for row in rows], figures=figures, peak_gb=peak_gb())
-    write(args.out, found)
+    rows, samples = PARTS[name](s)
+    write_json(out, dict(rows=[asdict(row) for row in rows], samples=samples))
 
 
-def machine(device: str) -> dict[str, Any]:
-    """Describe the machine that the figures are of."""
+def describe_machine(s: Settings) -> dict[str, Any]:
+    """Describe the machine, the versions, and how the baselines encode images."""
     cpu = platform.processor() or platform.machine()
     if (info := Path('/proc/cpuinfo')).is_file():
         models = [x for x in info.read_text().splitlines() if x.startswith('model name')]
         cpu = models[0].partition(': ')[2] if models else cpu
-    gpu = torch.cuda.get_device_name() if device == 'cuda' else None
-    threads, versions = torch.get_num_threads(), dict(torch=torch.__version__)
-    return dict(cpu=cpu, threads=threads, gpu=gpu, open_clip=open_clip.__version__, **versions)
+    gpu = {'GPU': torch.cuda.get_device_name()} if s.device == 'cuda' else {}
+    versions = dict(torch=torch.__version__, open_clip=open_clip.__version__)
+    images = {'images in a batch': s.image_batch, 'images in bf16 by': s.low_precision}
+    return dict(CPU=cpu, threads=torch.get_num_threads(), **gpu, **versions, **images)
 
 
-def table(rows: list[Row], onednn: bool) -> str:
-    """Write the rows as a table in Markdown."""
-    lines = [['', 'ours', 'against', 'ratio', 'target', '']]
-    for row in rows:
-        words, met = row.target(onednn)
-        other = '' if row.other is None else f'{row.other:.4g} {row.unit}'
-        ratio = '' if row.ratio is None else f'{row.ratio:.3g}'
-        verdict = {None: '', True: 'met', False: 'short'}[met]
-        note = f' ({row.note})' if row.note else ''
-        ours = f'{row.ours:.3g} {row.unit}'
-        lines.append([f'{row.name}{note}', ours, other, ratio, words, verdict])
-    return markdown_table(lines, 'left')
+def compare(s: Settings, parts: Sequence[str], out: str | None) -> None:
+    """Measure parts of the table, print it, and write it to a file as well."""
+    with tempfile.TemporaryDirectory() as folder:
+        s = replace(s, data=folder)
+        if READ_CLIPS & set(parts):
+            make_release('dfew', folder, 35 if s.small else 70, ('frames', 'videos'), size=224)
+        if ENCODE_IMAGES & set(parts):
+            s = choose_image_settings(s)
+        found = {name: run_part(name, s) for name in parts}
+    rows = [Row(**row) for part in found.values() for row in part['rows']]
+    samples = {name: part['samples'] for name, part in found.items()}
+    machine = describe_machine(s)
+    print(', '.join(f'{key}: {value}' for key, value in machine.items()) + '\n')
+    if {'steps', 'extraction'} <= set(parts):
+        rows += compute_schedule(samples)
+    print(result_table(rows))
+    if {'steps', 'extraction'} <= set(parts):
+        print(f'\n{describe_parts(samples)}')
+    if out:
+        kept = [asdict(row) for row in rows]
+        write_json(out, dict(machine=machine, rows=kept, parts=found))
 
 
-def write(path: str, value: Any) -> None:
+def write_json(path: str, value: Any) -> None:
+    """Write a value as JSON, completely or not at all."""
     with write_aside(path) as aside:
         aside.write_text(json.dumps(value, indent=1))
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description='Measure ours against a plain implementation.')
-    parser.add_argument('--quick', action='store_true', help='fewer repeats and clips')
-    parser.add_argument('--small', action='store_true', help='tiny, to see that it runs')
-    parser.add_argument('--out', metavar='FILE.json', help='also written')
-    parser.add_argument('--rows', nargs='+', choices=PARTS, default=list(PARTS), help='some only')
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--small', action='store_true', help='tiny sizes, to see that it runs')
+    parser.add_argument('--out', metavar='FILE.json', help='also write the results to this file')
     parser.add_argument(
-        '--device', choices=('cpu', 'cuda'), help='default: cuda where there is one'
+        '--rows', nargs='+', choices=PARTS, default=list(PARTS), help='parts of the table'
     )
-    parser.add_argument('--part', choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument(
+        '--device', choices=('cpu', 'cuda'), help='default: cuda where there is a GPU'
+    )
+    parser.add_argument(
+        '--spread', nargs='+', metavar='FILE.json', help='print how ratios spread over saved runs'
+    )
+    parser.add_argument('--part', nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, and print a table."""
+    """Measure and print a table, or compare saved runs."""
     args = parse_args(argv)
     with one_line_errors():
-        if args.part:
-            measure_part(args)
+        if args.spread:
+            print(spread_table([json.loads(Path(path).read_text()) for path in args.spread]))
+        elif args.part:
+            name, settings = args.part
+            measure_part(name, Settings(**json.loads(settings)), args.out)
         else:
-            compare(args)
+            compare(Settings(args.device, args.small), args.rows, args.out)
 
 
-def compare(args: argparse.Namespace) -> None:
-    """Measure all parts, and print and write what was found."""
-    settings = Settings(args.device, args.quick, args.small)
-    rates = matrix_rates(settings, 7504, torch.float32)
-    onednn = (rates['oneDNN'] or 0) > 1.1 * rates['torch']
-    parts = {name: run_part(name, args) for name in args.rows}
-    rows = [Row(**row) for part in parts.values() for row in part['rows']]
-    figures = {name: part['figures'] for name, part in parts.items()}
-    for needs, compute in COMPUTED.items():
-        if set(needs) <= set(parts):
-            rows += compute(figures)
-    found = machine(args.device)
-    print(', '.join(f'{key} {value}' for key, value in found.items() if value is not None))
-    use = 'outruns torch' if onednn else 'does not outrun torch: the fp32 targets in brackets hold'
-    print(f'oneDNN {use}')
-    print(table(rows, onednn))
-    if args.out:
-        kept = [dict(asdict(row), met=row.target(onednn)[1]) for row in rows]
-        parts = {
-            name: dict(figures=p['figures'], peak_gb=p['peak_gb']) for name, p in parts.items()
-        }
-        write(args.out, dict(machine=found, onednn=onednn, rows=kept, parts=parts))
+if __name__ == '__main__':
+    main()

@@ -1,20 +1,21 @@
-"""Measure the structure of the code, and check that imports point downwards.
+"""Measure the structure of the code, and check the direction of its imports.
 
     python benchmarks/structure.py [ROOT] [--check]
 
-Prints Markdown tables about the package ``mmdfer`` of a source tree, and about the folders beside
-it. Needs the standard library only, and imports nothing of what it reads. With ``--check`` the
-status is 1 if there is an import cycle or an import against the levels.
+The script prints Markdown tables about the package ``mmdfer`` of a source tree and the folders next
+to it. It needs only the standard library, and does not import the code that it reads. With
+``--check`` the exit status is 1 if there is an import cycle, or an import that ``LEVELS`` forbids.
 
 How it counts:
 
-- Imports: every import statement, also inside functions. ``from a import b`` is an import of the
-  module ``a.b`` where there is one, else of ``a``. That Python also runs the ``__init__.py`` of
-  the packages around a module is not counted.
-- Functions: every ``def`` of the package, nested ones too, from the line of ``def`` to its last,
-  with and without the docstring. The 90th percentile is the least length that 90 % do not exceed.
-- Code: the lines of ``*.py`` files without blank lines, comments and docstrings.
-- Leaf configs: the files of ``configs/`` outside ``_base_``; all of their lines.
+- Imports: every import statement, including those inside functions. ``from a import b`` is an
+  import of the module ``a.b`` if there is such a module, otherwise of ``a``. Python also runs the
+  ``__init__.py`` of the packages around an imported module; this does not count as an import.
+- Functions: every ``def`` of the package, including nested ones, from the line of ``def`` to the
+  last line, with and without the docstring. The 90th percentile is the smallest length that 90 % of
+  the functions do not exceed.
+- Code: the lines of ``*.py`` files except blank lines, comments and docstrings.
+- Leaf configs: the files of ``configs/`` outside ``_base_``, with all of their lines.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from pathlib import Path
 from statistics import median
 
 PACKAGE = 'mmdfer'
-# From the top to the bottom. What is in one line may not import each other.
+# The levels from the top to the bottom. A module may import only from the levels below its own, and
+# from its own package.
 LEVELS = (
     ('__main__',),
     ('cli',),
@@ -60,12 +62,12 @@ _NO_CODE = {
 
 @dataclass(frozen=True)
 class Module:
-    """A source file.
+    """Hold a source file.
 
     Attributes:
-        path: The file.
-        name: Its dotted name; that of a package for an ``__init__.py``.
-        source: Its text.
+        path: The path of the file.
+        name: The dotted name of the module. An ``__init__.py`` has the name of its package.
+        source: The text of the file.
     """
 
     path: Path
@@ -74,19 +76,25 @@ class Module:
 
     @cached_property
     def tree(self) -> ast.Module:
-        """The syntax tree."""
+        """Return the syntax tree of the source."""
         return ast.parse(self.source, str(self.path))
 
     @property
     def package(self) -> list[str]:
-        """The parts of the name of the package that a relative import starts from."""
+        """Return the parts of the name of the package from which a relative import starts."""
         parts = self.name.split('.')
         return parts if self.path.name == '__init__.py' else parts[:-1]
 
 
 @dataclass(frozen=True)
 class Import:
-    """An import of one module of the package by another."""
+    """Describe an import of one module of the package by another.
+
+    Attributes:
+        importer: The module that contains the import statement.
+        line: The line of the statement.
+        name: The dotted name of the imported module.
+    """
 
     importer: Module
     line: int
@@ -97,7 +105,7 @@ Row = Sequence[str | int | float]
 
 
 def read_modules(root: Path, folder: str) -> list[Module]:
-    """Read the Python files below ``root/folder``, in the order of their paths."""
+    """Read all Python files below ``root/folder``, sorted by path."""
     modules = []
     for path in sorted((root / folder).rglob('*.py')):
         parts = path.relative_to(root).with_suffix('').parts
@@ -110,7 +118,7 @@ def read_modules(root: Path, folder: str) -> list[Module]:
 
 
 def find_imports(modules: Sequence[Module]) -> list[Import]:
-    """List the imports of modules of the package by each other."""
+    """List the imports among the given modules."""
     names = {module.name for module in modules}
     return [
         Import(module, line, name)
@@ -133,7 +141,7 @@ def _imported_names(module: Module, names: set[str]) -> Iterator[tuple[int, str]
 
 
 def find_cycles(imports: Sequence[Import]) -> list[list[str]]:
-    """List the groups of modules that import each other, directly or through others."""
+    """List the groups of modules that import each other, directly or through other modules."""
     reached: dict[str, set[str]] = {}
     for found in imports:
         reached.setdefault(found.importer.name, set()).add(found.name)
@@ -150,20 +158,24 @@ def find_cycles(imports: Sequence[Import]) -> list[list[str]]:
 
 
 def is_forbidden(found: Import) -> bool:
-    """Return whether an import points upwards, sideways, or to what has no level."""
+    """Return whether ``LEVELS`` forbids an import.
+
+    An import is forbidden if the imported module is on the same level or a higher one, or is not
+    listed in ``LEVELS``. Imports within one subpackage are allowed.
+    """
     importer, imported = (_part(name) for name in (found.importer.name, found.name))
-    if importer in ('', imported):  # the package's own __init__.py may import all
+    if importer in ('', imported):  # the package's own __init__.py may import everything
         return False
     return not _level(importer) < _level(imported) < len(LEVELS)
 
 
 def _part(name: str) -> str:
-    """Return the subpackage or module below the package; empty for the package itself."""
+    """Return the second part of a dotted name, which is empty for the package itself."""
     return (name.split('.') + [''])[1]
 
 
 def _level(part: str) -> int:
-    """Return a place in ``LEVELS``; behind the last for what has none, which none may import."""
+    """Return the level of a subpackage, or ``len(LEVELS)`` if it is not listed in ``LEVELS``."""
     return next((n for n, parts in enumerate(LEVELS) if part in parts), len(LEVELS))
 
 
@@ -171,7 +183,7 @@ def _level(part: str) -> int:
 
 
 def function_lengths(modules: Sequence[Module], with_docstring: bool) -> list[tuple[int, str]]:
-    """Return the length and the place of each function, the longest last."""
+    """Return the number of lines and the dotted name of each function, the longest last."""
     return sorted(
         (_length(node, with_docstring), f'{module.name}.{node.name}')
         for module in modules
@@ -192,7 +204,7 @@ def _lines(node: ast.stmt) -> range:
 
 
 def code_lines(module: Module) -> int:
-    """Count the lines that are neither blank nor comment nor docstring."""
+    """Count the lines that are not blank, a comment or a docstring."""
     tokens = tokenize.generate_tokens(io.StringIO(module.source).readline)
     code = {
         line
@@ -211,15 +223,15 @@ def code_lines(module: Module) -> int:
 
 
 def leaf_configs(root: Path) -> list[Module]:
-    """Read the configs that are no base of others."""
+    """Read the configs outside ``_base_``."""
     return [m for m in read_modules(root, 'configs') if '_base_' not in m.path.parts]
 
 
-# ---------------------------------------------------------------- tests by shape and by name
+# ---------------------------------------------------------------- lines of certain kinds
 
 
 def find_ndim(module: Module) -> Iterator[int]:
-    """Yield the lines that ask for a number of dimensions: x.ndim, x.dim() or len(x.shape)."""
+    """Yield the lines that read a number of dimensions by x.ndim, x.dim() or len(x.shape)."""
     for node in ast.walk(module.tree):
         match node:
             case (
@@ -242,7 +254,7 @@ def find_hasattr(module: Module) -> Iterator[int]:
 
 
 def summarise(root: Path, modules: Sequence[Module]) -> list[Row]:
-    """Return the figures that are one number each, with their names."""
+    """Compute the figures of the first table, as rows of a name and a value."""
     rows: list[Row] = []
     for with_docstring in (False, True):
         lengths = function_lengths(modules, with_docstring)
@@ -273,7 +285,7 @@ def _table(head: Row, rows: Sequence[Row]) -> str:
 
 
 def _places(root: Path, modules: Sequence[Module], find: Callable[[Module], Iterable[int]]) -> str:
-    """Return a table of lines that are found in the modules."""
+    """Return a Markdown table of the lines that ``find`` yields for each module."""
     rows = [
         (
             f'{module.path.relative_to(root)}:{line}',
@@ -286,13 +298,19 @@ def _places(root: Path, modules: Sequence[Module], find: Callable[[Module], Iter
 
 
 def main() -> int:
-    """Print the tables; return 1 where --check finds something."""
+    """Print the tables, and return 1 if ``--check`` is given and finds a forbidden import."""
     parser = argparse.ArgumentParser(description='Measure the structure of the code.')
     parser.add_argument(
-        'root', nargs='?', type=Path, default=Path(__file__).parents[1], help='the source tree'
+        'root',
+        nargs='?',
+        type=Path,
+        default=Path(__file__).parents[1],
+        help='the source tree',
     )
     parser.add_argument(
-        '--check', action='store_true', help='fail on import cycles and imports upwards'
+        '--check',
+        action='store_true',
+        help='exit with status 1 on import cycles and forbidden imports',
     )
     args = parser.parse_args()
     modules = read_modules(args.root, PACKAGE)
@@ -300,7 +318,7 @@ def main() -> int:
     cycles, forbidden = find_cycles(imports), [i for i in imports if is_forbidden(i)]
     rows = [
         ('import cycles', len(cycles)),
-        ('imports against the levels', len(forbidden)),
+        ('forbidden imports', len(forbidden)),
         *summarise(args.root, modules),
     ]
     print(_table(('what', 'figure'), rows))
@@ -308,9 +326,9 @@ def main() -> int:
         print(f'\n- cycle: {", ".join(cycle)}')
     for i in forbidden:
         place = i.importer.path.relative_to(args.root)
-        print(f'\n- against the levels: {place}:{i.line} imports {i.name}')
-    print(f'\nTests of the number of dimensions\n\n{_places(args.root, modules, find_ndim)}')
-    print(f'\nhasattr\n\n{_places(args.root, modules, find_hasattr)}')
+        print(f'\n- forbidden: {place}:{i.line} imports {i.name}')
+    print(f'\nLines that read the number of dimensions\n\n{_places(args.root, modules, find_ndim)}')
+    print(f'\nLines that call hasattr\n\n{_places(args.root, modules, find_hasattr)}')
     return int(args.check and bool(cycles or forbidden))
 
 

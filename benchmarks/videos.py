@@ -1,12 +1,12 @@
-"""Read video files of many kinds, and compare each frame with what FFmpeg's own program shows.
+"""Read video files of many kinds, and compare each frame with the output of the ffmpeg program.
 
-    pip install imageio-ffmpeg                                   # an ffmpeg that makes the files
+    pip install imageio-ffmpeg                                   # the ffmpeg that makes the files
     python benchmarks/videos.py                                  # about two minutes
     python benchmarks/videos.py --long --write docs/videos.md    # also a film of two hours
 
-Each frame that is encoded carries its number as black and white blocks, and colours that differ in
-all four corners. So a frame that was read tells which one it is and how it is turned, whatever
-FFmpeg says. The exit status is 1 if any file was read wrongly.
+Each encoded frame shows its number as black and white blocks, and different colours in all four
+corners. The number and the orientation of a frame can therefore be checked without trusting FFmpeg.
+The exit status is 1 if any file was read wrongly.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ from mmdfer.errors import DFERError, UnreadableClipError, one_line_errors
 from mmdfer.tables import markdown_table
 
 FRAMES, WIDTH, HEIGHT = 40, 128, 128
-MOST_DIFFERENCE = 1.0  # levels of 255 between the colours read and FFmpeg's, on average
-MOST_SECONDS = 2.0  # to refuse a damaged file
-ROWS, COLUMNS = 3, 6  # blocks of a frame's number: 18 bits
+# The largest mean difference between the colours read and those of ffmpeg, in levels of 0..255.
+MOST_DIFFERENCE = 1.0
+MOST_SECONDS = 2.0  # for refusing a damaged file
+ROWS, COLUMNS = 3, 6  # of the blocks that show a frame's number in 18 bits
 LONG_FRAMES, LONG_MEGABYTES = 180_000, 200
 
 X264 = ('-c:v', 'libx264', '-pix_fmt', 'yuv420p')
@@ -45,7 +46,8 @@ X265 = ('-c:v', 'libx265', '-preset', 'ultrafast', '-x265-params')
 VP8 = ('-c:v', 'libvpx', '-b:v', '1M', '-deadline', 'realtime')
 VP9 = ('-c:v', 'libvpx-vp9', '-b:v', '1M', '-cpu-used', 8)
 MPEG4 = ('-c:v', 'mpeg4', '-q:v', 3)
-# Of ISO/IEC 14496-12, a tkhd's a, b, c, d: a pixel (x, y) is shown at (a x + c y, b x + d y).
+# The values a, b, c, d of a display matrix in a track header (ISO/IEC 14496-12): the pixel (x, y)
+# is shown at (a x + c y, b x + d y).
 MATRICES = {
     'turned by 90 degrees': (0, 1, -1, 0),
     'turned by 180 degrees': (-1, 0, 0, -1),
@@ -61,10 +63,15 @@ MATRICES = {
 
 
 def draw(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """Draw a frame: the bits of its number in the upper half, colours in the lower.
+    """Draw a frame with the bits of its number in the upper half and colours in the lower half.
+
+    Args:
+        number: The number of the frame, below 2 ** 18.
+        width: The width of the frame in pixels.
+        height: The height of the frame in pixels.
 
     Returns:
-        RGB uint8 (height, width, 3).
+        The frame, RGB uint8 (height, width, 3).
     """
     image = np.empty((height, width, 3), np.uint8)
     upper = height // 2
@@ -77,7 +84,7 @@ def draw(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
 
 
 def read_number(image: np.ndarray) -> int:
-    """Return the number that was drawn into a frame, also after lossy compression."""
+    """Return the number that was drawn into a frame, which lossy compression may have changed."""
     height, width = image.shape[:2]
     upper, number = height // 2, 0
     for bit, (row, column) in enumerate(itertools.product(range(ROWS), range(COLUMNS))):
@@ -87,7 +94,13 @@ def read_number(image: np.ndarray) -> int:
 
 
 def turn(image: np.ndarray, matrix: Sequence[int]) -> np.ndarray:
-    """Move each pixel (x, y) to (a x + c y, b x + d y), and then all so that none is negative."""
+    """Turn or mirror a frame by a display matrix.
+
+    Args:
+        image: The frame (H, W, 3).
+        matrix: The values a, b, c, d. The pixel (x, y) moves to (a x + c y, b x + d y). Then all
+            pixels are shifted so that no coordinate is negative.
+    """
     a, b, c, d = matrix
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     to_x, to_y = a * x + c * y, b * x + d * y
@@ -98,9 +111,9 @@ def turn(image: np.ndarray, matrix: Sequence[int]) -> np.ndarray:
 
 
 def is_upright(image: np.ndarray, number: int) -> bool:
-    """Return whether a frame is closer to the drawn one than to any turned or mirrored one."""
+    """Return whether a frame is closer to the drawn frame than to each turned or mirrored one."""
     height, width = image.shape[:2]
-    brightness = (0.3, 0.6, 0.1)  # of red, green and blue: a film may be grey
+    brightness = (0.3, 0.6, 0.1)  # weights of red, green and blue, since a video may be grey
 
     def distance(other: np.ndarray) -> float:
         return float(np.abs(image @ brightness - other @ brightness).mean())
@@ -120,22 +133,26 @@ def find_ffmpeg() -> str:
     """Return the path of the ffmpeg program.
 
     Raises:
-        DFERError: imageio-ffmpeg is not installed.
+        DFERError: If imageio-ffmpeg is not installed.
     """
     try:
         import imageio_ffmpeg
     except ImportError as error:
         raise DFERError(
-            'no ffmpeg to make the files with; install one: pip install imageio-ffmpeg'
+            'there is no ffmpeg to make the files; install one: pip install imageio-ffmpeg'
         ) from error
     return imageio_ffmpeg.get_ffmpeg_exe()
 
 
 def run_ffmpeg(*arguments: object, data: bytes | None = None) -> bytes:
-    """Run ffmpeg on some arguments; return what it writes to its standard output.
+    """Run ffmpeg and return its standard output.
+
+    Args:
+        arguments: The command line arguments.
+        data: The standard input.
 
     Raises:
-        RuntimeError: It fails, for example because it was built without an encoder.
+        RuntimeError: If ffmpeg fails, for example because it was built without an encoder.
     """
     command = [find_ffmpeg(), '-v', 'error', '-y', *map(str, arguments)]
     done = subprocess.run(command, input=data, capture_output=True)
@@ -154,14 +171,15 @@ def encode(
     """Draw frames and encode them.
 
     Args:
-        target: The file, or ``-`` for a stream that cannot be rewound, as browsers record.
-        arguments: ffmpeg's, for the codec and the container.
-        frames: Their numbers.
-        size: Width and height of the drawn frames.
-        stored: Changes each frame before it is encoded.
+        target: The file to write, or ``-`` for a stream that cannot be rewound, like those that
+            browsers record.
+        arguments: The arguments of ffmpeg that choose the codec and the container.
+        frames: The numbers of the frames.
+        size: The width and the height of the drawn frames in pixels.
+        stored: A function that changes each frame before it is encoded.
 
     Returns:
-        The stream that was written to ``-``.
+        The stream that was written to ``-``, which is empty if ``target`` is a file.
     """
     images = [stored(draw(number, *size)) for number in frames]
     height, width = images[0].shape[:2]
@@ -170,7 +188,7 @@ def encode(
 
 
 def write_matrix(source: Path, target: Path, matrix: Sequence[int]) -> None:
-    """Copy an MP4 file and write a display matrix into its track header (tkhd, version 0)."""
+    """Copy an MP4 file and write a display matrix into the track header (tkhd, version 0)."""
     content = bytearray(source.read_bytes())
     a, b, c, d = (value * 2**16 for value in matrix)
     place = content.index(b'tkhd') + 4 + 40
@@ -180,12 +198,12 @@ def write_matrix(source: Path, target: Path, matrix: Sequence[int]) -> None:
 
 @dataclass
 class Film:
-    """A file that was made.
+    """Describe a video file that was made.
 
     Attributes:
-        name: Of the file.
-        special: What is special about it.
-        numbers: Of the frames that it shows; None for a damaged file.
+        name: The name of the file.
+        special: What distinguishes the file from an ordinary video.
+        numbers: The numbers of the frames that the file shows, or None for a damaged file.
     """
 
     name: str
@@ -194,14 +212,14 @@ class Film:
 
 
 class Studio:
-    """Make the files.
+    """Make the video files.
 
     Args:
-        folder: Where to.
+        folder: The folder in which to write the files.
 
     Attributes:
-        films: What was made.
-        missing: The files that this ffmpeg cannot make, each with its reason.
+        films: The files that were made.
+        missing: The names of the files that this ffmpeg cannot make, each with the reason.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -226,7 +244,7 @@ class Studio:
             make()
 
     def _encode(self, name: str, special: str, *arguments: object, **options: object) -> None:
-        """Encode frames to a file, or note that this ffmpeg cannot."""
+        """Encode frames to a file, or note in ``missing`` that this ffmpeg cannot."""
         try:
             encode(self.folder / name, *arguments, **options)
         except RuntimeError as error:
@@ -239,7 +257,7 @@ class Studio:
         self.films.append(Film(name, special, numbers))
 
     def _copy(self, name: str, special: str, *arguments: object, numbers: Sequence[int]) -> None:
-        """Make a file by copying an encoded stream."""
+        """Make a file by copying an encoded stream into another container."""
         run_ffmpeg(*arguments, '-c', 'copy', self.folder / name)
         self.films.append(Film(name, special, numbers))
 
@@ -337,7 +355,7 @@ class Studio:
         add('moving.apng', 'RGB', '-f', 'apng')
 
     def _make_recorded(self) -> None:
-        """Make streams as a browser records them: no duration, sizes left unknown."""
+        """Make streams like those that browsers record, without a duration and without sizes."""
         for name, codec, container in (
             ('browser_vp8.webm', VP8, ('-f', 'webm', '-live', 1)),
             ('browser_vp9.webm', VP9, ('-f', 'webm', '-live', 1)),
@@ -363,7 +381,7 @@ class Studio:
             self._copy(f'turned.{suffix}', 'turned by 90 degrees', *source, numbers=numbers)
 
     def _make_trimmed(self) -> None:
-        """Cut parts out of a film of ten seconds without encoding them again."""
+        """Cut parts out of a video of ten seconds without encoding them again."""
         film = self.folder / 'film.mp4'
         every_50 = ('-g', 50, '-sc_threshold', 0)
         encode(film, *X264, *every_50, '-bf', 0, frames=range(250))
@@ -377,7 +395,7 @@ class Studio:
             special = f'trimmed from 4.4 s, {gop} GOP (edit list)'
             source = ('-ss', 4.4, '-i', film)
             self._copy(f'trimmed_{gop}.mp4', special, *source, numbers=range(110, 250))
-        # In Matroska there is no edit list: it begins with the key frame.
+        # Matroska has no edit list: the file begins with the key frame.
         source = ('-ss', 4.4, '-i', film)
         special = 'trimmed from 4.4 s, open GOP'
         self._copy('trimmed.mkv', special, *source, numbers=range(100, 250))
@@ -415,7 +433,7 @@ class Studio:
                 self._write(f'{name}.{suffix}', special + what, content, range(FRAMES))
             first.unlink()
             second.unlink()
-        # From between the key frames 12 and 24: the first frame that can be shown is 24.
+        # The file begins between the key frames 12 and 24, so frame 24 is the first to be shown.
         source = self.folder / 'source.ts'
         tables = ('-mpegts_flags', '+pat_pmt_at_frames')
         encode(source, *X264, '-g', 12, '-sc_threshold', 0, '-bf', 0, *tables)
@@ -467,14 +485,14 @@ class Studio:
 
 
 def read_by_ffmpeg(path: Path, sizes: Sequence[tuple[int, ...]]) -> Iterator[np.ndarray]:
-    """Yield the frames of a file as ffmpeg shows them.
+    """Yield the frames of a file that ffmpeg shows.
 
     Args:
-        path: The file.
-        sizes: Shape of each frame, which ffmpeg does not write along.
+        path: The video file.
+        sizes: The shape of each frame. ffmpeg writes raw bytes without the shapes.
 
     Raises:
-        ValueError: ffmpeg shows another number of frames, or others of these sizes.
+        ValueError: If ffmpeg shows another number of bytes than the shapes require.
     """
     raw = ('-fps_mode', 'passthrough', '-noautoscale', '-pix_fmt', 'rgb24', '-f', 'rawvideo')
     shown = run_ffmpeg('-i', f'file:{path}', *raw, '-')
@@ -488,7 +506,7 @@ def read_by_ffmpeg(path: Path, sizes: Sequence[tuple[int, ...]]) -> Iterator[np.
 
 
 def count_by_ffmpeg(path: Path) -> int:
-    """Return the number of frames that ffmpeg shows."""
+    """Return the number of frames of a video file that ffmpeg shows."""
     listed = ('-fps_mode', 'passthrough', '-an', '-c:v', 'rawvideo', '-f', 'framecrc')
     packets = run_ffmpeg('-i', f'file:{path}', *listed, '-')
     return sum(not line.startswith(b'#') for line in packets.splitlines())
@@ -496,7 +514,7 @@ def count_by_ffmpeg(path: Path) -> int:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table, and whether it is right."""
+    """Hold the cells of one line of a table, and whether the file was read correctly."""
 
     cells: tuple[str, ...]
     right: bool
@@ -508,7 +526,7 @@ DAMAGED = ('file', 'special', 'refused', 'reason', 's')
 
 
 def check_whole(path: Path, film: Film) -> Row:
-    """Read a whole file and compare its frames with the drawn ones and with ffmpeg's."""
+    """Read an undamaged file, and compare its frames with the drawn ones and with ffmpeg's."""
     with av.open(f'file:{path}', metadata_errors='replace') as container:
         codec = container.streams.video[-1].codec_context.codec.canonical_name
     start = time.perf_counter()
@@ -533,7 +551,7 @@ def check_whole(path: Path, film: Film) -> Row:
 
 
 def check_damaged(path: Path, film: Film) -> Row:
-    """Read a damaged file, which must be refused in time."""
+    """Read a damaged file, which must be refused within ``MOST_SECONDS``."""
     start, reason = time.perf_counter(), ''
     try:
         VideoReader(path)
@@ -546,7 +564,7 @@ def check_damaged(path: Path, film: Film) -> Row:
 
 
 def write_table(head: Sequence[str], rows: Sequence[Row]) -> str:
-    """Return a table in Markdown, wrong rows marked."""
+    """Return a table in Markdown, in which wrong rows are marked."""
     lines = [head]
     for row in rows:
         *cells, last = row.cells
@@ -555,7 +573,7 @@ def write_table(head: Sequence[str], rows: Sequence[Row]) -> str:
 
 
 def measure_kinds(folder: Path) -> tuple[str, bool]:
-    """Make the files and read them; return the tables and whether every row is right."""
+    """Make and read all files, and return the tables and whether every row is right."""
     studio = Studio(folder)
     studio.make_all()
     whole = [f for f in studio.films if f.numbers is not None]
@@ -575,7 +593,7 @@ def measure_kinds(folder: Path) -> tuple[str, bool]:
 
 
 def describe_machine() -> str:
-    """Return the processor and the versions, as a sentence."""
+    """Return a sentence that names the processor and the versions of PyAV and ffmpeg."""
     names = re.findall(r'model name\s*: (.*)', _read_or_empty('/proc/cpuinfo'))
     version = re.search(rb'ffmpeg version (\S+)', run_ffmpeg('-version'))[1].decode()
     return (
@@ -595,10 +613,10 @@ def _read_or_empty(path: str) -> str:
 
 
 def measure_long(folder: Path) -> tuple[str, bool]:
-    """Make a film of two hours and read 16 frames of it, in a process of its own.
+    """Make a video of two hours, and read 16 of its frames in a new process.
 
     Returns:
-        The result as a sentence, and whether it is right.
+        A sentence with the result, and whether the result is right.
     """
     film = folder / 'long.mp4'
     source = ('-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', '96x64', '-r', 25, '-i', '-')
@@ -617,7 +635,12 @@ def measure_long(folder: Path) -> tuple[str, bool]:
 
 
 def _read_sixteen(film: Path) -> tuple[int, int, float, float]:
-    """Return the frames of a film, how many of 16 were right, the seconds and the MB."""
+    """Read 16 frames of a video, spread evenly.
+
+    Returns:
+        The number of frames of the video, how many of the 16 frames are right, the seconds that
+        reading took, and the memory in MB that it added to the process.
+    """
     before, start = _peak(), time.perf_counter()
     reader = VideoReader(film)
     numbers = [int((i + 0.5) * len(reader) / 16) for i in range(16)]
@@ -628,8 +651,8 @@ def _read_sixteen(film: Path) -> tuple[int, int, float, float]:
 
 
 def _peak() -> float:
-    """Return the process's peak memory in MB."""
-    # On Linux ru_maxrss begins with the peak of the process that started this one.
+    """Return the peak memory of this process in MB."""
+    # On Linux ru_maxrss begins with the peak of the parent process, so /proc is read instead.
     if peak := re.search(r'VmHWM:\s*(\d+) kB', _read_or_empty('/proc/self/status')):
         return int(peak[1]) / 1e3
     scale = 1e6 if sys.platform == 'darwin' else 1e3
@@ -640,25 +663,32 @@ def _peak() -> float:
 
 
 def update_page(page: Path, name: str, text: str) -> None:
-    """Replace what stands on a page between the two comments that a name marks.
+    """Replace the text of a page between two comments.
+
+    Args:
+        page: The Markdown file.
+        name: The name in the comments ``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
+        text: The new text.
 
     Raises:
-        DFERError: The page has no such comments.
+        DFERError: If the page does not contain the two comments in this order.
     """
     begin, end = f'<!-- begin {name} -->\n', f'<!-- end {name} -->'
     content = page.read_text(encoding='utf-8')
     if content.find(begin) < 0 or content.find(end) < content.find(begin):
-        raise DFERError(f'{page}: has no comments {begin.strip()} and {end}; put them in')
+        raise DFERError(f'{page}: the comments {begin.strip()} and {end} are missing; add them')
     before, after = content.partition(begin)[0], content.partition(end)[2]
     page.write_text(f'{before}{begin}{text}\n{end}{after}', encoding='utf-8')
 
 
 def main() -> None:
-    """Read the files, print the tables, and end with status 1 if a row is wrong."""
+    """Read the files, print the tables, and exit with status 1 if a row is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--out', type=Path, help='folder to keep the files in')
-    parser.add_argument('--write', type=Path, metavar='PAGE', help='page to put the results on')
-    parser.add_argument('--long', action='store_true', help='also read a film of two hours')
+    parser.add_argument('--out', type=Path, help='folder in which to keep the video files')
+    parser.add_argument(
+        '--write', type=Path, metavar='PAGE', help='Markdown file into which to write the results'
+    )
+    parser.add_argument('--long', action='store_true', help='also read a video of two hours')
     args = parser.parse_args()
     with one_line_errors(), tempfile.TemporaryDirectory() as temporary:
         find_ffmpeg()

@@ -23,7 +23,7 @@ def test_the_package_has_no_cycle_and_no_import_upwards():
     status, lines = check(ROOT)
     assert status == 0, [line for line in lines if line.startswith('-')]
     assert '| import cycles | 0 |' in lines
-    assert '| imports against the levels | 0 |' in lines
+    assert '| forbidden imports | 0 |' in lines
 
 
 HEAD = 'mmdfer.models.head.head'
@@ -79,7 +79,7 @@ def test_figures_are_those_counted_by_hand(toy):
     kinds = 'median / p90 / longest'
     for line in (
         '| import cycles | 0 |',
-        '| imports against the levels | 0 |',
+        '| forbidden imports | 0 |',
         # head: lines 5 to 16, four of them docstring; inner: 3 lines.
         f'| lines of 2 functions, without docstring: {kinds} | 5.5 / 8 / 8 (`{HEAD}`) |',
         f'| lines of 2 functions, with docstring: {kinds} | 7.5 / 12 / 12 (`{HEAD}`) |',
@@ -119,6 +119,6 @@ def test_an_import_against_the_levels_fails(toy, name, imported):
     (toy / name).parent.mkdir(exist_ok=True)
     (toy / name).write_text(f'def f():\n    import {imported}\n')
     status, lines = check(toy)
-    assert status == 1 and '| imports against the levels | 1 |' in lines
-    said = f'- against the levels: {name}:2 imports {imported}'
+    assert status == 1 and '| forbidden imports | 1 |' in lines
+    said = f'- forbidden: {name}:2 imports {imported}'
     assert [line for line in lines if line.startswith('-')] == [said]
