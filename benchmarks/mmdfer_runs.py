@@ -91,7 +91,7 @@ class MmdferStep:
 @torch.no_grad()
 def classify(model: CLIPRecognizer, inputs: Tensor | FrameFeatures) -> Tensor:
     """Return the logits of a batch of frames (B, views, 3, T, H, W) or of its frame vectors."""
-    return model.eval()(inputs, stage='head')
+    return model(inputs, stage='head')
 
 
 def clips_to_extract(s: Settings, media: str, count: int) -> Views:

@@ -55,6 +55,8 @@ class PlainAlignDFER(nn.Module):
         num_frames: The number of frames of a clip.
     """
 
+    fixed: Tensor
+
     def __init__(
         self,
         clip: CLIP,

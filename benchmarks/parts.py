@@ -34,7 +34,7 @@ from benchmarks.mmdfer_runs import (
 )
 from benchmarks.model import FRAMES, STAGES, PlainAlignDFER
 from benchmarks.settings import PRECISIONS, Settings
-from benchmarks.table import Row, rates
+from benchmarks.table import Row, make_row, rates
 from benchmarks.timing import Samples, interleave
 from mmdfer.datasets import DFERDataset
 from mmdfer.datasets.transforms.frame_reader import FolderReader
@@ -74,13 +74,12 @@ def measure_steps(s: Settings) -> Part:
             rows.append(Row(name, 's', *values, against, note=note))
     features = FrameFeatures(vectors[:, None])
     predict = strong.Predictor(baseline)
+    model.eval()
     runs = dict(mmdfer=lambda: classify(model, features), strong=lambda: predict(vectors))
     found = interleave(runs, s.repeats, s.device)
     samples |= {f'validation {name}': values for name, values in found.items()}
-    row = Row(
-        'validation, a batch of frame vectors, fp32', 'ms', *map(_milliseconds, found.values())
-    )
-    return [*rows, row], samples
+    title = 'validation, a batch of frame vectors, fp32'
+    return [*rows, make_row(title, 'ms', _milliseconds(found))], samples
 
 
 def measure_stage(
@@ -133,8 +132,28 @@ def check_losses(
             )
 
 
-def _milliseconds(seconds: list[float]) -> list[float]:
-    return [1000 * value for value in seconds]
+def measure_compiled(s: Settings) -> Part:
+    """Measure a step of stage 1 with torch.compile in the strong baseline."""
+    model = build_mmdfer(s)
+    baseline = build_baseline(model)
+    vectors = torch.randn(s.batch, FRAMES, model.backbone.embed_dims, device=s.device)
+    labels = torch.arange(s.batch, device=s.device) % s.classes
+    note = 'torch.compile takes about a minute before the first step, which is not counted.'
+    rows: Rows = []
+    for precision, bf16 in PRECISIONS.items():
+        step = strong.Trainer(baseline, 'text', bf16, compiled=True).step
+        runs: dict[str, Callable[[], Any]] = dict(
+            mmdfer=MmdferStep(model, 'text', vectors, bf16), strong=partial(step, vectors, labels)
+        )
+        found = interleave(runs, s.repeats, s.device)
+        title = f'step of stage 1 (text), {precision}, strong baseline with torch.compile'
+        rows.append(make_row(title, 's', found, note=note))
+    return rows, {}
+
+
+def _milliseconds(samples: Samples, count: int = 1) -> Samples:
+    """Convert the seconds of ``count`` runs to milliseconds of one run."""
+    return {name: [1000 * value / count for value in values] for name, values in samples.items()}
 
 
 # ---------------------------------------------------------------- inference
@@ -153,7 +172,7 @@ def measure_inference(s: Settings) -> Part:
         mode = s.low_precision if bf16 else 'fp32'
         encode = strong.ImageEncoder(baseline.clip, s.image_batch, mode)
         predict = strong.Predictor(baseline, bf16)
-        runs[f'strong {precision}'] = lambda e=encode, p=predict: p(e(frames))
+        runs[f'strong {precision}'] = partial(_infer_strong, encode, predict, frames)
         runs[f'encode_image {precision}'] = partial(encode, frames)
     samples = interleave(runs, s.repeats, s.device)
     rows = []
@@ -169,6 +188,10 @@ def measure_inference(s: Settings) -> Part:
             pair = per_second['mmdfer'], per_second[other]
             rows.append(Row(title, 'clips/s', *pair, higher_is_better=True))
     return rows, samples
+
+
+def _infer_strong(encode: strong.ImageEncoder, predict: strong.Predictor, frames: Tensor) -> Tensor:
+    return predict(encode(frames))
 
 
 def _infer(model: CLIPRecognizer, inputs: Tensor, bf16: bool) -> Tensor:
@@ -254,7 +277,7 @@ def _read_all(read: Callable[[Path], Any], paths: list[Path]) -> None:
 
 def _read_by_mmdfer(path: Path) -> list[np.ndarray]:
     reader = FolderReader(path) if path.is_dir() else VideoReader(path)
-    return reader.read(clips.choose_central(len(reader)))
+    return reader.read(clips.choose_central(len(reader)).tolist())
 
 
 def _read_by_opencv(path: Path) -> list[np.ndarray]:
@@ -308,8 +331,8 @@ def measure_loading(s: Settings) -> Part:
         # A round takes 16 batches: a single one lasts less than a millisecond.
         runs = {name: partial(_take, batch, 16) for name, batch in batches.items()}
         found = interleave(runs, s.repeats, 'cpu')
-    values = [[value / 16 for value in _milliseconds(found[name])] for name in runs]
-    return [Row('a batch of 64 clips from the feature bank', 'ms', *values)], {}
+    title = 'a batch of 64 clips from the feature bank'
+    return [make_row(title, 'ms', _milliseconds(found, 16))], {}
 
 
 def _take(batches: Iterator[Any], count: int) -> None:
@@ -389,7 +412,7 @@ def measure_checkpoint(s: Settings) -> Part:
         for name, state in states.items():
             torch.save(state, path := Path(folder, name))
             sizes[name] = [path.stat().st_size / 1e6]
-    return [Row('checkpoint of stage 3 with the optimizer', 'MB', **sizes)], {}
+    return [make_row('checkpoint of stage 3 with the optimizer', 'MB', sizes)], {}
 
 
 def measure_start(s: Settings) -> Part:
@@ -416,7 +439,7 @@ def measure_start(s: Settings) -> Part:
         'A small step of two clips; the training set has 53 clips, which are encoded beforehand. '
         'The naive baseline decodes and encodes the two clips.'
     )
-    return [Row('command to first step', 's', **found, note=note)], {}
+    return [make_row('command to first step', 's', found, note=note)], {}
 
 
 def _mmdfer_options(s: Settings) -> dict[str, Any]:
@@ -462,6 +485,7 @@ def _run_until(arguments: list[str], mark: str) -> None:
 
 PARTS: dict[str, Callable[[Settings], Part]] = dict(
     steps=measure_steps,
+    compiled=measure_compiled,
     inference=measure_inference,
     extraction=measure_extraction,
     decoding=measure_decoding,

@@ -7,7 +7,7 @@ from statistics import median
 
 from benchmarks.mmdfer_runs import BAP
 from benchmarks.settings import PRECISIONS
-from benchmarks.table import Row
+from benchmarks.table import Row, make_row
 from benchmarks.timing import Samples
 
 # Clips of the training set and the test set of a fold, and of all folds; views of a training clip.
@@ -37,7 +37,7 @@ def compute_schedule(samples: Mapping[str, Samples]) -> list[Row]:
                 if name != 'naive' or precision == 'fp32'
             }
             title = f'DFEW, {folds} fold{"s" * (folds > 1)}, {precision} (computed)'
-            rows.append(Row(title, 'h', **values, note=NOTE))
+            rows.append(make_row(title, 'h', values, note=NOTE))
     return rows
 
 

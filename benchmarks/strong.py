@@ -115,11 +115,17 @@ class Trainer:
         model: The model.
         stage: The stage: text, video or joint.
         bf16: Whether to compute under autocast to bfloat16.
+        compiled: Whether to compile the text side with torch.compile, which needs a C++ compiler on
+            the CPU.
     """
 
-    def __init__(self, model: PlainAlignDFER, stage: str, bf16: bool = False) -> None:
+    def __init__(
+        self, model: PlainAlignDFER, stage: str, bf16: bool = False, compiled: bool = False
+    ) -> None:
         self.model, self.stage, self.bf16 = model, stage, bf16
         self.optimizer = Optimizer(model, stage)
+        encode = model.encode_classes
+        self._encode_classes = torch.compile(encode) if compiled else encode
         self._classes: Tensor | None = None
 
     def step(self, vectors: Tensor, labels: Tensor) -> Tensor:
@@ -132,10 +138,10 @@ class Trainer:
     def class_vectors(self) -> Tensor:
         """Return the class vectors (C, D), which stage 2 computes only once."""
         if self.stage != 'video':
-            return self.model.encode_classes(self.stage, self.model.prompt_length)
+            return self._encode_classes(self.stage, self.model.prompt_length)
         if self._classes is None:
             with torch.no_grad():
-                self._classes = self.model.encode_classes(self.stage, self.model.prompt_length)
+                self._classes = self._encode_classes(self.stage, self.model.prompt_length)
         return self._classes
 
 

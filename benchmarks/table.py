@@ -46,6 +46,19 @@ class Row:
         return [a / b if self.higher_is_better else b / a for a, b in pairs]
 
 
+def make_row(name: str, unit: str, values: Mapping[str, list[float]], **options: Any) -> Row:
+    """Make a row of the values of each implementation.
+
+    Args:
+        name: As in :class:`Row`.
+        unit: As in :class:`Row`.
+        values: The values by implementation, ``'mmdfer'``, ``'strong'`` or ``'naive'``.
+        options: Other arguments of :class:`Row`.
+    """
+    against = {baseline: values.get(baseline, []) for baseline in BASELINES}
+    return Row(name, unit, values['mmdfer'], against['strong'], against['naive'], **options)
+
+
 def rates(count: float, seconds: Sequence[float]) -> list[float]:
     """Convert the seconds of ``count`` items to items per second."""
     return [count / value for value in seconds]
