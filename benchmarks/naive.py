@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from benchmarks.clips import ClipViews, list_clips, normalise
+from benchmarks.clips import ClipViews, list_clips, normalise, repeat_epochs
 from benchmarks.model import Optimizer, PlainAlignDFER, build_model, encode_images
 
 
@@ -68,14 +68,10 @@ def main() -> None:
     loader = DataLoader(views, args.batch, shuffle=True, num_workers=2, drop_last=True)
     labels = torch.tensor([label for _, label in clips])
     trainer = Trainer(model, 'text')
-    done = 0
-    while done < args.steps:
-        for frames, numbers in loader:
-            loss = trainer.step(normalise(frames.to(device)), labels[numbers].to(device))
-            done += 1
-            print(f'step {done}: loss {loss:.4f}', flush=True)
-            if done == args.steps:
-                return
+    steps = range(1, args.steps + 1)
+    for step, (frames, numbers) in zip(steps, repeat_epochs(lambda: loader)):
+        loss = trainer.step(normalise(frames.to(device)), labels[numbers].to(device))
+        print(f'step {step}: loss {loss:.4f}', flush=True)
 
 
 if __name__ == '__main__':

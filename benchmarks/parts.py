@@ -348,15 +348,12 @@ def _mmdfer_batches(vectors: np.ndarray) -> Iterator[Any]:
     sampler = dict(type='DefaultSampler', shuffle=True)
     config = dict(batch_size=64, num_workers=0, dataset=dataset, sampler=sampler)
     loader, stack = Runner.build_dataloader(config, seed=0), CLIPDataPreprocessor()
-    while True:
-        for batch in loader:
-            yield stack(batch)
+    return map(stack, clips.repeat_epochs(lambda: loader))
 
 
 def _strong_batches(vectors: np.ndarray) -> Iterator[Any]:
     labels = np.arange(len(vectors)) % 7
-    while True:
-        yield from strong.draw_batches(vectors, labels, 64)
+    return clips.repeat_epochs(lambda: strong.draw_batches(vectors, labels, 64))
 
 
 # ---------------------------------------------------------------- memory, disk, start
