@@ -220,6 +220,7 @@ def test_bad_weights_are_one_line(make, tmp_path: Path) -> None:
         (dict(arch='ViT-B-32'), 'neither a file nor a tag'),
         (dict(arch='ViT-B-32', weights='nowhere/weights.pt'), 'neither a file nor a tag'),
         (dict(arch='ViT-B-32', weights='openai'), "arch='ViT-B-32-quickgelu'"),
+        (dict(arch='synth-clip', weights='openai'), 'leave out model.backbone.weights'),
         (dict(arch='synth-clip', trains=[r'visual\.nothing']), 'matches no parameter'),
     ],
 )

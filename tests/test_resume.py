@@ -257,7 +257,9 @@ def test_an_early_stop_ends_the_run_for_resuming_and_for_the_tools(build: Build)
     assert whole.epoch == 3  # the first validation, and two without improvement
     done = finished(Path(whole.work_dir), 9)
     assert done is not None and done.stopped_early and done.last.epoch == 3
-    assert rates(build('whole', resume=True, **CONSTANT)) == []
+    assert rates(build('whole', resume=True, log_level='INFO', **CONSTANT)) == []
+    logs = sorted(Path(whole.work_dir).glob('*/*.log'))
+    assert 'The training had ended before' in ''.join(log.read_text() for log in logs)
     assert finished(Path(whole.work_dir), 9) is not None
 
     # A run that was interrupted after two validations continues the count.

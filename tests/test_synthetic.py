@@ -466,6 +466,21 @@ def test_files_of_others_are_not_overwritten(tmp_path):
     assert (tmp_path / 'train.txt').read_text() == 'mine.mp4 0\n'
 
 
+def test_a_folder_of_other_files_is_refused(tmp_path):
+    (tmp_path / 'train.csv').write_text('clip,label\n')
+    with pytest.raises(ValueError, match=r'other files \(train\.csv\).*align_dfer_custom'):
+        make_benchmark(tmp_path, **SMALL, size=64)
+    assert [path.name for path in tmp_path.iterdir()] == ['train.csv']
+
+
+def test_without_its_record_a_benchmark_is_completed(copy):
+    (copy / 'benchmark.json').unlink()
+    (copy / 'videos' / 'train' / '00001.mp4').unlink()
+    make_benchmark(copy, **SMALL, size=64)
+    assert (copy / 'videos' / 'train' / '00001.mp4').is_file()
+    assert (copy / 'benchmark.json').is_file()
+
+
 def test_a_changed_annotation_is_restored_and_said(copy):
     whole = (copy / 'train.txt').read_bytes()
     (copy / 'train.txt').write_bytes(whole[:100])

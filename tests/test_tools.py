@@ -285,7 +285,21 @@ def test_testing_gives_the_figures_of_validation(
     assert tested['WAR'] == validated['WAR'] == pytest.approx(600 / 7)
     assert tested['UAR'] == validated['UAR'] == pytest.approx(87.5)
     assert tested['recall/rising'] == 100 and tested['recall/falling'] == 75
-    assert len(list((tmp_path / 'out').glob('*/confusion_matrix.csv'))) == 1
+    drawn = next((tmp_path / 'out').glob('*/confusion_matrix.csv')).with_suffix('.png')
+    log = next((tmp_path / 'out').glob('*/*.log')).read_text()
+    assert f'The confusion matrix is saved as {drawn}, .csv and .json' in log
+    assert 'random order' not in log
+
+
+@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
+def test_a_missing_dataset_is_refused_before_the_model_is_built(
+    tool: str, trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr('mmdfer.models.FrozenCLIP.__init__', None)  # a call would fail
+    config = str(ROOT / 'configs' / 'align_dfer_dfew.py')
+    paths = [config] if tool == 'train.py' else [config, str(trained / 'epoch_2.pth')]
+    with pytest.raises(SystemExit, match=r'DFEW: no such folder; set data_root'):
+        _call(monkeypatch, tool, *paths, '--work-dir', tmp_path)
 
 
 def test_shuffled_frames_take_away_what_order_gave(
@@ -295,6 +309,8 @@ def test_shuffled_frames_take_away_what_order_gave(
     more = ['--shuffle-frames', '--cfg-options', 'test_dataloader.dataset.length=41']
     _call(monkeypatch, 'test.py', *arguments, *more)
     assert _tested(tmp_path / 'out')['WAR'] < 80  # 98 with the frames in order
+    log = next((tmp_path / 'out').glob('*/*.log')).read_text()
+    assert 'in random order (--shuffle-frames)' in log
 
 
 def test_frames_are_shuffled_behind_each_sampler() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from mmdfer.cli.flags import command_parser
 from mmdfer.datasets.licensed.discovery import MEDIA
 from mmdfer.datasets.licensed.verify import DATASETS, check
-from mmdfer.errors import one_line_errors
+from mmdfer.errors import DFERError, one_line_errors
 from mmdfer.files import write_aside
 
 
@@ -62,6 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(args: argparse.Namespace) -> None:
     """Check the dataset, write the report and exit."""
     with one_line_errors():
+        if not Path(args.root).is_dir():
+            raise DFERError(
+                f'{args.root}: no such folder; give the folder of the dataset (docs/datasets.md '
+                'shows the layout)'
+            )
         report = check(args.dataset, args.root, args.media, args.decode, args.workers)
     out = Path(args.out or f'work_dirs/check_dataset/{args.dataset}.json')
     with write_aside(out) as aside:

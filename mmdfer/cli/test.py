@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 
 from mmdfer.cli.flags import (
     add_bank_flag,
@@ -22,6 +24,7 @@ from mmdfer.cli.flags import (
     command_parser,
     read_run_config,
 )
+from mmdfer.datasets.base import check_roots
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.engine.runner.config import check_checkpoint
 from mmdfer.errors import DFERError, one_line_errors
@@ -140,5 +143,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors():
         cfg = read_run_config(args)
         apply_flags(cfg, args)
+        check_roots(cfg.test_dataloader)
         with explain_full_disk(cfg.work_dir, *filter(None, [args.dump])):
-            build_runner(cfg).test()
+            runner = build_runner(cfg)
+            if args.shuffle_frames:
+                runner.logger.info('The frames of each clip are in random order (--shuffle-frames)')
+            runner.test()
+            drawn = Path(runner.log_dir, 'confusion_matrix.png')
+            if is_main_process() and drawn.is_file():
+                runner.logger.info(f'The confusion matrix is saved as {drawn}, .csv and .json')

@@ -27,6 +27,7 @@ from mmdfer.cli.flags import (
     command_parser,
     read_run_config,
 )
+from mmdfer.datasets.base import check_roots
 from mmdfer.engine import AtomicCheckpointHook
 from mmdfer.engine.hooks.setup_hook import check_batches, check_stage_hook
 from mmdfer.engine.runner.build import build_runner
@@ -178,6 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors():
         cfg = read_run_config(args)
         apply_flags(cfg, args)
+        check_roots([cfg.train_dataloader, cfg.get('val_dataloader')])
         if args.resume not in (None, 'auto'):
             check_resumable(args.resume)
         # A finished run only tests, so its training views need not be encoded.

@@ -15,6 +15,7 @@ from mmengine.logging import MessageHub
 from torch.utils.data import get_worker_info
 
 from mmaction.datasets import BaseActionDataset
+from mmaction.registry import DATASETS
 
 from mmdfer.datasets.epochs import EpochIndex
 from mmdfer.errors import DFERError, UnreadableClipError
@@ -82,6 +83,14 @@ class DFERDataset(BaseActionDataset):
         self.num_views, self.seed, self.pipeline_config = num_views, seed, list(pipeline)
         self._seeds: dict[int, int] = {}
         super().__init__(ann_file, pipeline, *args, **kwargs)
+
+    @classmethod
+    def check_root(cls, data_root: str) -> None:
+        """Raise DFERError if a folder cannot be the ``data_root`` of this dataset.
+
+        Commands call this method before a model is built, which may take long or download weights.
+        By default every folder is accepted.
+        """
 
     def full_init(self) -> None:
         """Read the annotation file. Calls after the first one do nothing."""
@@ -255,6 +264,28 @@ def find_datasets(dataset: Any, kind: type[D]) -> Iterator[D]:
         return
     for inner in list_wrapped(dataset):
         yield from find_datasets(inner, kind)
+
+
+def check_roots(part: Any) -> None:
+    """Check the ``data_root`` of each dataset in the config of a loader.
+
+    Args:
+        part: The config, or a part of it. Datasets of other packages are not checked.
+
+    Raises:
+        DFERError: If a folder cannot be that of its dataset.
+    """
+    if isinstance(part, (list, tuple)):
+        for value in part:
+            check_roots(value)
+    elif isinstance(part, dict):
+        for value in part.values():
+            check_roots(value)
+        if part.get('data_root'):
+            kind = part.get('type')
+            kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+            if isinstance(kind, type) and issubclass(kind, DFERDataset):
+                kind.check_root(part['data_root'])
 
 
 def list_wrapped(dataset: Any) -> list[Any]:

@@ -46,6 +46,11 @@ class CSVDataset(DFERDataset):
         kwargs.setdefault('metainfo', dict(classes=read_classes(self.root / 'classes.txt')))
         super().__init__(ann_file=str(self.root / f'{split}.csv'), **kwargs)
 
+    @classmethod
+    def check_root(cls, data_root: str) -> None:
+        """Raise DFERError if ``data_root`` has no usable ``classes.txt``."""
+        read_classes(Path(data_root, 'classes.txt'))
+
     def load_data_list(self) -> list[dict[str, Any]]:
         """Return the entry of each line: ``filename``, ``label`` and ``clip``."""
         numbers = {name: number for number, name in enumerate(self.metainfo['classes'])}

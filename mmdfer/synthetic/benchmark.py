@@ -338,6 +338,32 @@ def _read_record(root: Path, arguments: dict[str, int], digest: str) -> dict[str
     return record
 
 
+def _check_unused(root: Path, files: dict[str, bytes]) -> None:
+    """Check that a folder without a record holds nothing but files of this benchmark.
+
+    Args:
+        root: The folder.
+        files: The contents of the annotation files by file name.
+
+    Raises:
+        DFERError: If the folder contains another file.
+    """
+    for path in sorted(root.iterdir()):
+        if path.name in files and path.read_bytes() != files[path.name]:
+            raise DFERError(
+                f'{path} exists and does not belong to this benchmark; give an empty folder'
+            )
+    if all((root / name).exists() for name in files):
+        return  # The record was deleted: the clips are checked one by one.
+    others = sorted(p.name for p in root.iterdir() if p.name not in files)
+    if others:
+        raise DFERError(
+            f'{root} contains other files ({others[0]}), and the synthetic benchmark is drawn only '
+            'in a folder of its own; give an empty folder, or train on your own clips with '
+            'configs/align_dfer_custom.py'
+        )
+
+
 def _write_annotations(root: Path, files: dict[str, bytes], recorded: bool) -> None:
     """Create the folder and write the annotation files that are missing or changed.
 
@@ -348,21 +374,19 @@ def _write_annotations(root: Path, files: dict[str, bytes], recorded: bool) -> N
             be overwritten.
 
     Raises:
-        DFERError: If a file of that name exists in a folder without a record.
+        DFERError: If the folder has no record and contains other files than those of a benchmark.
         WriteError: If the folder or a file cannot be written.
     """
     with explain_write_errors(root):
         root.mkdir(parents=True, exist_ok=True)
     clear_leftovers(root)
+    if not recorded:
+        _check_unused(root, files)
     for name, content in files.items():
         path = root / name
         if path.exists():
             if path.read_bytes() == content:
                 continue
-            if not recorded:
-                raise DFERError(
-                    f'{path} exists and does not belong to this benchmark; give an empty folder'
-                )
             warnings.warn(f'{path} had been changed and is written again', stacklevel=3)
         _write(path, content)
 

@@ -24,6 +24,7 @@ from mmengine.logging import MMLogger
 from mmdfer.datasets.base import DFERDataset
 from mmdfer.datasets.licensed.discovery import (
     Disk,
+    check_root,
     choose_folders,
     choose_list,
     look,
@@ -124,6 +125,11 @@ class ListedDataset(DFERDataset):
         self.readings: dict[Path, str] = {}
         self.prefix = next(iter((data_prefix or {}).values()), None)
         super().__init__(ann_file, data_root=data_root, data_prefix={}, **kwargs)
+
+    @classmethod
+    def check_root(cls, data_root: str) -> None:
+        """Raise DFERError if ``data_root`` is not a folder."""
+        check_root(data_root)
 
     # ------------------------------------------------------------ what a subclass defines
 

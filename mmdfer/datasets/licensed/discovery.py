@@ -58,6 +58,16 @@ class Disk:
     folders: list[Folder]
 
 
+def check_root(root: str | os.PathLike) -> None:
+    """Raise DFERError if the root of a dataset is not a folder."""
+    if not Path(root).is_dir():
+        raise DFERError(
+            f'{root}: no such folder; set data_root to the folder of the dataset, or the '
+            'environment variable MMDFER_DATA to the folder above it (docs/datasets.md shows the '
+            'layout)'
+        )
+
+
 def look(root: str | os.PathLike) -> Disk:
     """Search the root folder of a dataset, six levels deep, for tables and folders of clips.
 
@@ -66,14 +76,8 @@ def look(root: str | os.PathLike) -> Disk:
     Raises:
         DFERError: If the root is not a folder.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise DFERError(
-            f'{root}: no such folder; give the folder of the dataset with --cfg-options '
-            'data_root=DIR, or set the environment variable MMDFER_DATA to the folder above it '
-            '(docs/datasets.md shows the layout)'
-        )
-    disk = Disk(root, [], [])
+    check_root(root)
+    disk = Disk(Path(root), [], [])
     _look_into(disk, '', _DEPTH)
     disk.lists.sort()
     disk.folders.sort(key=lambda folder: folder.path)

@@ -189,8 +189,8 @@ class AtomicCheckpointHook(CheckpointHook):
             self._clear_leftovers(runner)
         if runner._resume and self._lacks_validation(runner):
             runner.logger.info(
-                f'Validating {unit(runner)} {progress(runner)}, since the interrupted run saved no '
-                'validation of it'
+                f'Validating {unit(runner)} {progress(runner)}, because its checkpoint was saved '
+                'before its validation'
             )
             runner.val_loop.run()
 

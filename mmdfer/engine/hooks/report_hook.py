@@ -122,7 +122,7 @@ class ReportHook(Hook):
         """Print and save the report.
 
         If the run had already finished when it resumed, the report is written only if it is
-        missing.
+        missing. Otherwise the saved report is printed.
         """
         if runner.val_loop is None:
             return
@@ -134,8 +134,14 @@ class ReportHook(Hook):
         report, validate = todo
         if validate:
             runner.val_loop.run()
-        if report and self.history and dist.is_main_process():
+        if not dist.is_main_process():
+            return
+        if report and self.history:
             self._report(runner, path)
+        elif not report:
+            kept = json.loads(path.read_text())
+            rows = {name: row for name, row in kept.items() if _is_row(row)}
+            runner.logger.info(f'The training had ended before. Its {path}:\n{_table(rows)}')
 
     def _report(self, runner: Runner, path: Path) -> None:
         """Collect the rows of the report, write ``report.json`` and log the table."""
@@ -297,6 +303,11 @@ def _is_complete(path: Path, step: int) -> bool:
         return read_fold(path).last.epoch == step
     except DFERError:
         return False
+
+
+def _is_row(value: Any) -> bool:
+    """Return whether an entry of ``report.json`` is a row of the printed table."""
+    return isinstance(value, dict) and {'WAR', 'UAR'} <= set(value) and 'recalls' not in value
 
 
 def _table(rows: dict[str, Scores]) -> str:

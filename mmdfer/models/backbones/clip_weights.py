@@ -131,6 +131,11 @@ def _weights_path(arch: str, quick_gelu: bool, weights: str | None) -> Path | No
         _check_activation(arch, quick_gelu, bool(tag.get('quick_gelu')), f'the tag {weights!r}')
         return _download(arch, weights, tag)
     path = Path(weights or '').expanduser()
+    if arch == small_clip.ARCH and not path.is_file():
+        raise DFERError(
+            f'CLIP weights {weights!r} for {arch!r} are not a file: leave out '
+            'model.backbone.weights, or set it to None, for the weights that mmdfer contains'
+        )
     if not weights or not path.is_file():
         tags = ', '.join(open_clip.list_pretrained_tags_by_model(arch)[:4]) or 'none'
         raise DFERError(
