@@ -38,7 +38,7 @@ PACKAGE = 'mmdfer'
 LEVELS = (
     ('__main__',),
     ('cli',),
-    ('apis', 'experiments'),
+    ('apis', 'experiments', 'converters'),
     ('engine',),
     ('features',),
     ('evaluation',),

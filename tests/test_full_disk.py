@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 import torch
 import toy
+from references import former_dfer, training_script
 
+from mmdfer.converters import import_checkpoint
 from mmdfer.engine import AtomicCheckpointHook
 from mmdfer.errors import DFERError
 from mmdfer.features.bank import Bank, open_bank
@@ -359,3 +361,17 @@ def test_a_log_that_cannot_be_written_is_said_once(
     assert said.count('\n') == 1 and f'warning: {disk.folder}/run.log: cannot be written' in said
     (disk.folder / 'ballast').unlink()
     logger.handlers[0].close()
+
+
+# ------------------------------------------------------------------ imported checkpoints
+
+
+def test_a_checkpoint_is_imported_completely_or_not_at_all(disk: SmallDisk, tmp_path: Path) -> None:
+    training_script.save(tmp_path / 'model.pth', former_dfer.state_dict())
+    out = disk.folder / 'out'
+    with pytest.raises(DFERError, match=r'checkpoint\.pth: ' + FULL):
+        import_checkpoint('former_dfer', tmp_path / 'model.pth', 'dfew', out)
+    assert list(out.iterdir()) == []
+    disk.resize(100 * 1024, 'remount')
+    import_checkpoint('former_dfer', tmp_path / 'model.pth', 'dfew', out)
+    assert {path.name for path in out.iterdir()} == {'config.py', 'checkpoint.pth'}

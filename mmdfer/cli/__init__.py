@@ -13,6 +13,7 @@ COMMANDS = {
     'check_dataset': 'Check that a dataset on disk is complete and matches its release',
     'complexity': "Count the parameters and FLOPs of a config's model, and measure its speed",
     'publish_model': 'Write a small copy of a training checkpoint for publication',
+    'import_checkpoint': "Convert a checkpoint that a method's authors publish",
     'make_synthetic': 'Make the synthetic benchmark, or drawn clips in the layout of a dataset',
     'train_synth_clip': 'Train the small CLIP of the synthetic benchmark on rendered faces',
 }
