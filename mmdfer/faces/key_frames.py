@@ -15,8 +15,8 @@ import numpy as np
 _MOST_BYTES = 2**27
 _THUMBNAIL = 16  # side of the thumbnails in pixels
 # Two pictures show the same shot if their thumbnails differ by at most this many grey levels, or
-# if their correlation is at least that large. In the films of the tests, the lowest correlation of
-# consecutive frames within a shot that differ by more is 0.57, and the highest at a cut is 0.27.
+# if their correlation is at least that large. In nine films with nine cuts, consecutive frames of
+# a shot that differed by more had a correlation of at least 0.57, and frames at a cut at most 0.27.
 _SMALL_DIFFERENCE = 10
 _SAME_SHOT = 0.5
 # After a flash, the picture is as before: the correlation is at least this large.
@@ -102,4 +102,5 @@ def _are_alike(one: Frame, other: Frame, least: float) -> bool:
     if np.abs(a - b).mean() <= _SMALL_DIFFERENCE:
         return True
     a, b = a - a.mean(), b - b.mean()
-    return float(a @ b) >= least * float(np.linalg.norm(a) * np.linalg.norm(b)) > 0
+    correlation = float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-9)
+    return correlation >= least
