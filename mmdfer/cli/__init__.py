@@ -7,6 +7,7 @@
 COMMANDS = {
     'train': 'Train the model of a config',
     'test': 'Test a checkpoint with the config that it was trained with',
+    'predict': 'Recognise the expressions in films over time',
     'extract_features': 'Encode every view of a dataset once, into a feature bank on disk',
     'cross_validate': 'Train and test a config on each fold of its dataset',
     'leaderboard': 'Train and test several methods on one dataset, and compare them in a table',
