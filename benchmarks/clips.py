@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +19,17 @@ from benchmarks.model import FRAMES
 SIZE = 224  # of CLIP's input, in pixels
 Clip = tuple[Path, int]  # a folder of frames or a video, and the label
 ReadFrames = Callable[[Path, Callable[[int], np.ndarray]], list[np.ndarray]]
+T = TypeVar('T')
+
+
+def repeat_epochs(begin: Callable[[], Iterable[T]]) -> Iterator[T]:
+    """Yield the batches of one epoch after another, without end.
+
+    Args:
+        begin: Returns the batches of a new epoch.
+    """
+    while True:
+        yield from begin()
 
 
 def list_clips(root: Path, media: str = 'frames', split: str = 'train') -> list[Clip]:

@@ -94,11 +94,11 @@ def classify(model: CLIPRecognizer, inputs: Tensor | FrameFeatures) -> Tensor:
     return model(inputs, stage='head')
 
 
-def clips_to_extract(s: Settings, media: str, count: int) -> Views:
+def clips_to_extract(s: Settings, count: int) -> Views:
     """Return one training view of each of the first clips, as DFEW's config shows them."""
     config = Config.fromfile(ROOT / 'configs' / 'align_dfer_dfew.py')
     config = config.train_dataloader.dataset.dataset
-    config.update(data_root=s.data, media=media, num_views=1, indices=count)
+    config.update(data_root=s.data, num_views=1, indices=count)
     dataset: DFERDataset = DATASETS.build(config)
     return Views(dataset, list_clips([dataset]))
 

@@ -1,7 +1,5 @@
 """Train Align-DFER as it is written in the paper, and cache nothing: the naive baseline.
 
-    python -m benchmarks.naive DATA     # DATA is the folder of DFEW
-
 Each step encodes every frame by the image tower, and every sentence at all 77 positions of CLIP's
 text tower. What a stage freezes runs without gradient, and the image tower gets the batch size that
 is fastest on this machine. Nothing of mmdfer is imported.
@@ -9,16 +7,11 @@ is fastest on this machine. Nothing of mmdfer is imported.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from benchmarks.clips import ClipViews, list_clips, normalise
-from benchmarks.model import Optimizer, PlainAlignDFER, build_model, encode_images
+from benchmarks.model import Optimizer, PlainAlignDFER, encode_images
 
 
 class Trainer:
@@ -50,33 +43,3 @@ class Trainer:
             classes = self.model.encode_classes(self.stage, self.model.clip.context_length)
         loss = F.cross_entropy(self.model(vectors, classes, self.stage), labels)
         return self.optimizer.update(loss)
-
-
-def main() -> None:
-    """Train stage 1."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('data', type=Path, help='the folder of DFEW')
-    parser.add_argument('--batch', type=int, default=64, help='clips in a batch')
-    parser.add_argument('--sentences', type=int, default=16, help='sentences of each class')
-    parser.add_argument('--tokens', type=int, default=64, help='learned tokens of each sentence')
-    parser.add_argument('--steps', type=int, default=1, help='optimizer steps to take')
-    args = parser.parse_args()
-    clips = list_clips(args.data)
-    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    model = build_model(7, args.sentences, args.tokens).to(device)
-    views = ClipViews(clips, training=True)
-    loader = DataLoader(views, args.batch, shuffle=True, num_workers=2, drop_last=True)
-    labels = torch.tensor([label for _, label in clips])
-    trainer = Trainer(model, 'text')
-    done = 0
-    while done < args.steps:
-        for frames, numbers in loader:
-            loss = trainer.step(normalise(frames.to(device)), labels[numbers].to(device))
-            done += 1
-            print(f'step {done}: loss {loss:.4f}', flush=True)
-            if done == args.steps:
-                return
-
-
-if __name__ == '__main__':
-    main()

@@ -69,7 +69,7 @@ def _extraction(
     samples: Mapping[str, Samples], folds: int, precision: str, name: str
 ) -> list[float]:
     views = VIEWS * TRAIN + TEST if folds == 1 else (VIEWS + 1) * CLIPS
-    return [views / rate for rate in samples['extraction'][f'frames {precision} {name}']]
+    return [views / rate for rate in samples['extraction'][f'{precision} {name}']]
 
 
 def _steps(samples: Mapping[str, Samples], folds: int, precision: str, name: str) -> list[float]:

@@ -28,7 +28,7 @@ from open_clip import CLIP
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from benchmarks.clips import ClipViews, list_clips, normalise
+from benchmarks.clips import ClipViews, list_clips, normalise, repeat_epochs
 from benchmarks.model import FRAMES, Optimizer, PlainAlignDFER, build_model, encode_images
 
 PRECISIONS = ('fp32', 'autocast', 'bf16')
@@ -191,14 +191,11 @@ def main() -> None:
     vectors = np.load(args.vectors, mmap_mode='r').reshape(len(clips), args.views, FRAMES, -1)
     labels = np.array([label for _, label in clips])
     trainer = Trainer(model, 'text')
-    done = 0
-    while done < args.steps:
-        for batch, targets in draw_batches(vectors, labels, args.batch):
-            loss = trainer.step(batch.to(device), targets.to(device))
-            done += 1
-            print(f'step {done}: loss {loss:.4f}', flush=True)
-            if done == args.steps:
-                return
+    steps = range(1, args.steps + 1)
+    batches = repeat_epochs(lambda: draw_batches(vectors, labels, args.batch))
+    for step, (batch, targets) in zip(steps, batches):
+        loss = trainer.step(batch.to(device), targets.to(device))
+        print(f'step {step}: loss {loss:.4f}', flush=True)
 
 
 if __name__ == '__main__':

@@ -87,16 +87,18 @@ def spread_table(runs: Sequence[Mapping[str, Any]]) -> str:
         runs: The contents of the JSON files that ``--out`` wrote.
     """
     numbers = [f'run {number}' for number in range(1, len(runs) + 1)]
-    lines = [['ratio', *numbers, 'min', 'median', 'max']]
+    tables = []
     for baseline in BASELINES:
+        lines = [[f'ratio to the {baseline} baseline', *numbers, 'min', 'median', 'max']]
         found = [_median_ratios(run, baseline) for run in runs]
         for name in found[0]:
             values = [ratios[name] for ratios in found if name in ratios]
             if len(values) < len(runs):
                 raise DFERError(f'the row {name!r} is not in each of the files')
             cells = [*values, min(values), median(values), max(values)]
-            lines.append([f'{name}, against the {baseline} baseline', *map(_short, cells)])
-    return markdown_table(lines, 'left')
+            lines.append([name, *map(_short, cells)])
+        tables.append(markdown_table(lines, 'left'))
+    return '\n\n'.join(tables)
 
 
 def _median_ratios(run: Mapping[str, Any], baseline: str) -> dict[str, float]:

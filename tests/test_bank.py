@@ -52,7 +52,7 @@ class Tower(FrameEncoder):
     """Encode a frame quickly, as the mean colours of its four quarters, and count the passes.
 
     Args:
-        sha256: The digest that stands for the weights.
+        sha256: The digest that identifies the weights.
         log: A file to which each pass writes a line, with the process and the number of views.
         dies_at: The number of the pass before which the process kills itself; 0 for none.
     """

@@ -423,7 +423,7 @@ def test_validation_alone_saves_nothing(tmp_path):
 
 def test_files_elsewhere_are_left_to_mmengine(tmp_path, monkeypatch):
     def backend(uri, backend_args):
-        return object()  # stands for a petrel or http backend
+        return object()  # any backend other than the local one, such as petrel or http
 
     monkeypatch.setattr('mmdfer.engine.hooks.checkpoint_hook.get_file_backend', backend)
     trained(tmp_path, max_keep_ckpts=-1)

@@ -18,7 +18,7 @@ def collect_all(values: Iterable[T | None]) -> tuple[T, ...] | None:
     """Collect values if none of them is missing.
 
     Args:
-        values: The values, where None stands for a missing value.
+        values: The values. A missing value is None.
 
     Returns:
         The values, or None if one of them is None.

@@ -34,14 +34,14 @@ def hand_model_to_datasets() -> None:
         if isinstance(config, dict) and isinstance(config.get('backbone'), dict):
             preprocessor = config.get('data_preprocessor')
             encoder = dict(backbone=config['backbone'], data_preprocessor=preprocessor)
+        inner = self.model.module if is_model_wrapper(self.model) else self.model
+        num_classes = getattr(getattr(inner, 'cls_head', None), 'num_classes', None)
+        defaults = dict(encoder=encoder, num_classes=num_classes)
         for loader in LOADERS:
             given = getattr(self, f'_{loader}')
             if not serves_features(given):
                 continue
-            inner = self.model.module if is_model_wrapper(self.model) else self.model
             check_reads_features(inner, loader)
-            num_classes = getattr(getattr(inner, 'cls_head', None), 'num_classes', None)
-            defaults = dict(encoder=encoder, num_classes=num_classes)
             setattr(self, f'_{loader}', _with_defaults(given, defaults))
 
     Runner.__init__ = build

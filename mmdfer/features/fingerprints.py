@@ -120,7 +120,7 @@ def _hash_contents(path: str) -> tuple[str, bool]:
 def _add_file(total: blake2b, path: str) -> None:
     """Add the size and the contents of a file to a hash.
 
-    For a large file, parts that are evenly distributed over the file stand for the contents.
+    Of a large file, only parts that are evenly distributed over the file are read.
     """
     with open(path, 'rb') as file:
         content = file.read(_WHOLE)

@@ -94,7 +94,7 @@ class CLIPRecognizer(BaseRecognizer):
         self._digest: str | None = None  # digest of the backbone and the normalisation
         self._kept = TensorCache()  # class vectors without gradients
         # During an optimizer step: the versions of the tensors of the text side, the class vectors
-        # with their graph, and a leaf that stands for them in all batches but the last.
+        # with their graph, and a leaf that replaces them in all batches but the last.
         self._open: tuple[list, Tensor, Tensor] | None = None
 
     @property
