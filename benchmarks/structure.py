@@ -38,14 +38,14 @@ PACKAGE = 'mmdfer'
 LEVELS = (
     ('__main__',),
     ('cli',),
-    ('apis', 'experiments'),
-    ('engine',),
+    ('apis', 'experiments', 'converters'),
+    ('engine', 'inference'),
     ('features',),
     ('evaluation',),
     ('datasets', 'models', 'faces'),
     ('synthetic',),
     ('compat',),
-    ('files', 'cpus', 'installed', 'tables'),
+    ('files', 'cpus', 'installed', 'tables', 'weights'),
     ('errors', 'version'),
 )
 FOLDERS = (PACKAGE, 'tools', 'configs', 'tests', 'benchmarks')

@@ -31,6 +31,7 @@ import atexit
 import functools
 import gc
 import inspect
+import json
 import os
 import re
 import struct
@@ -39,7 +40,7 @@ import sys
 import types
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
@@ -62,7 +63,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import BaseLoop, CheckpointLoader, Runner
 
 from .errors import DFERError
-from .installed import find_installed_config
+from .installed import PREFIX, find_installed_config, find_installed_weights
 
 _REFUSED = 'mmdfer refuses '
 MapLocation = str | torch.device | dict | Callable | None
@@ -239,20 +240,10 @@ def _rebuild_function(value: np.ndarray | np.generic) -> Callable:
     return reduced[0]
 
 
-def _checkpoint_globals() -> list[Callable | tuple[Callable, str]]:
-    """List the globals that a checkpoint of mmengine may name besides those that torch allows.
-
-    Returns:
-        Pairs of the object that the unpickler uses and the full name under which a file refers to
-        it. For a class that is used unchanged, this object is the class itself.
-    """
+def _numpy_globals() -> list[Global]:
+    """List the globals with which a pickle rebuilds numpy's arrays and scalars of numbers."""
     rebuild_array, rebuild_scalar = _rebuild_function(np.empty(0)), _rebuild_function(np.float64(0))
-    allowed: list[Callable | tuple[Callable, str]] = [
-        (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
-        (_statistic, 'builtins.getattr'),
-        (np.ndarray, 'numpy.ndarray'),
-        (_numeric_dtype, 'numpy.dtype'),
-    ]
+    allowed: list[Global] = [(np.ndarray, 'numpy.ndarray'), (_numeric_dtype, 'numpy.dtype')]
     for core in ('core', '_core'):  # numpy 1 and numpy 2, each of which reads files of the other
         allowed.append((rebuild_array, f'numpy.{core}.multiarray._reconstruct'))
         allowed.append((rebuild_scalar, f'numpy.{core}.multiarray.scalar'))
@@ -262,7 +253,19 @@ def _checkpoint_globals() -> list[Callable | tuple[Callable, str]]:
     return allowed + [(dtype, f'numpy.dtypes.{dtype.__name__}') for dtype in classes]
 
 
-_CHECKPOINT_GLOBALS = _checkpoint_globals()
+# What a file may name besides what torch itself allows. A pair holds the object that the unpickler
+# uses, and the full name by which a file refers to it. A class that is used unchanged may be given
+# without a name.
+Global = Callable | tuple[Callable, str]
+NUMPY_GLOBALS: tuple[Global, ...] = tuple(_numpy_globals())
+# The entry of a safetensors file's metadata in which publish_model writes a checkpoint's meta data.
+SAFETENSORS_META = 'mmdfer_meta'
+
+_CHECKPOINT_GLOBALS: tuple[Global, ...] = (
+    (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
+    (_statistic, 'builtins.getattr'),
+    *NUMPY_GLOBALS,
+)
 
 # The errors that torch.load raises on a file that is not a checkpoint. It has no error class of its
 # own.
@@ -280,7 +283,11 @@ _UNREADABLE = (
 )
 
 
-def load_from_local(filename: str | os.PathLike, map_location: MapLocation = None) -> dict:
+def load_from_local(
+    filename: str | os.PathLike,
+    map_location: MapLocation = None,
+    allowed: Sequence[Global] = _CHECKPOINT_GLOBALS,
+) -> dict:
     """Load a local checkpoint without executing code from the file.
 
     Args:
@@ -288,15 +295,19 @@ def load_from_local(filename: str | os.PathLike, map_location: MapLocation = Non
             file.
         map_location: The device of the tensors, as in `torch.load`. For a safetensors file it must
             be a device or None.
+        allowed: What the file may name besides what torch allows. By default, what a checkpoint of
+            mmengine names.
 
     Returns:
         The checkpoint, in which the config texts are moved to `['meta']['config_text']` (see
-        `move_config_text`). For a safetensors file, the state dict.
+        `move_config_text`). For a safetensors file, the state dict, or the state dict and the meta
+        data if `publish_model` wrote the file.
 
     Raises:
         CheckpointNotFoundError: If there is no such file.
-        DFERError: If the file is empty, truncated or not a checkpoint, or if it contains anything
-            other than tensors, numbers, text and mmengine's log histories.
+        DFERError: If the file is empty, truncated or not a checkpoint, or if it names anything that
+            is not allowed. By default, it may contain tensors, numbers, text and mmengine's log
+            histories.
     """
     path = Path(filename).expanduser()
     if not path.is_file():
@@ -305,7 +316,7 @@ def load_from_local(filename: str | os.PathLike, map_location: MapLocation = Non
         raise DFERError(f'{path}: the checkpoint is empty (0 bytes); use an earlier one')
     if path.suffix == '.safetensors':
         return _load_safetensors(path, map_location)
-    checkpoint = _load_weights_only(path, map_location)
+    checkpoint = _load_weights_only(path, map_location, allowed)
     if not isinstance(checkpoint, dict):
         kind = type(checkpoint).__name__
         raise DFERError(
@@ -314,10 +325,15 @@ def load_from_local(filename: str | os.PathLike, map_location: MapLocation = Non
     return move_config_text(checkpoint)
 
 
-def _load_weights_only(file: Any, map_location: MapLocation = None, **_: Any) -> Any:
-    """Call `torch.load` and build only objects that torch or `_CHECKPOINT_GLOBALS` allows."""
+def _load_weights_only(
+    file: Any,
+    map_location: MapLocation = None,
+    allowed: Sequence[Global] = _CHECKPOINT_GLOBALS,
+    **_: Any,
+) -> Any:
+    """Call `torch.load` and build only objects that torch or `allowed` allows."""
     try:
-        with torch.serialization.safe_globals(_CHECKPOINT_GLOBALS):
+        with torch.serialization.safe_globals(list(allowed)):
             return torch.load(file, map_location=map_location, weights_only=True)
     except UnpicklingError as error:
         raise DFERError(f'{file}: {_refusal(str(error))}') from None
@@ -355,19 +371,27 @@ def _starts_as_zip(path: Path) -> bool:
         return file.read(4) == b'PK\x03\x04'
 
 
-def _load_safetensors(path: Path, map_location: MapLocation) -> dict[str, torch.Tensor]:
-    """Load the state dict in a safetensors file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _load_safetensors(path: Path, map_location: MapLocation) -> dict[str, Any]:
+    """Load the state dict in a safetensors file, and the meta data if the file has them."""
+    from safetensors import SafetensorError, safe_open
 
     if not isinstance(map_location, str | torch.device | None):
         raise DFERError(f'{path}: map_location must be a device or None, got {map_location!r}')
     try:
-        return load_file(path, device=str(map_location or 'cpu'))
-    except SafetensorError as error:
+        with safe_open(path, 'pt', device=str(map_location or 'cpu')) as file:
+            keys = file.keys()
+            state = {key: file.get_tensor(key) for key in keys}
+            meta = (file.metadata() or {}).get(SAFETENSORS_META)
+            return state if meta is None else dict(state_dict=state, meta=json.loads(meta))
+    except (SafetensorError, json.JSONDecodeError) as error:
         raise DFERError(
             f'{path}: the safetensors file is damaged ({error}); copy it again'
         ) from None
+
+
+def _load_own_weights(name: str, map_location: MapLocation = None) -> dict:
+    """Load the trained weights that `mmdfer::NAME` names."""
+    return load_from_local(find_installed_weights(name), map_location)
 
 
 def load_files_safely() -> None:
@@ -383,6 +407,7 @@ def load_files_safely() -> None:
         return
     if CheckpointLoader._schemes[''] is upstream:
         CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme(PREFIX, _load_own_weights, force=True)
     # onedl-mmengine loads from ceph, from pavi and from its home folder with this function.
     if hasattr(mmengine_checkpoint, '_safe_torch_load'):
         mmengine_checkpoint._safe_torch_load = _load_weights_only
@@ -402,7 +427,7 @@ def load_urls_safely() -> None:
     @replaces(upstream)
     def load_url(url: str, *args: Any, **kwargs: Any) -> Any:
         try:
-            with torch.serialization.safe_globals(_CHECKPOINT_GLOBALS):
+            with torch.serialization.safe_globals(list(_CHECKPOINT_GLOBALS)):
                 return safe_load(url, *args, **kwargs)
         except UnpicklingError as error:
             raise DFERError(f'{url}: {_refusal(str(error))}') from None

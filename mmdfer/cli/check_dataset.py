@@ -13,13 +13,16 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from mmdfer.cli.flags import command_parser
 from mmdfer.datasets.licensed.discovery import MEDIA
 from mmdfer.datasets.licensed.verify import DATASETS, check
 from mmdfer.errors import DFERError, one_line_errors
+from mmdfer.faces.centerface import CenterFace
 from mmdfer.files import write_aside
+from mmdfer.inference.crop_check import count_face_crops
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -38,6 +41,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--decode',
         action='store_true',
         help='also decode every picture and video, which takes hours',
+    )
+    parser.add_argument(
+        '--faces',
+        action='store_true',
+        help='also look for faces in a sample of the pictures, to see whether they are face crops',
     )
     parser.add_argument(
         '--workers', type=int, help='number of processes (default: the number of CPUs)'
@@ -67,7 +75,8 @@ def run(args: argparse.Namespace) -> None:
                 f'{args.root}: no such folder; give the folder of the dataset (docs/datasets.md '
                 'shows the layout)'
             )
-        report = check(args.dataset, args.root, args.media, args.decode, args.workers)
+        count = partial(count_face_crops, detector=CenterFace()) if args.faces else None
+        report = check(args.dataset, args.root, args.media, args.decode, args.workers, count)
     out = Path(args.out or f'work_dirs/check_dataset/{args.dataset}.json')
     with write_aside(out) as aside:
         aside.write_text(json.dumps(report.to_json(), indent=1))

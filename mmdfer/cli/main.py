@@ -41,16 +41,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('arguments', nargs=argparse.REMAINDER, help='arguments of the command')
     args = parser.parse_args(argv)
     with one_line_errors():
-        check_name(args.command)
-    import_module(f'mmdfer.cli.{args.command}').main(args.arguments)
+        name = find_command(args.command)
+    import_module(f'mmdfer.cli.{name}').main(args.arguments)
 
 
-def check_name(name: str) -> None:
-    """Check that there is a command with this name.
+def find_command(name: str) -> str:
+    """Return the name of a command, which may be given with hyphens in place of underscores.
 
     Raises:
         DFERError: If there is no such command.
     """
-    if name not in COMMANDS:
-        near = get_close_matches(name, COMMANDS) or COMMANDS
+    command = name.replace('-', '_')
+    if command not in COMMANDS:
+        near = get_close_matches(command, COMMANDS) or COMMANDS
         raise DFERError(f'{name}: no such command; did you mean {" or ".join(near)}?')
+    return command

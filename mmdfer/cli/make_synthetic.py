@@ -1,6 +1,7 @@
 """Make the synthetic benchmark, or drawn clips in the layout of a licensed dataset.
 
     mmdfer make_synthetic data/synth
+    mmdfer make_synthetic --scene scene.mp4
     mmdfer make_synthetic --layout dfew data/drawn/DFEW --clips 140
 
 A folder that is complete is not made again. To continue after an interruption, run the same command
@@ -12,8 +13,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmdfer.cli.flags import command_parser
+from mmdfer.errors import DFERError
 from mmdfer.files import write_aside
 from mmdfer.synthetic import EXTRAS, make_benchmark, make_identities, make_specs
 from mmdfer.synthetic.media import check_picture_name, write_picture
@@ -76,6 +79,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--contact-sheet', metavar='PNG', help='picture to draw with an overview of the clips'
     )
+    parser.add_argument(
+        '--scene',
+        metavar='MP4',
+        help='film to draw, of a moving face that shows each expression for three seconds. The '
+        'CSV file beside it has the box and the expression of each frame',
+    )
     tree = parser.add_argument_group(
         'layout of a licensed dataset', 'make drawn clips in this layout instead of the benchmark'
     )
@@ -90,8 +99,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error('--clips, --frames, --frames16 and --videos require --layout')
     if args.layout is not None and not args.out:
         parser.error('--layout requires OUT, the folder to write to')
-    if not (args.out or args.check_order or args.contact_sheet):
-        parser.error('give at least one of OUT, --check-order and --contact-sheet')
+    if not (args.out or args.check_order or args.contact_sheet or args.scene):
+        parser.error('give at least one of OUT, --check-order, --contact-sheet and --scene')
     return args
 
 
@@ -118,6 +127,13 @@ def make(args: argparse.Namespace) -> None:
         root = make_release(args.layout, args.out, args.clips, media, **options)
         print(f'Drawn clips in the layout of {args.layout}: {root}')
         return
+    if args.scene:
+        from mmdfer.synthetic.scene import draw_scene, write_scene
+
+        if Path(args.scene).suffix != '.mp4':
+            raise DFERError(f'--scene {args.scene}: the name must end in .mp4')
+        table = write_scene(Path(args.scene), draw_scene(seed=args.seed))
+        print(f'Scene: {args.scene}, with boxes and expressions in {table}')
     people = (args.train_identities, args.test_identities)
     specs = make_specs(args.train, args.test, *people, args.seed)
     if args.check_order:

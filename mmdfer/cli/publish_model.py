@@ -2,7 +2,8 @@
 
     mmdfer publish_model work_dirs/align_dfer_synth/epoch_40.pth align_dfer_synth.pth
 
-This command writes `align_dfer_synth_<date>-<first 8 hex digits of the SHA-256>.pth`.
+This command writes `align_dfer_synth_<date>-<first 8 hex digits of the SHA-256>.pth`. If the output
+ends in `.safetensors`, a safetensors file is written.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         'out_file',
         help='path of the copy; the date and a hash of the content are added to the file name',
     )
+    parser.add_argument(
+        '--half', action='store_true', help='store numbers in half precision (half the size)'
+    )
     args = parser.parse_args(argv)
     with one_line_errors():
-        print(publish_model(args.in_file, args.out_file))
+        print(publish_model(args.in_file, args.out_file, args.half))

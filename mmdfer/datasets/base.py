@@ -196,7 +196,7 @@ class DFERDataset(BaseActionDataset):
             reason = f'{type(error).__name__}: {str(error).strip().splitlines()[-1]}'
             raise UnreadableClipError(
                 f'{info["filename"]}: cannot be read as a video ({reason}); '
-                'restore the file, or remove the clip from the label file'
+                'restore the file, or leave out the clip'
             ) from error
         if data['inputs'].shape[1] != 3:
             raise DFERError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mmdfer.datasets.base import DFERDataset
 from mmdfer.errors import DFERError
 
 COLUMNS = ('clip', 'label')
+FACES = 'faces.json'  # in which prepare_faces records how it cropped the faces
 _SHOWN = 5
 
 
@@ -43,7 +45,7 @@ class CSVDataset(DFERDataset):
 
     def __init__(self, data_root: str = 'data/custom', split: str = 'train', **kwargs: Any) -> None:
         self.root = Path(data_root)
-        kwargs.setdefault('metainfo', dict(classes=read_classes(self.root / 'classes.txt')))
+        kwargs.setdefault('metainfo', read_meta(self.root))
         super().__init__(ann_file=str(self.root / f'{split}.csv'), **kwargs)
 
     @classmethod
@@ -56,7 +58,7 @@ class CSVDataset(DFERDataset):
         numbers = {name: number for number, name in enumerate(self.metainfo['classes'])}
         data: dict[str, dict[str, Any]] = {}
         missing = []
-        for line, row in _read_rows(Path(self.ann_file)):
+        for line, row in read_labels(Path(self.ann_file)):
             clip, label = row['clip'], row['label']
             where = f'{self.ann_file}, line {line}'
             if label not in numbers:
@@ -80,6 +82,21 @@ class CSVDataset(DFERDataset):
         return list(data.values())
 
 
+def read_meta(root: Path) -> dict[str, Any]:
+    """Return the class names, and the margin and size of the face crops if they are recorded."""
+    meta: dict[str, Any] = dict(classes=read_classes(root / 'classes.txt'))
+    if (path := root / FACES).is_file():
+        try:
+            recorded = json.loads(path.read_text())
+            meta['face_crop'] = {key: recorded[key] for key in ('margin', 'size')}
+        except (ValueError, KeyError, TypeError):
+            raise DFERError(
+                f'{path}: is not the record of prepare_faces; delete it, or prepare the dataset '
+                'again'
+            ) from None
+    return meta
+
+
 def read_classes(path: Path) -> tuple[str, ...]:
     """Return the class names of a text file with one name per line.
 
@@ -95,8 +112,15 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return names
 
 
-def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return the number of each line of a CSV file, and its stripped values by column."""
+def read_labels(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Read a CSV file of clips and labels.
+
+    Returns:
+        The number of each line, and its clip and label by the name of the column.
+
+    Raises:
+        DFERError: If the file cannot be read, or if a column or a value is missing.
+    """
     reader = csv.DictReader(_read_text(path).splitlines(), skipinitialspace=True)
     header = [name.strip() for name in reader.fieldnames or ()]
     if not set(COLUMNS) <= set(header):

@@ -151,7 +151,7 @@ def frames(spec: ClipSpec, face: Identity, size: int) -> Iterator[np.ndarray]:
 
 def _write_video(path: Path, spec: ClipSpec, face: Identity, size: int) -> None:
     """Draw a clip and write its video."""
-    write_video(path, frames(spec, face, size), size)
+    write_video(path, frames(spec, face, size), (size, size))
 
 
 def _write_extra(path: Path, what: str, spec: ClipSpec, face: Identity, size: int) -> None:

@@ -41,19 +41,19 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     path.write_bytes(content.tobytes())
 
 
-def write_video(path: Path, frames: Iterable[np.ndarray], size: int) -> None:
+def write_video(path: Path, frames: Iterable[np.ndarray], size: tuple[int, int]) -> None:
     """Write an MPEG-4 video, and check that the file is complete.
 
     Args:
         path: Path of the file to write. The name must end in ``.mp4``.
-        frames: The frames in order, each RGB uint8 (size, size, 3).
-        size: Side of the square frames in pixels.
+        frames: The frames in order, each RGB uint8 (height, width, 3).
+        size: Width and height of the frames in pixels.
 
     Raises:
         OSError: If the file cannot be written completely, or if there are no frames.
     """
     count = 0
-    writer = cv2.VideoWriter(str(path), _CODEC, FPS, (size, size))
+    writer = cv2.VideoWriter(str(path), _CODEC, FPS, size)
     if writer.isOpened():
         for frame in frames:
             writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))

@@ -485,7 +485,7 @@ def _draw(folder: Path, suffix: str, size: int, seed: int, job: tuple[str, int])
     with explain_write_errors(target):
         try:
             if suffix == '.mp4':
-                write_video(aside, drawn, size)
+                write_video(aside, drawn, (size, size))
             else:
                 aside.mkdir()
                 for number, frame in enumerate(drawn):

@@ -1,7 +1,8 @@
 """Compute DFER-CLIP's temporal transformer, logits, sampling and views.
 
 The source is zengqunzhao/DFER-CLIP, in these files and lines: the transformer in
-models/Temporal_Model.py 7 to 120, the logits in models/Generate_Model.py 30 to 43, the sampling in
+models/Temporal_Model.py 7 to 120, the logits in models/Generate_Model.py 30 to 43, the prompts in
+models/Prompt_Learner.py 7 to 78 and main.py, CLIP in models/clip/model.py, the sampling in
 dataloader/video_dataloader.py 48 to 70, the views in dataloader/video_transform.py 52 to 424 and
 dataloader/video_dataloader.py 104 to 144.
 """
@@ -12,9 +13,11 @@ import os
 import random as _random
 
 import numpy as np
+import open_clip
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageEnhance
+from reference import encode_image, encode_prompts, under
 
 FRAMES, HEADS, SIZE = 16, 8, 224
 
@@ -30,25 +33,28 @@ def temporal_state(
 
     s = {'cls_token': randn(1, 1, width), 'pos_embedding': randn(1, frames + 1, width)}
     for i in range(layers):
-        a, m = f'temporal_transformer.layers.{i}.0.fn.', f'temporal_transformer.layers.{i}.1.fn.'
-        for k in (a, m):
-            s[k + 'norm.weight'], s[k + 'norm.bias'] = (
-                1 + randn(width, std=0.1),
-                randn(width, std=0.1),
-            )
-        s[a + 'fn.to_qkv.weight'] = randn(3 * heads * head, width, std=width**-0.5)
-        s[a + 'fn.to_out.0.weight'], s[a + 'fn.to_out.0.bias'] = (
-            randn(width, heads * head, std=width**-0.5),
-            randn(width, std=0.1),
-        )
-        s[m + 'fn.net.0.weight'], s[m + 'fn.net.0.bias'] = (
-            randn(mlp, width, std=width**-0.5),
-            randn(mlp, std=0.1),
-        )
-        s[m + 'fn.net.3.weight'], s[m + 'fn.net.3.bias'] = (
-            randn(width, mlp, std=mlp**-0.5),
-            randn(width, std=0.1),
-        )
+        name = f'temporal_transformer.layers.{i}.'
+        s |= layer_state(name, width, heads * head, mlp, generator)
+    return s
+
+
+def layer_state(name, width, inner, mlp, generator=None):
+    """Draw the weights of a transformer layer under the authors' names, which begin with `name`."""
+
+    def randn(*shape, std=1.0):
+        return torch.randn(*shape, generator=generator) * std
+
+    s = {}
+    a, m = f'{name}0.fn.', f'{name}1.fn.'
+    for k in (a, m):
+        s[k + 'norm.weight'], s[k + 'norm.bias'] = 1 + randn(width, std=0.1), randn(width, std=0.1)
+    s[a + 'fn.to_qkv.weight'] = randn(3 * inner, width, std=width**-0.5)
+    s[a + 'fn.to_out.0.weight'] = randn(width, inner, std=width**-0.5)
+    s[a + 'fn.to_out.0.bias'] = randn(width, std=0.1)
+    s[m + 'fn.net.0.weight'] = randn(mlp, width, std=width**-0.5)
+    s[m + 'fn.net.0.bias'] = randn(mlp, std=0.1)
+    s[m + 'fn.net.3.weight'] = randn(width, mlp, std=mlp**-0.5)
+    s[m + 'fn.net.3.bias'] = randn(width, std=0.1)
     return s
 
 
@@ -76,25 +82,31 @@ def temporal(frames, s, heads=HEADS):
     """Encode frame vectors (B, T, D) as the class token (B, D); neither is normalised."""
     b, t, d = frames.shape
     x = torch.cat([s['cls_token'].expand(b, 1, d), frames], 1) + s['pos_embedding'][:, : t + 1]
+    return encoder_layers(x, s, 'temporal_transformer.layers.', heads)[:, 0]
+
+
+def encoder_layers(x, s, prefix, heads=HEADS):
+    """Apply the layers whose names begin with a prefix and a number, (B, L, D) -> (B, L, D)."""
+    b, n, d = x.shape
     i = 0
-    while (a := f'temporal_transformer.layers.{i}.0.fn.') + 'norm.weight' in s:
+    while (a := f'{prefix}{i}.0.fn.') + 'norm.weight' in s:
         y = F.layer_norm(x, (d,), s[a + 'norm.weight'], s[a + 'norm.bias'], 1e-5)
         q, k, v = (
-            z.reshape(b, t + 1, heads, -1).transpose(1, 2)
+            z.reshape(b, n, heads, -1).transpose(1, 2)
             for z in F.linear(y, s[a + 'fn.to_qkv.weight']).chunk(3, -1)
         )
         y = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1) @ v
         x = x + F.linear(
-            y.transpose(1, 2).reshape(b, t + 1, -1),
+            y.transpose(1, 2).reshape(b, n, -1),
             s[a + 'fn.to_out.0.weight'],
             s[a + 'fn.to_out.0.bias'],
         )
-        m = f'temporal_transformer.layers.{i}.1.fn.'
+        m = f'{prefix}{i}.1.fn.'
         y = F.layer_norm(x, (d,), s[m + 'norm.weight'], s[m + 'norm.bias'], 1e-5)
         y = gelu_tanh(F.linear(y, s[m + 'fn.net.0.weight'], s[m + 'fn.net.0.bias']))
         x = x + F.linear(y, s[m + 'fn.net.3.weight'], s[m + 'fn.net.3.bias'])
         i += 1
-    return x[:, 0]
+    return x
 
 
 def logits(video, text):
@@ -104,6 +116,82 @@ def logits(video, text):
         @ (text / text.norm(dim=-1, keepdim=True)).t()
         / 0.01
     )
+
+
+# ---------------------------------------------------------------- network with CLIP
+def clip_state(width=768, layers=12, text_width=512, text_layers=12, joint=512, generator=None):
+    """Draw the weights of a CLIP under OpenAI's names; the default is the size of ViT-B/32."""
+    patch, grid = 32, 7
+
+    def randn(*shape, std=1.0):
+        return torch.randn(*shape, generator=generator) * std
+
+    def block(name, w):
+        s = {}
+        for k in ('ln_1', 'ln_2'):
+            s[f'{name}.{k}.weight'] = 1 + randn(w, std=0.1)
+            s[f'{name}.{k}.bias'] = randn(w, std=0.1)
+        sizes = {'attn.in_proj_': (3 * w, w), 'attn.out_proj.': (w, w)}
+        sizes |= {'mlp.c_fc.': (4 * w, w), 'mlp.c_proj.': (w, 4 * w)}
+        for k, (outs, ins) in sizes.items():
+            s[f'{name}.{k}weight'] = randn(outs, ins, std=ins**-0.5)
+            s[f'{name}.{k}bias'] = randn(outs, std=0.1)
+        return s
+
+    s = {
+        'positional_embedding': randn(77, text_width, std=0.1),
+        'text_projection': randn(text_width, joint, std=text_width**-0.5),
+        'logit_scale': torch.tensor(4.6052),
+        'visual.class_embedding': randn(width, std=width**-0.5),
+        'visual.positional_embedding': randn(grid * grid + 1, width, std=width**-0.5),
+        'visual.proj': randn(width, joint, std=width**-0.5),
+        'visual.conv1.weight': randn(width, 3, patch, patch, std=(3 * patch * patch) ** -0.5),
+        'token_embedding.weight': randn(49408, text_width, std=0.1),
+    }
+    for k, w in (('visual.ln_pre', width), ('visual.ln_post', width), ('ln_final', text_width)):
+        s |= {f'{k}.weight': 1 + randn(w, std=0.1), f'{k}.bias': randn(w, std=0.1)}
+    for i in range(layers):
+        s |= block(f'visual.transformer.resblocks.{i}', width)
+    for i in range(text_layers):
+        s |= block(f'transformer.resblocks.{i}', text_width)
+    return s
+
+
+def model_state(texts, clip, tokens=8, shared=False, layers=1, generator=None):
+    """Draw a model's weights under the authors' names, without 'module.', in their order."""
+    table, joint = clip['token_embedding.weight'], clip['text_projection'].shape[1]
+    ids = open_clip.tokenize([' '.join(['X'] * tokens + [text]) for text in texts])
+    embedded = table[ids]
+    shape = (tokens,) if shared else (len(texts), tokens)
+    s = {'prompt_learner.ctx': 0.1 * torch.randn(*shape, table.shape[1], generator=generator)}
+    s['prompt_learner.token_prefix'] = embedded[:, :1]
+    s['prompt_learner.token_suffix'] = embedded[:, 1 + tokens :]
+    for k in ('positional_embedding', 'text_projection'):
+        s[f'text_encoder.{k}'] = clip[k]
+    for k, v in clip.items():
+        if k.startswith(('transformer.', 'ln_final.')):
+            s[f'text_encoder.{k}'] = v
+        if k.startswith('visual.'):
+            s[k.replace('visual.', 'image_encoder.', 1)] = v
+    temporal = temporal_state(joint, layers, head=joint // HEADS, generator=generator)
+    s |= {f'temporal_net.{k}': v for k, v in temporal.items()}
+    return s | {f'clip_model_.{k}': v for k, v in clip.items()}
+
+
+def model_logits(frames, s, texts):
+    """Compute logits (1, C) of the frames (16, 3, 224, 224) of a clip."""
+    clip, ctx = under(s, 'clip_model_.'), s['prompt_learner.ctx']
+    heads = {'text': len(clip['ln_final.bias']) // 64, 'image': len(clip['visual.proj']) // 64}
+    vectors = []
+    for number, text in enumerate(texts):
+        parts = [s[f'prompt_learner.token_{k}'][number] for k in ('prefix', 'suffix')]
+        own = ctx if ctx.ndim == 2 else ctx[number]
+        prompt = torch.cat([parts[0], own, parts[1]])[None]  # (1, 77, W)
+        end = int(open_clip.tokenize(' '.join(['X'] * len(own) + [text])).argmax())
+        vectors.append(encode_prompts(clip, prompt, end, heads['text'], quick_gelu=True))
+    images = encode_image(clip, frames, heads['image'], quick_gelu=True)
+    video = temporal(images[None], under(s, 'temporal_net.'))
+    return logits(video, torch.cat(vectors))
 
 
 # ---------------------------------------------------------------- input

@@ -36,6 +36,10 @@ from mmdfer.datasets.transforms.frame_reader import find_frame_folder
 from mmdfer.errors import DFERError
 
 MARKER = 'synthetic.json'
+#: How to cut faces from films for a model that was trained on one of the datasets (see
+#: `mmdfer.faces.crop_face`). The releases do not say which margin their faces have. So the margin
+#: is our choice, that of the synthetic benchmark. 224 is the size of DFEW's pictures.
+FACE_CROP = dict(margin=0.12, size=224)
 _SHOWN = 20
 
 

@@ -15,7 +15,13 @@ import torch
 
 from mmaction.registry import DATASETS
 
-from mmdfer.datasets.licensed.base import Listed, ListedDataset, group_lists, parse_clip_number
+from mmdfer.datasets.licensed.base import (
+    FACE_CROP,
+    Listed,
+    ListedDataset,
+    group_lists,
+    parse_clip_number,
+)
 from mmdfer.datasets.licensed.discovery import Disk
 from mmdfer.datasets.licensed.label_files import (
     Reading,
@@ -74,7 +80,7 @@ class DFEW(ListedDataset):
         kwargs: Further arguments of DFERDataset.
     """
 
-    METAINFO = dict(classes=CLASSES, dataset='DFEW')
+    METAINFO = dict(classes=CLASSES, dataset='DFEW', face_crop=FACE_CROP)
     COUNTS = COUNTS
     MEDIA = ('frames', 'frames16', 'videos')
 

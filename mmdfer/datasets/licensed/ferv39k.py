@@ -14,6 +14,7 @@ from typing import Any
 from mmaction.registry import DATASETS
 
 from mmdfer.datasets.licensed.base import (
+    FACE_CROP,
     Listed,
     ListedDataset,
     check_agreement,
@@ -77,7 +78,7 @@ class FERV39k(ListedDataset):
         kwargs: Further arguments of DFERDataset.
     """
 
-    METAINFO = dict(classes=CLASSES, dataset='FERV39k')
+    METAINFO = dict(classes=CLASSES, dataset='FERV39k', face_crop=FACE_CROP)
     COUNTS = COUNTS
     FOLDS = 0
 

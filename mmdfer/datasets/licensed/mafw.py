@@ -16,7 +16,13 @@ from typing import Any
 
 from mmaction.registry import DATASETS
 
-from mmdfer.datasets.licensed.base import Listed, ListedDataset, group_lists, parse_clip_number
+from mmdfer.datasets.licensed.base import (
+    FACE_CROP,
+    Listed,
+    ListedDataset,
+    group_lists,
+    parse_clip_number,
+)
 from mmdfer.datasets.licensed.discovery import Disk
 from mmdfer.datasets.licensed.label_files import (
     WORDS,
@@ -108,7 +114,7 @@ class MAFW(ListedDataset):
         kwargs: Further arguments of DFERDataset.
     """
 
-    METAINFO = dict(classes=CLASSES, dataset='MAFW')
+    METAINFO = dict(classes=CLASSES, dataset='MAFW', face_crop=FACE_CROP)
     COUNTS = COUNTS
 
     def __init__(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import product
@@ -38,6 +38,9 @@ from mmdfer.datasets.transforms.video_reader import VideoReader
 from mmdfer.errors import DFERError, UnreadableClipError
 from mmdfer.tables import plain_table
 
+# Returns how many of the pictures with these paths are crops of a face.
+CountCrops = Callable[[Sequence[str]], int]
+
 DATASETS: dict[str, type[ListedDataset]] = dict(dfew=DFEW, ferv39k=FERV39k, mafw=MAFW)
 
 # For each dataset, the kinds of label files that it comes with, and the arguments of the dataset
@@ -53,6 +56,7 @@ _KINDS: dict[str, dict[str, dict[str, Any]]] = dict(
 )
 _SHORT = 16  # frames; the number that the methods read from a clip
 _SHOWN = 5  # names of clips in the table; the JSON report has all of them
+_SAMPLE = 200  # pictures in which faces are looked for
 _WIDEST = 52  # characters of a table cell
 
 
@@ -146,6 +150,7 @@ def check(
     media: Sequence[str] | None = None,
     decode: bool = False,
     workers: int | None = None,
+    count_crops: CountCrops | None = None,
 ) -> Report:
     """Check a dataset on disk: its label files, its numbers of clips, and every clip.
 
@@ -158,6 +163,8 @@ def check(
         decode: Whether to decode every picture and every video completely. By default, only the
             sizes of the files and the headers of the pictures are read.
         workers: Number of processes. By default, the number of usable CPUs.
+        count_crops: Function that returns how many pictures are crops of a face. It gets a sample
+            of the pictures of each kind of media. By default, this is not checked.
 
     Raises:
         DFERError: If the root is not a folder.
@@ -173,7 +180,11 @@ def check(
     _check_tables(report, name, disk, next(iter(lists.values())))
     listed = {clip: entry for clips in lists.values() for clip, entry in clips.items()}
     for kind in media or dataset.MEDIA:
-        _check_media(report, dataset, disk, kind, listed, decode, workers, asked=bool(media))
+        paths = _check_media(
+            report, dataset, disk, kind, listed, decode, workers, asked=bool(media)
+        )
+        if count_crops is not None and kind != 'videos' and paths:
+            _check_crops(report, kind, paths, count_crops)
     if not report.clips:
         report.add('clips', 'frames or videos', 'none')
     return report
@@ -334,7 +345,7 @@ def _check_media(
     decode: bool,
     workers: int | None,
     asked: bool,
-) -> None:
+) -> dict[str, str]:
     """Check the clips of one kind of media.
 
     Args:
@@ -346,17 +357,20 @@ def _check_media(
         decode: Whether to decode every picture and video.
         workers: Number of processes, or None for the number of usable CPUs.
         asked: Whether the user requested this kind of media. If not, it may be missing on disk.
+
+    Returns:
+        The path of each clip on disk, keyed by clip name.
     """
     one = dataset(str(disk.root), media=kind, pipeline=[], lazy_init=True)
     there = any(folder.media == kind for folder in disk.folders)
     if not there and not asked:
         report.add(kind, '', 'none', 'note')
-        return
+        return {}
     try:
         paths = one.find_clips(disk)
     except DFERError as error:
         report.add_problem(error)
-        return
+        return {}
     folder = os.path.relpath(os.path.commonpath(paths.values()), disk.root)
     report.add(f'{kind}: folder', '', folder)
     wanted = sorted(listed)
@@ -365,6 +379,22 @@ def _check_media(
     # `looked` is the first argument of zip, so that it is exhausted and closes its progress bar.
     seen = {clip: one for one, clip in zip(looked, wanted)}
     _add_clips(report, kind, seen, len(paths.keys() - listed.keys()), decode)
+    return paths
+
+
+def _check_crops(report: Report, kind: str, paths: dict[str, str], count_crops: CountCrops) -> None:
+    """Add to the report how many pictures of a sample are crops of a face."""
+    rng = np.random.default_rng(0)
+    clips = [paths[name] for name in sorted(paths)]
+    pictures = []
+    for number in rng.permutation(len(clips))[:_SAMPLE]:
+        folder = find_frame_folder(clips[number])
+        if folder is not None:
+            names = list_frames(folder)
+            pictures.append(os.path.join(folder, names[len(names) // 2]))
+    crops = count_crops(pictures)
+    verdict = 'ok' if crops >= 0.8 * len(pictures) else 'note'
+    report.add(f'{kind}: pictures that are face crops', '', f'{crops} of {len(pictures)}', verdict)
 
 
 def _add_clips(

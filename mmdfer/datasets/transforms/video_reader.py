@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import av
@@ -34,93 +35,64 @@ MAX_PIXELS = 2**26
 _ONLY_FILES = dict(protocol_whitelist='file')
 
 
-class VideoReader:
-    """Read the frames of a video file by their number.
+class VideoStream:
+    """Decode a video file once, from its beginning to its end, in constant memory.
 
-    Frame i is the i-th frame of a full decode, in the order of presentation. The container's edit
-    list is applied, the frame is rotated and mirrored as its display matrix says, and FFmpeg
-    converts its colours to RGB. ``ffmpeg -i FILE -fps_mode passthrough`` writes the same frames.
+    The container's edit list is applied, each frame is rotated and mirrored as its display matrix
+    says, and FFmpeg converts its colours to RGB. ``ffmpeg -i FILE -fps_mode passthrough`` writes
+    the same frames.
 
     Args:
         path: Path of the video file.
-        num_threads: Number of threads of the decoder. The default is 1.
+        num_threads: Number of threads of the decoder. The default is 1; with 0, FFmpeg chooses.
 
     Attributes:
-        fps: Average number of frames per second, or 0 if the file does not contain it.
-
-    Raises:
-        UnreadableClipError: If the file is damaged, contains no video, or has a codec that the
-            installed FFmpeg cannot decode.
-        FileSystemError: If the file system fails to read the file. The file itself may be intact.
+        fps: Average number of frames per second, or 0 if the file does not contain it. It is known
+            after the first frame.
+        duration: Duration in seconds that the file claims, or 0 if the file does not contain it. It
+            is known after the first frame.
     """
 
     def __init__(self, path: str | os.PathLike, num_threads: int = 1) -> None:
         self.path, self.num_threads = os.fspath(path), num_threads
-        self.fps = 0.0
-        self._kept: list[av.VideoFrame] | None = []
+        self.fps = self.duration = 0.0
         self._converter = _Converter()
-        read_patiently(self._open, path)
 
-    def __len__(self) -> int:
-        """Return the number of frames."""
-        return self._length
+    def frames(self) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
+        """Decode the file, and yield the time and a function for each frame.
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield all frames in order, each RGB uint8 (H, W, 3)."""
-        for frame in self._decode() if self._kept is None else self._kept:
-            yield self._convert(frame)
+        The function converts the frame to RGB uint8 (H, W, 3). It costs nothing for frames that are
+        not needed. It must be called before the next frame is requested.
 
-    def read(self, numbers: Sequence[int]) -> list[np.ndarray]:
-        """Return the frames with the given numbers.
-
-        Args:
-            numbers: Numbers of the frames, each in 0..len - 1, in any order. A number may occur
-                more than once.
-
-        Returns:
-            One RGB uint8 array (H, W, 3) for each number, in the frame's original size.
+        Yields:
+            The time in seconds since the first frame, and the function.
 
         Raises:
-            IndexError: If a number is not in 0..len - 1.
+            UnreadableClipError: If the file is damaged, contains no video, or has a codec that the
+                installed FFmpeg cannot decode. The frames before the damage are yielded.
+            FileSystemError: If the file system fails to read the file.
         """
-        wanted = {int(number) for number in numbers}
-        for number in wanted:
-            if not 0 <= number < len(self):
-                raise IndexError(
-                    f'{self.path}: no frame {number}; the video has frames 0..{len(self) - 1}'
-                )
-        if self._kept is not None:
-            found = {number: self._convert(self._kept[number]) for number in wanted}
-        else:
-            found = {}
-            for number, frame in enumerate(self._decode()):
-                if number in wanted:
-                    found[number] = self._convert(frame)
-                if len(found) == len(wanted):
-                    break
-        return [found[int(number)] for number in numbers]
+        read_patiently(self._check, self.path)
+        first, last = None, -1.0
+        for frame in self._decode():
+            if last < 0:
+                first, time = frame.time, 0.0
+            elif first is None or frame.time is None or frame.time - first <= last:
+                time = last + (1 / self.fps if self.fps else 0.04)  # the file has no usable time
+            else:
+                time = frame.time - first
+            last = time
+            yield time, partial(self._convert, frame)
+        if last < 0:
+            raise self._unreadable('no frame can be decoded')
 
-    def _open(self) -> None:
-        """Decode the file once to count its frames, and keep the frames if KEPT_BYTES allows it."""
+    def _check(self) -> None:
+        """Raise an error if the path is not a file, or if the file's structure shows damage."""
         if not os.path.isfile(self.path):
             os.stat(self.path)  # raises OSError if the path does not exist or cannot be accessed
             raise self._unreadable('it is not a file')
         if damage := find_damage(self.path):
             raise self._unreadable(damage)
-        self._kept, self._length, size = [], 0, 0
-        for frame in self._decode():
-            self._length += 1
-            # A frame that cannot be converted must raise an error whichever frames are requested,
-            # so one frame of each kind is converted here.
-            if self._converter.is_new(frame):
-                self._convert(frame)
-            if self._kept is not None:
-                self._kept.append(frame)
-                size += sum(plane.buffer_size for plane in frame.planes)
-                if size > KEPT_BYTES:
-                    self._kept = None
-        if self._length == 0:
-            raise self._unreadable('no frame can be decoded')
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Open the file and yield its frames in the order of presentation.
@@ -146,6 +118,7 @@ class VideoReader:
         stream.codec_context.thread_count = self.num_threads
         stream.codec_context.options = _decoder_options(stream.codec_context.name)
         self.fps = float(stream.average_rate or stream.guessed_rate or 0)
+        self.duration = container.duration / av.time_base if container.duration else 0.0
         begun = False
         for packet in self._demux(container, stream):
             try:
@@ -232,6 +205,89 @@ class VideoReader:
             f'{self.path}: cannot be read as a video ({reason}); restore the file, or remove the '
             'clip from the label file'
         )
+
+
+class VideoReader(VideoStream):
+    """Read the frames of a video file by their number.
+
+    Frame i is the i-th frame of a full decode, in the order of presentation. The container's edit
+    list is applied, the frame is rotated and mirrored as its display matrix says, and FFmpeg
+    converts its colours to RGB. ``ffmpeg -i FILE -fps_mode passthrough`` writes the same frames.
+
+    Args:
+        path: Path of the video file.
+        num_threads: Number of threads of the decoder. The default is 1.
+
+    Attributes:
+        fps: Average number of frames per second, or 0 if the file does not contain it.
+
+    Raises:
+        UnreadableClipError: If the file is damaged, contains no video, or has a codec that the
+            installed FFmpeg cannot decode.
+        FileSystemError: If the file system fails to read the file. The file itself may be intact.
+    """
+
+    def __init__(self, path: str | os.PathLike, num_threads: int = 1) -> None:
+        super().__init__(path, num_threads)
+        self._kept: list[av.VideoFrame] | None = []
+        read_patiently(self._open, path)
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return self._length
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield all frames in order, each RGB uint8 (H, W, 3)."""
+        for frame in self._decode() if self._kept is None else self._kept:
+            yield self._convert(frame)
+
+    def read(self, numbers: Sequence[int]) -> list[np.ndarray]:
+        """Return the frames with the given numbers.
+
+        Args:
+            numbers: Numbers of the frames, each in 0..len - 1, in any order. A number may occur
+                more than once.
+
+        Returns:
+            One RGB uint8 array (H, W, 3) for each number, in the frame's original size.
+
+        Raises:
+            IndexError: If a number is not in 0..len - 1.
+        """
+        wanted = {int(number) for number in numbers}
+        for number in wanted:
+            if not 0 <= number < len(self):
+                raise IndexError(
+                    f'{self.path}: no frame {number}; the video has frames 0..{len(self) - 1}'
+                )
+        if self._kept is not None:
+            found = {number: self._convert(self._kept[number]) for number in wanted}
+        else:
+            found = {}
+            for number, frame in enumerate(self._decode()):
+                if number in wanted:
+                    found[number] = self._convert(frame)
+                if len(found) == len(wanted):
+                    break
+        return [found[int(number)] for number in numbers]
+
+    def _open(self) -> None:
+        """Decode the file once to count its frames, and keep the frames if KEPT_BYTES allows it."""
+        self._check()
+        self._kept, self._length, size = [], 0, 0
+        for frame in self._decode():
+            self._length += 1
+            # A frame that cannot be converted must raise an error whichever frames are requested,
+            # so one frame of each kind is converted here.
+            if self._converter.is_new(frame):
+                self._convert(frame)
+            if self._kept is not None:
+                self._kept.append(frame)
+                size += sum(plane.buffer_size for plane in frame.planes)
+                if size > KEPT_BYTES:
+                    self._kept = None
+        if self._length == 0:
+            raise self._unreadable('no frame can be decoded')
 
 
 def _read_through(path: str) -> None:

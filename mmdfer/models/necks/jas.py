@@ -146,6 +146,7 @@ class JAS(TemporalNeck, StagedModule):
         # checkpoint is loaded.
         self.register_buffer('stage', torch.tensor(self.STAGES.index(self._stage)))
         self.register_buffer('layers', torch.tensor(self._layers))
+        self.register_load_state_dict_pre_hook(JAS._add_unused)
         self.register_load_state_dict_post_hook(JAS._read_buffers)
 
     def encode_frames(self, frames: Tensor) -> Tensor:
@@ -237,6 +238,20 @@ class JAS(TemporalNeck, StagedModule):
         The buffers ``stage`` and ``layers`` of the checkpoint hold them.
         """
         self._stage, self._layers = self.STAGES[int(self.stage)], int(self.layers)
+
+    def _add_unused(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+        """Add what a published checkpoint of the joint stage leaves out, with the present values.
+
+        Nothing reads these encoders in the joint stage; see :func:`drop_unused_encoders`. Without
+        this hook, loading would warn of missing keys.
+        """
+        stage = state.get(f'{prefix}stage')
+        if stage is None or self.STAGES[int(stage)] != 'joint':
+            return
+        own = {prefix + name: value.detach() for name, value in self.state_dict().items()}
+        unused = own.keys() - drop_unused_encoders(own | {f'{prefix}stage': stage}).keys()
+        if not unused & state.keys():
+            state |= {key: own[key] for key in unused}
 
     def _encoder(self, stage: str) -> DynamicEncoder:
         """Return the encoder to which a stage may add layers."""

@@ -1,0 +1,109 @@
+"""Find faces with the packages uniface and mediapipe, which this package does not require."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from mmdfer.errors import DFERError
+from mmdfer.faces.face import Face
+from mmdfer.faces.model_file import read_model
+
+
+class UniFace:
+    """Find faces with RetinaFace of the package uniface.
+
+    On first use, uniface downloads the weights.
+
+    Args:
+        model: Must be None, because uniface chooses the file.
+
+    Raises:
+        DFERError: If the package is not installed, or if it cannot load the weights.
+    """
+
+    def __init__(self, model: str | os.PathLike | None = None) -> None:
+        if model is not None:
+            raise DFERError(
+                f'{model}: uniface uses its own model; leave out the file, or choose the face '
+                'detector centerface or yunet'
+            )
+        package = _import('uniface', 'uniface[cpu]')
+        try:
+            self._net = package.RetinaFace()
+        except (OSError, RuntimeError) as error:
+            raise DFERError(
+                f'face detector uniface: its weights cannot be loaded ({_first_line(error)}); '
+                'check the connection to the internet, or choose the face detector centerface'
+            ) from error
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """Return the faces of a picture (H, W, 3), the one with the highest score first."""
+        faces = []
+        for found in self._net.detect(np.ascontiguousarray(image[..., ::-1])):  # BGR
+            x1, y1, x2, y2 = np.asarray(found.bbox, float).tolist()
+            landmarks = tuple((x, y) for x, y in np.asarray(found.landmarks, float).tolist())
+            faces.append(Face((x1, y1, x2, y2), float(found.confidence), landmarks))
+        return sorted(faces, key=lambda face: -face.score)
+
+
+class MediaPipe:
+    """Find faces with the face detector of the package mediapipe.
+
+    Args:
+        model: Path of the model, for example blaze_face_short_range.tflite.
+
+    Raises:
+        DFERError: If the package or the file is missing, or if the file is another model.
+    """
+
+    def __init__(self, model: str | os.PathLike | None = None) -> None:
+        self._package = _import('mediapipe', 'mediapipe')
+        where = 'developers.google.com/edge/mediapipe/solutions/vision/face_detector'
+        if model is None:
+            raise DFERError(
+                'face detector mediapipe: the path of the model is required; get '
+                f'blaze_face_short_range.tflite from {where}'
+            )
+        tasks = self._package.tasks
+        options = tasks.vision.FaceDetectorOptions(
+            base_options=tasks.BaseOptions(model_asset_buffer=read_model(model).tobytes())
+        )
+        try:
+            self._net = tasks.vision.FaceDetector.create_from_options(options)
+        except (RuntimeError, ValueError) as error:
+            raise DFERError(
+                f'{model}: mediapipe cannot run this file as a face detector '
+                f'({_first_line(error)}); get blaze_face_short_range.tflite from {where}'
+            ) from error
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """Return the faces of a picture (H, W, 3), the one with the highest score first."""
+        picture = self._package.Image(
+            image_format=self._package.ImageFormat.SRGB, data=np.ascontiguousarray(image)
+        )
+        faces = []
+        for found in self._net.detect(picture).detections:
+            box = found.bounding_box
+            x, y = float(box.origin_x), float(box.origin_y)
+            # mediapipe finds six other points than the five that `Face` has.
+            faces.append(Face((x, y, x + box.width, y + box.height), found.categories[0].score))
+        return sorted(faces, key=lambda face: -face.score)
+
+
+def _import(package: str, requirement: str) -> Any:
+    """Import a package, or say how to install it."""
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise DFERError(
+            f'face detector {package}: the package cannot be imported ({_first_line(error)}); '
+            f'run "pip install {requirement}", or choose the face detector centerface'
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition('\n')[0]
