@@ -15,6 +15,7 @@ from mmaction.models import BaseRecognizer
 from mmdfer.errors import DFERError
 from mmdfer.features.dataset_config import without_features
 from mmdfer.inference import build_clip_model
+from mmdfer.inference.clip_model import read_window
 
 FRAMES = 21
 ONCE = [
@@ -74,6 +75,24 @@ def test_windows_score_as_in_testing(name: str, monkeypatch: pytest.MonkeyPatch)
         expected = reference(model, pipeline, [crops[i] for i in window])
         torch.testing.assert_close(score, expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(scores[0], scores[1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('name', 'window'),
+    [
+        ('align_dfer_dfew', (1, 16)),
+        ('dfer_clip/dfer_clip_mafw', (1, 16)),
+        ('former_dfer/former_dfer_dfew', (1, 16)),
+        ('ial/ial_ferv39k', (1, 16)),
+        ('freq_hd/freq_hd_dfew', (1, 16)),
+        ('tsn/tsn_dfew', (1, 16)),
+    ],
+)
+def test_the_window_is_that_of_testing(name: str, window: tuple[int, int]) -> None:
+    config = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    pipeline = without_features(config.test_dataloader.dataset)['pipeline']
+    (sampler,) = (transform for transform in pipeline if 'Sample' in transform['type'])
+    assert read_window(sampler) == window
 
 
 def count_images(model: BaseRecognizer, seen: list[int]) -> None:

@@ -188,7 +188,7 @@ def build_clip_model(model: BaseRecognizer, pipeline: Sequence[dict]) -> ClipMod
         DFERError: If the pipeline has no transform that decodes frames or none that samples them.
     """
     sampler, transforms = _split_pipeline(pipeline)
-    clip_len, num_clips = sampler.get('clip_len', 1), sampler.get('num_clips', 1)
+    num_clips, clip_len = read_window(sampler)
     model.eval()
     if isinstance(model, CLIPRecognizer) and isinstance(model.backbone, FrameEncoder):
         return _FrameVectorModel(model, transforms, 1, clip_len * num_clips)
@@ -199,6 +199,17 @@ def build_clip_model(model: BaseRecognizer, pipeline: Sequence[dict]) -> ClipMod
         return _WindowModel(model, transforms, num_clips, clip_len)
     # Several clips of a 3D network are views of a long clip. A window is one clip.
     return _WindowModel(model, transforms, 1, clip_len)
+
+
+def read_window(sampler: dict) -> tuple[int, int]:
+    """Return the number of clips, and of frames in each, that a sampling transform takes.
+
+    Args:
+        sampler: Config of a transform of MMAction2 or of this package.
+    """
+    if 'num_segments' in sampler:  # SampleTSN, whose segments together are one clip
+        return 1, sampler['num_segments'] * sampler.get('duration', 1)
+    return sampler.get('num_clips', 1), sampler.get('clip_len', 1)
 
 
 def _split_pipeline(pipeline: Sequence[dict]) -> tuple[dict, list[dict]]:
