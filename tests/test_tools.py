@@ -298,7 +298,7 @@ def test_a_missing_dataset_is_refused_before_the_model_is_built(
     monkeypatch.setattr('mmdfer.models.FrozenCLIP.__init__', None)  # a call would fail
     config = str(ROOT / 'configs' / 'align_dfer_dfew.py')
     paths = [config] if tool == 'train.py' else [config, str(trained / 'epoch_2.pth')]
-    with pytest.raises(SystemExit, match=r'DFEW: no such folder; set data_root'):
+    with pytest.raises(SystemExit, match=r'DFEW: no such folder; give the folder'):
         _call(monkeypatch, tool, *paths, '--work-dir', tmp_path)
 
 

@@ -62,9 +62,9 @@ def check_root(root: str | os.PathLike) -> None:
     """Raise DFERError if the root of a dataset is not a folder."""
     if not Path(root).is_dir():
         raise DFERError(
-            f'{root}: no such folder; set data_root to the folder of the dataset, or the '
-            'environment variable MMDFER_DATA to the folder above it (docs/datasets.md shows the '
-            'layout)'
+            f'{root}: no such folder; give the folder of the dataset with --cfg-options '
+            'data_root=DIR, or set the environment variable MMDFER_DATA to the folder above it '
+            '(docs/datasets.md shows the layout)'
         )
 
 
