@@ -144,7 +144,7 @@ def test_only_towers_that_take_tokens_are_accepted() -> None:
             load_clip_config(arch)
         except DFERError:
             refused.append(arch)
-    accepted = set(open_clip.list_models()) - set(refused) - {small_clip.ARCH}
+    accepted = set(open_clip.list_models()) - set(refused) - set(small_clip.ARCHS)
     assert {'ViT-B-32-quickgelu', 'ViT-L-14', 'RN50', 'EVA02-B-16'} <= accepted
     assert {'coca_ViT-B-32', 'ViT-B-16-SigLIP', 'roberta-ViT-B-32', 'MobileCLIP-S1'} <= set(refused)
 
@@ -152,7 +152,7 @@ def test_only_towers_that_take_tokens_are_accepted() -> None:
 def _weights(tmp_path: Path, name: str = 'weights.safetensors') -> Path:
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    open_clip.add_model_config(small_clip.CONFIG)  # in case no earlier test has done so
+    open_clip.add_model_config(small_clip.config_path())  # in case no earlier test has done so
     save_file(open_clip.create_model('synth-clip').state_dict(), str(path))
     return path
 

@@ -94,7 +94,7 @@ def test_frozen_clip_in_a_tsn_equals_open_clip_frame_by_frame() -> None:
     model = stirred(tsn_over_clip()).eval()
     dataset = PictureClips(frames=4, size=(64, 64))
     clip = open_clip.CLIP(**small_clip.config()).eval()
-    clip.load_state_dict({k: v.float() for k, v in load_file(small_clip.WEIGHTS).items()})
+    clip.load_state_dict({k: v.float() for k, v in load_file(small_clip.weights_path()).items()})
     pixels = torch.stack(batch(dataset, CLIPS)['inputs']) / 255  # (5, 4, 3, 64, 64)
     mean, std = (
         torch.tensor(values)[:, None, None]

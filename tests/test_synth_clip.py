@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import hashlib
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from mmdfer.cli.train_synth_clip import parse_args
 from mmdfer.errors import DFERError
-from mmdfer.synthetic import emotions, faces, small_clip
-from mmdfer.synthetic.small_clip import making, training, training_faces
+from mmdfer.models import FrozenCLIP
+from mmdfer.synthetic import emotions, faces, make_identities, small_clip
+from mmdfer.synthetic.small_clip import making, training, training_faces, vit_training
 from mmdfer.synthetic.small_clip.captions import unit_caption
 from mmdfer.synthetic.small_clip.figures import unit_r2, zero_shot_accuracy
 from mmdfer.synthetic.small_clip.merges import learn_merges
@@ -27,17 +31,17 @@ from mmdfer.synthetic.small_clip.merges import learn_merges
 def clip() -> open_clip.CLIP:
     """Load the shipped weights strictly into open_clip's own class."""
     model = open_clip.CLIP(**small_clip.config())
-    model.load_state_dict(load_file(small_clip.WEIGHTS), strict=True)
+    model.load_state_dict(load_file(small_clip.weights_path()), strict=True)
     return model.eval()
 
 
 @pytest.fixture(scope='module')
 def provenance() -> dict:
-    return json.loads(small_clip.PROVENANCE.read_text())
+    return json.loads(small_clip.provenance_path().read_text())
 
 
 def test_weights_are_those_of_the_provenance(provenance: dict) -> None:
-    content = small_clip.WEIGHTS.read_bytes()
+    content = small_clip.weights_path().read_bytes()
     assert hashlib.sha256(content).hexdigest() == provenance['weights_sha256']
     assert len(content) <= 5_000_000
 
@@ -52,8 +56,8 @@ def test_the_scripts_defaults_are_what_made_the_weights(provenance: dict) -> Non
 
 
 def test_builds_by_name_from_open_clips_registry(clip: open_clip.CLIP) -> None:
-    open_clip.add_model_config(small_clip.CONFIG)
-    named = open_clip.create_model(small_clip.ARCH, pretrained=str(small_clip.WEIGHTS))
+    open_clip.add_model_config(small_clip.config_path())
+    named = open_clip.create_model(small_clip.ARCH, pretrained=str(small_clip.weights_path()))
     for name, value in clip.state_dict().items():
         torch.testing.assert_close(named.state_dict()[name], value, rtol=0, atol=0)
 
@@ -198,3 +202,139 @@ def _pool(size: int) -> dict[str, np.ndarray]:
         'emotion': rng.integers(-1, len(emotions.CLASSES), size),
         'strength': rng.random(size),
     }
+
+
+# ---------------------------------------------------------------- the small ViT CLIP
+
+
+@pytest.fixture(scope='module')
+def vit() -> open_clip.CLIP:
+    """Load the shipped ViT strictly into open_clip's own class."""
+    model = open_clip.CLIP(**small_clip.config(small_clip.VIT_ARCH))
+    model.load_state_dict(small_clip.load_state(small_clip.VIT_ARCH), strict=True)
+    return model.eval()
+
+
+def test_the_vit_is_that_of_its_provenance(vit: open_clip.CLIP) -> None:
+    record = json.loads(small_clip.provenance_path(small_clip.VIT_ARCH).read_text())
+    contents = [small_clip.weights_path(arch).read_bytes() for arch in small_clip.ARCHS]
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    assert digests == [record['teacher_sha256'], record['weights_sha256']]
+    assert sum(map(len, contents)) <= 7_000_000
+    figures, seed = record['figures'], record['settings']['seed']
+    assert figures['zero_shot_apex_accuracy_percent'] >= 92
+    assert figures['action_unit_linear_r2'] >= 0.75
+    accuracy, _ = zero_shot_accuracy(vit, small_clip.tokenizer(), seed, per_class=40)
+    assert accuracy >= 88, accuracy  # 280 faces in place of 700
+
+
+def test_the_vits_defaults_are_what_made_its_weights() -> None:
+    record = json.loads(small_clip.provenance_path(small_clip.VIT_ARCH).read_text())
+    assert record['settings'] == asdict(vit_training.Settings())
+    command = record['command'].split()
+    assert command[:2] == ['python', 'tools/train_synth_clip_vit.py']
+
+
+def test_the_vit_is_built_by_name() -> None:
+    backbone = FrozenCLIP('synth-clip-vit')
+    other = FrozenCLIP('synth-clip')
+    texts = ['an expression of fear.', 'a face']
+    torch.testing.assert_close(backbone.encode_text(texts), other.encode_text(texts))
+    clip = torch.randn(1, 3, 2, 64, 64, generator=torch.Generator().manual_seed(0))
+    found = backbone(clip)[0]
+    expected = backbone.clip.encode_image(clip[0].transpose(0, 1))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert F.cosine_similarity(found, other(clip)[0]).min() < 0.999  # another image tower
+
+
+def test_mirrored_faces_keep_their_landmarks_and_parts() -> None:
+    rng = np.random.default_rng(0)
+    images = np.zeros((40, 72, 72, 3), np.uint8)
+    masks = np.zeros((40, 72, 72), np.uint8)
+    points = np.tile(rng.uniform(16, 56, (68, 2)), (40, 1, 1))
+    x, y = points[0, 36].round().astype(int)  # the outer corner of one eye, marked in both
+    images[:, y - 2 : y + 3, x - 2 : x + 3] = 255
+    masks[:, y - 2 : y + 3, x - 2 : x + 3] = 6
+    views, parts, moved = vit_training.augment(rng, images, masks, points)
+    centre = [27, 28, 29, 30, *range(36, 48)]
+    for view, part, landmarks in zip(views, parts, moved, strict=True):
+        np.testing.assert_allclose(landmarks[centre].mean(0), 0, atol=1e-6)
+        marked = np.argwhere(view[..., 0] > 128).mean(0)[::-1]
+        cells = np.argwhere(part == 6).mean(0)[::-1] * 2 + 0.5
+        np.testing.assert_allclose(cells, marked, atol=1.5)
+        # The marked corner keeps its name, or is the corner of the other eye in a mirrored face.
+        first = points[0, 36] - points[0, centre].mean(0)
+        sides = [landmarks[36] / first, landmarks[45] / (first * [-1, 1])]
+        scales = [side.mean() for side in sides if np.allclose(side[0], side[1], rtol=1e-3)]
+        assert len(scales) == 1 and 64 / 72 - 1e-3 <= scales[0] <= 1 + 1e-3
+
+
+def test_muons_update_is_orthogonal() -> None:
+    torch.manual_seed(0)
+    for shape in ((192, 192), (768, 192), (192, 768)):
+        values = torch.linalg.svdvals(vit_training.orthogonalise(torch.randn(shape)))
+        assert values.min() > 0.5 and values.max() < 1.4
+    weight = torch.nn.Parameter(torch.zeros(3 * 8, 8))  # query, key and value
+    weight.grad = torch.cat([torch.eye(8), 100 * torch.eye(8), 0.01 * torch.eye(8)])
+    vit_training.Muon([weight], lr=1.0, weight_decay=0.0).step()
+    scales = [part.diagonal().mean().item() for part in weight.detach().chunk(3)]
+    assert scales == pytest.approx([scales[0]] * 3, rel=0.05) and scales[0] < -0.3
+
+
+def test_the_vit_learns_and_resumes(clip: open_clip.CLIP, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [
+        training_faces.draw_face(stream, training_faces.draw_pose(stream))
+        for stream in rng.spawn(16)
+    ]
+    masks, points = zip(*(face.parts() for face in drawn), strict=True)
+    pool = {
+        'images': np.stack([training_faces.resize(face.image, 72) for face in drawn]),
+        'aus': np.stack([face.aus for face in drawn]),
+        'masks': np.stack([mask[20:92, 20:92] for mask in masks]),
+        'landmarks': np.stack(points) * np.float32(72 / 112),
+    }
+
+    def train(work: str, steps: int, killed: bool = False) -> tuple[open_clip.CLIP, float]:
+        torch.manual_seed(0)
+        student = open_clip.CLIP(**small_clip.config() | {'vision_cfg': vit_training.VISION})
+        settings = vit_training.Settings(steps=steps, batch=8, faces=16, bf16=False)
+        vit_training.train(student, clip, pool, settings, tmp_path / work, resume=True)
+        view = training.to_tensor(np.stack([image[4:68, 4:68] for image in pool['images']]))
+        with torch.inference_mode():
+            cosine = F.cosine_similarity(student.visual(view), clip.visual(view)).mean()
+        return student, cosine.item()
+
+    _, before = train('none', 0)
+    first, after = train('whole', 12)
+    assert after > before + 0.1
+    again, _ = train('whole', 12)  # nothing is left to do
+    for name, value in first.visual.state_dict().items():
+        assert torch.equal(again.visual.state_dict()[name], value), name
+
+
+def test_people_of_the_towers_and_of_the_benchmark_are_disjoint() -> None:
+    kinds = (training_faces.TRAIN, training_faces.VIT_TRAIN)
+    people: list[set] = [set(), set(), set()]
+    for found, kind in zip(people, kinds, strict=False):
+        for index in range(300):
+            stream = training_faces.stream(0, kind, 0, index)
+            face = training_faces.draw_face(stream, training_faces.draw_pose(stream))
+            found.add(repr(face.identity))
+    people[2] = {repr(identity) for identity in make_identities(140, 70, 0).values()}
+    assert [len(found) for found in people] == [300, 300, 210]
+    assert not people[0] & people[1] and not people[0] & people[2] and not people[1] & people[2]
+
+
+def test_no_label_of_the_benchmark_reaches_the_trainers() -> None:
+    """The modules that train the towers must not import those that make the benchmark."""
+    folder = Path(training.__file__).parent
+    for path in folder.glob('*.py'):
+        imported = {
+            name
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for name in [getattr(node, 'module', None) or '', *(a.name for a in node.names)]
+        }
+        for forbidden in ('benchmark', 'releases', 'SynthDFER', 'datasets'):
+            assert not any(forbidden in name for name in imported), (path, forbidden)

@@ -18,4 +18,5 @@ COMMANDS = {
     'import_checkpoint': "Convert a checkpoint that a method's authors publish",
     'make_synthetic': 'Make the synthetic benchmark, or drawn clips in the layout of a dataset',
     'train_synth_clip': 'Train the small CLIP of the synthetic benchmark on rendered faces',
+    'train_synth_clip_vit': 'Train the image tower of the small ViT CLIP on rendered faces',
 }

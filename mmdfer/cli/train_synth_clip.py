@@ -19,13 +19,28 @@ from pathlib import Path
 
 from mmdfer.cli.flags import command_parser
 from mmdfer.errors import one_line_errors
+from mmdfer.synthetic.small_clip import vit_training
 from mmdfer.synthetic.small_clip.making import make_small_clip
 from mmdfer.synthetic.small_clip.training import Settings
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser, default = command_parser('train_synth_clip'), Settings()
+    parser = command_parser('train_synth_clip')
+    add_training_flags(parser, Settings(), 'work_dirs/synth_clip')
+    return read_args(parser, argv)
+
+
+def add_training_flags(
+    parser: argparse.ArgumentParser, default: Settings | vit_training.Settings, work: str
+) -> None:
+    """Add the flags that the trainings of both small CLIPs have.
+
+    Args:
+        parser: The parser.
+        default: The default settings.
+        work: The default folder for the rendered faces and the training state.
+    """
     parser.add_argument(
         '--out',
         type=Path,
@@ -36,7 +51,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--work',
         type=Path,
-        default=Path('work_dirs/synth_clip'),
+        default=Path(work),
         help='folder for the rendered faces and the training state (default: %(default)s)',
     )
     parser.add_argument(
@@ -92,6 +107,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--resume', action='store_true', help='continue from the last saved training state'
     )
+
+
+def read_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line, and refuse a batch that is larger than the number of faces."""
     args = parser.parse_args(argv)
     if not 2 <= args.batch <= args.faces:
         parser.error(

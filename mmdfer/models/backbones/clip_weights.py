@@ -29,8 +29,8 @@ def load_clip_config(arch: str) -> dict[str, Any]:
     """Return open_clip's model config of an architecture that accepts learnable prompt tokens.
 
     Args:
-        arch: Name of an open_clip architecture, or ``'synth-clip'`` for the small CLIP model of
-            this package.
+        arch: Name of an open_clip architecture, or ``'synth-clip'`` or ``'synth-clip-vit'`` for
+            one of the small CLIP models of this package.
 
     Returns:
         The model config, with the keys ``embed_dim``, ``vision_cfg`` and ``text_cfg``.
@@ -40,8 +40,8 @@ def load_clip_config(arch: str) -> dict[str, Any]:
             learnable token embeddings. Such a text tower is a Hugging Face model, is not causal, or
             does not pool at the end token.
     """
-    if arch == small_clip.ARCH:
-        return small_clip.config()
+    if arch in small_clip.ARCHS:
+        return small_clip.config(arch)
     if (config := open_clip.get_model_config(arch)) is None:
         raise DFERError(
             f'CLIP architecture {arch!r} is unknown to open_clip {open_clip.__version__}; choose '
@@ -72,7 +72,7 @@ def build_clip(arch: str, config: dict[str, Any], weights: str | None) -> open_c
         arch: Name of the architecture, as for FrozenCLIP.
         config: Model config that :func:`load_clip_config` returned for ``arch``.
         weights: Tag, path or ``'random'``, as for FrozenCLIP. ``None`` selects the weights that
-            this package ships, which exist only for ``'synth-clip'``.
+            this package ships, which exist only for ``'synth-clip'`` and ``'synth-clip-vit'``.
 
     Returns:
         The model, in eval mode.
@@ -81,12 +81,17 @@ def build_clip(arch: str, config: dict[str, Any], weights: str | None) -> open_c
         DFERError: If the weights are missing, damaged, or belong to another architecture or
             activation function.
     """
-    path = _weights_path(arch, bool(config.get('quick_gelu')), weights)
-    if arch == small_clip.ARCH:
-        open_clip.add_model_config(small_clip.CONFIG)
+    own = arch in small_clip.ARCHS
+    if own:
+        open_clip.add_model_config(small_clip.config_path(arch))
+    shipped = own and weights is None
+    path = None if shipped else _weights_path(arch, bool(config.get('quick_gelu')), weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # makes weights='random' reproducible; a file overwrites the weights
-        return _create(arch, path).float().eval()
+        model = _create(arch, path)
+    if shipped:
+        model.load_state_dict(small_clip.load_state(arch))
+    return model.float().eval()
 
 
 def _create(arch: str, path: Path | None) -> open_clip.CLIP:
@@ -125,13 +130,11 @@ def _weights_path(arch: str, quick_gelu: bool, weights: str | None) -> Path | No
     """
     if weights == 'random':
         return None
-    if weights is None and arch == small_clip.ARCH:
-        return small_clip.WEIGHTS
     if weights and (tag := get_pretrained_cfg(arch, weights)):
         _check_activation(arch, quick_gelu, bool(tag.get('quick_gelu')), f'the tag {weights!r}')
         return _download(arch, weights, tag)
     path = Path(weights or '').expanduser()
-    if arch == small_clip.ARCH and not path.is_file():
+    if arch in small_clip.ARCHS and not path.is_file():
         raise DFERError(
             f'CLIP weights {weights!r} for {arch!r} are not a file: leave out '
             'model.backbone.weights, or set it to None, for the weights that mmdfer contains'

@@ -39,12 +39,13 @@ class FrozenCLIP(FrameEncoder):
     CLIP weights is refused when it is loaded.
 
     Args:
-        arch: Name of an open_clip architecture, or ``'synth-clip'`` for the small CLIP model of
-            this package. OpenAI's weights need an architecture that ends in ``-quickgelu``.
+        arch: Name of an open_clip architecture, or ``'synth-clip'`` or ``'synth-clip-vit'`` for
+            one of the small CLIP models of this package. OpenAI's weights need an architecture that
+            ends in ``-quickgelu``.
         weights: Tag of open_clip (``'openai'``, ``'laion2b_s34b_b79k'``), path of a file
             (safetensors, or a state dict that ``torch.load(weights_only=True)`` reads), or
             ``'random'`` (seeded; for tests and speed measurements). The default ``None`` selects
-            the weights that this package ships, which exist only for ``'synth-clip'``.
+            the weights that this package ships, which exist for its small CLIP models only.
         trains: Patterns for the names of the CLIP parameters that some stage of training may train,
             as defined by ``is_named``. Only these parameters receive gradients, are optimised and
             are saved. The pattern ``visual`` matches the image tower. By default all are frozen.
@@ -82,7 +83,7 @@ class FrozenCLIP(FrameEncoder):
         self.clip = build_clip(arch, config, weights)
         self.normalisation = read_normalisation(arch, weights)
         self.tokenizer = (
-            small_clip.tokenizer() if arch == small_clip.ARCH else open_clip.get_tokenizer(arch)
+            small_clip.tokenizer() if arch in small_clip.ARCHS else open_clip.get_tokenizer(arch)
         )
         text = self._text
         self.embed_dims: int = config['embed_dim']

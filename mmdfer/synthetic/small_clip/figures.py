@@ -38,8 +38,8 @@ def render_held_out(seed: int, part: int, poses: Iterable[Pose]) -> tuple[np.nda
         The frames (N, 64, 64, 3), RGB uint8, and their action units (N, 16).
     """
     drawn = [draw_face(stream(seed, TEST, part, i), pose) for i, pose in enumerate(poses)]
-    views = np.stack([resize(image, 68)[2:66, 2:66] for image, _ in drawn])
-    return views, np.stack([aus for _, aus in drawn])
+    views = np.stack([resize(face.image, 68)[2:66, 2:66] for face in drawn])
+    return views, np.stack([face.aus for face in drawn])
 
 
 @torch.inference_mode()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import open_clip
@@ -276,10 +276,10 @@ class State:
     """
 
     def __init__(
-        self, work: Path, settings: Settings, *parts: torch.nn.Module | torch.optim.Optimizer
+        self, work: Path, settings: AnySettings, *parts: torch.nn.Module | torch.optim.Optimizer
     ) -> None:
         self.path = work / 'state.pt'
-        self.recipe = [*astuple(settings), sources_digest()]
+        self.recipe = [*asdict(settings).values(), sources_digest()]
         self.parts = parts
 
     def load(self) -> tuple[int, float]:
@@ -332,9 +332,54 @@ def train(
         The seconds of the whole training, including those before an interruption.
     """
     objective = Objective(model, tokenizer, settings.bf16)
-    optimizer = make_optimizer(objective, settings.lr)
-    state = State(work, settings, objective, optimizer)
+
+    def loss(step: int) -> torch.Tensor:
+        with torch.no_grad():  # after the step before
+            model.logit_scale.clamp_(0, math.log(100))
+        words = step >= SEEING * settings.steps
+        batch = settings.batch if words else settings.batch // 2
+        return objective(pool, stream(settings.seed, STEP, step), batch, words)
+
+    optimizers = [make_optimizer(objective, settings.lr)]
+    spent = optimise(loss, objective, optimizers, settings, work, resume)
+    with torch.no_grad():
+        model.logit_scale.clamp_(0, math.log(100))
+    return spent
+
+
+class AnySettings(Protocol):
+    """Describe what :func:`optimise` needs of the settings of a training."""
+
+    steps: int
+
+
+def optimise(
+    loss_of: Callable[[int], torch.Tensor],
+    objective: torch.nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    settings: AnySettings,
+    work: Path,
+    resume: bool,
+) -> float:
+    """Minimise a loss, and save the state of the training every minute.
+
+    Args:
+        loss_of: Function that returns the loss of a step, given its number from 0.
+        objective: The module with all trained parameters.
+        optimizers: The optimizers. Their learning rates are the peaks of the schedule.
+        settings: The settings of the training, with the number of steps.
+        work: The folder of the state.
+        resume: Whether to continue from the saved state, if there is one.
+
+    Returns:
+        The seconds of the whole training, including those before an interruption.
+    """
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    peaks = [group['lr'] for group in groups]
+    state = State(work, settings, objective, *optimizers)
     done, spent = state.load() if resume and state.path.exists() else (0, 0.0)
+    # Loading the state of an optimizer replaces its groups.
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     objective.train()
     saved = started = time.monotonic()
     loss_mean = math.nan
@@ -342,17 +387,14 @@ def train(
         range(done, settings.steps), initial=done, total=settings.steps, desc='training'
     )
     for step in progress:
-        for group in optimizer.param_groups:
-            group['lr'] = learning_rate(step, settings.steps, settings.lr)
-        words = step >= SEEING * settings.steps
-        batch = settings.batch if words else settings.batch // 2
-        loss = objective(pool, stream(settings.seed, STEP, step), batch, words)
-        optimizer.zero_grad(set_to_none=True)
+        for group, peak in zip(groups, peaks, strict=True):
+            group['lr'] = learning_rate(step, settings.steps, peak)
+        loss = loss_of(step)
+        objective.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, math.log(100))
+        for optimizer in optimizers:
+            optimizer.step()
         loss_mean = loss.item() if math.isnan(loss_mean) else 0.98 * loss_mean + 0.02 * loss.item()
         progress.set_postfix(loss=f'{loss_mean:.3f}', refresh=False)
         if time.monotonic() - saved >= SAVE_SECONDS or step + 1 == settings.steps:
