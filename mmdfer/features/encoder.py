@@ -37,17 +37,17 @@ class FeatureEncoder(nn.Module):
     ) -> None:
         super().__init__()
         built = backbone if isinstance(backbone, nn.Module) else MODELS.build(backbone)
-        if not isinstance(built, FrameEncoder):
+        if not isinstance(built, FrameEncoder) or built.mixes_frames:
             raise DFERError(
                 f'EncodedClips: {type(built).__name__} does not encode each frame on its own; '
-                "set encoder=dict(backbone=dict(type='FrozenCLIP', ...)), or remove EncodedClips "
-                'from the datasets'
+                "set encoder=dict(backbone=dict(type='FrozenCLIP', ...)) without an adapter, or "
+                'remove EncodedClips from the datasets'
             )
         if built.trains_frames:
             raise DFERError(
-                'EncodedClips: backbone.trains unfreezes the image tower, so that training changes '
-                'the frame vectors; remove EncodedClips from the datasets, or set '
-                'backbone.trains=()'
+                'EncodedClips: backbone.trains unfreezes the image tower or backbone.adapter '
+                'adapts it, so that training changes the frame vectors; remove EncodedClips from '
+                'the datasets, or set backbone.trains=() and backbone.adapter=None'
             )
         self.backbone = built
         self.data_preprocessor: BaseDataPreprocessor = MODELS.build(

@@ -155,7 +155,10 @@ class _Stored(nn.Module):
 
 
 class _WindowModel(ClipModel):
-    """Classify with a recognizer whose backbone reads whole windows, such as a 3D network."""
+    """Classify with a recognizer whose backbone reads whole windows.
+
+    Such a backbone is a 3D network, or a CLIP with an adapter that mixes frames.
+    """
 
     encodes_frames = False
 
@@ -191,7 +194,9 @@ def build_clip_model(model: BaseRecognizer, pipeline: Sequence[dict]) -> ClipMod
     num_clips, clip_len = read_window(sampler)
     model.eval()
     if isinstance(model, CLIPRecognizer) and isinstance(model.backbone, FrameEncoder):
-        return _FrameVectorModel(model, transforms, 1, clip_len * num_clips)
+        mixes = model.backbone.mixes_frames
+        kind = _WindowModel if mixes else _FrameVectorModel
+        return kind(model, transforms, 1, clip_len * num_clips)
     if isinstance(model, Recognizer2D):
         wrapped = _FrameMapModel(model, transforms, clip_len * num_clips, 1)
         if _reads_single_frames(wrapped):

@@ -1,8 +1,9 @@
-"""Provide the models: backbones, necks, heads, losses, recognizers and data preprocessors.
+"""Provide the models: backbones, adapters, necks, heads, losses, recognizers, preprocessors.
 
 Importing this package registers all of them in MMAction2's ``MODELS`` registry.
 """
 
+from mmdfer.models.adapters import AIMAdapter, FRUAdapter, LoRA, TowerAdapter
 from mmdfer.models.backbones import M3DFEL, P3D, VGG, FormerDFER, FrozenCLIP, VideoResNet
 from mmdfer.models.data_preprocessors import CLIPDataPreprocessor
 from mmdfer.models.heads import (
@@ -26,6 +27,7 @@ from mmdfer.models.necks import (
 from mmdfer.models.recognizers import CLIPRecognizer, FrameFeatures
 
 __all__ = [
+    'AIMAdapter',
     'CLIPDataPreprocessor',
     'CLIPERHead',
     'CLIPRecognizer',
@@ -35,6 +37,7 @@ __all__ = [
     'DFERCLIPHead',
     'ExpressionClusteredLoss',
     'ExpressionClusteredNeck',
+    'FRUAdapter',
     'FormerDFER',
     'FrameFeatures',
     'FrozenCLIP',
@@ -42,12 +45,14 @@ __all__ = [
     'IntensityAwareLoss',
     'JAS',
     'LSTMNeck',
+    'LoRA',
     'M3DFEL',
     'MATHead',
     'P3D',
     'TemporalNeck',
     'TemporalTransformer',
     'TextHead',
+    'TowerAdapter',
     'VGG',
     'VideoResNet',
 ]

@@ -129,8 +129,7 @@ class FrozenTower:
             return False
         modules = [module for part in self.watched for module in part.modules()]
         return (
-            type(self.transformer) is Transformer
-            and all(map(_is_known, self.transformer.resblocks))
+            is_plain_transformer(self.transformer)
             and isinstance(self.norm, nn.LayerNorm)
             and not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
         )
@@ -213,17 +212,18 @@ class ImageTower(FrozenTower):
     Args:
         visual: The image tower. For another type of tower, such as a ResNet, ``applies`` is False
             and the caller has to call open_clip's tower instead.
+        adapted: Whether an adapter changes what the tower computes. ``applies`` is then False.
     """
 
-    def __init__(self, visual: VisionTransformer) -> None:
-        self.visual, self._derived = visual, TensorCache()
-        if self._is_known():
+    def __init__(self, visual: VisionTransformer, adapted: bool = False) -> None:
+        self.visual, self.adapted, self._derived = visual, adapted, TensorCache()
+        if is_plain_image_tower(visual):
             super().__init__(visual.transformer, visual.ln_post, visual.proj, (visual,))
 
     @property
     def applies(self) -> bool:
         """Return whether the fast path is valid for this tower, as in FrozenTower."""
-        return self._is_known() and super().applies
+        return not self.adapted and is_plain_image_tower(self.visual) and super().applies
 
     def __call__(self, images: Tensor) -> Tensor:
         """Encode images (N, 3, H, W) to vectors (N, D), without gradients."""
@@ -259,18 +259,6 @@ class ImageTower(FrozenTower):
             x = _run_block(block, x)
         class_token = torch.zeros(len(x), dtype=torch.long, device=x.device)  # position 0
         return _run_last_block(weights, x, class_token)
-
-    def _is_known(self) -> bool:
-        """Return whether the tower is a plain VisionTransformer that reads its class token."""
-        visual = self.visual
-        return (
-            type(visual) is VisionTransformer
-            and visual.pool_type == 'tok'
-            and visual.attn_pool is None
-            and not visual.output_tokens
-            and visual.patch_size[0] == visual.patch_size[1]
-            and isinstance(visual.ln_pre, nn.LayerNorm)
-        )
 
 
 class TextTower(FrozenTower):
@@ -461,10 +449,28 @@ def _count_per_pass(length: int, device: torch.device) -> int:
     return max(1, ROWS_PER_PASS.get(device.type, ROWS_PER_PASS_ELSEWHERE) // length)
 
 
+def is_plain_image_tower(visual: nn.Module) -> bool:
+    """Return whether an image tower is a plain VisionTransformer that reads its class token."""
+    return (
+        type(visual) is VisionTransformer
+        and visual.pool_type == 'tok'
+        and visual.attn_pool is None
+        and not visual.output_tokens
+        and visual.patch_size[0] == visual.patch_size[1]
+        and isinstance(visual.ln_pre, nn.LayerNorm)
+    )
+
+
+def is_plain_transformer(transformer: nn.Module) -> bool:
+    """Return whether a transformer consists of open_clip's plain residual attention blocks."""
+    return type(transformer) is Transformer and all(map(_is_known, transformer.resblocks))
+
+
 def _is_known(block: nn.Module) -> bool:
     """Return whether a block is open_clip's plain residual attention block.
 
-    A plain block has no LayerScale, no cross attention, no adapters and a known MLP.
+    A plain block has no LayerScale, no cross attention, no adapters and a known MLP. LoRA changes
+    the type of the attention.
     """
     return (
         type(block) is ResidualAttentionBlock

@@ -1,4 +1,4 @@
-"""Define the interface of backbones that encode each frame of a clip separately."""
+"""Define the interface of backbones that encode the frames of a clip to vectors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from torch import Tensor
 
 
 class FrameEncoder(BaseModule, ABC):
-    """Define the interface of a backbone that encodes each frame independently of other frames.
+    """Define the interface of a backbone that encodes the frames of a clip to frame vectors.
 
-    While such a backbone is frozen, the frame vectors of a view can be computed once and reused in
-    every epoch. The dataset wrapper EncodedClips does this.
+    While such a backbone is frozen and encodes each frame independently of the other frames, the
+    frame vectors of a view can be computed once and reused in every epoch. The dataset wrapper
+    EncodedClips does this.
 
     Attributes:
         embed_dims: D, the width of a frame vector.
@@ -32,6 +33,15 @@ class FrameEncoder(BaseModule, ABC):
     @abstractmethod
     def trains_frames(self) -> bool:
         """Return whether training changes the weights that the frame vectors are computed with."""
+
+    @property
+    def mixes_frames(self) -> bool:
+        """Return whether the vector of a frame depends on the other frames of its clip.
+
+        By default it does not. If it does, frames are only encoded together with their clip: they
+        have no features of their own, and a film is encoded window by window.
+        """
+        return False
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

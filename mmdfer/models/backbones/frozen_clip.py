@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import open_clip
 import torch
+from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mmaction.registry import MODELS
 
 from mmdfer.errors import DFERError
+from mmdfer.models.adapters.frame_mixing_adapter import FrameMixingAdapter
+from mmdfer.models.adapters.tower_adapter import TowerAdapter
+from mmdfer.models.backbones.adapted_tower import Option, build_adapter
 from mmdfer.models.backbones.clip_weights import (
     build_clip,
     hash_weights,
@@ -29,14 +34,14 @@ IMAGES_PER_PASS = 64  # limits the memory of one pass through open_clip's own im
 
 @MODELS.register_module()
 class FrozenCLIP(FrameEncoder):
-    """Encode frames and prompts with CLIP, frozen except for the parameters that ``trains`` names.
+    """Encode frames and prompts with CLIP, frozen except for ``trains`` and for its adapters.
 
     The model is open_clip's implementation of CLIP (Radford et al., "Learning Transferable Visual
     Models From Natural Language Supervision", 2021) with both of its towers.
 
     The frozen weights are not written to checkpoints. A checkpoint contains ``identity`` instead,
     which is the architecture and a digest of the weights. A checkpoint that was trained with other
-    CLIP weights is refused when it is loaded.
+    CLIP weights, or with other adapters, is refused when it is loaded.
 
     Args:
         arch: Name of an open_clip architecture, or ``'synth-clip'`` or ``'synth-clip-vit'`` for
@@ -52,7 +57,16 @@ class FrozenCLIP(FrameEncoder):
         activations_gb: Approximate memory, in GB, for the activations that the text tower keeps for
             the backward pass. The activations of further sentences are recomputed in the backward
             pass, which takes half as long again. Align-DFER's 112 sentences need 1.7 GB with
-            ViT-B/32 in float32. With the default of 1.3, training fits in 4 GB.
+            ViT-B/32 in float32. With the default of 1.3, training fits in 4 GB. This has no effect
+            on a text tower that is trained or has an adapter.
+        adapter: Config of an adapter of the image tower, of type AIMAdapter, FRUAdapter or LoRA.
+            Its parameters are trained and saved. In the stages of BAPHook, the pattern
+            ``backbone.adapter`` matches them. By default there is no adapter.
+        text_adapter: Config of an adapter of the text tower, of type LoRA. The pattern
+            ``backbone.text_adapter`` matches its parameters. By default there is no adapter.
+        checkpointing: Whether towers that are trained or have an adapter keep only the inputs of
+            their blocks for the backward pass, and compute the rest again (activation
+            checkpointing). It saves memory and changes no bit of the gradients.
         init_cfg: Passed to mmengine's BaseModule.
 
     Attributes:
@@ -66,7 +80,8 @@ class FrozenCLIP(FrameEncoder):
     Raises:
         DFERError: If the architecture is unknown or its text tower does not support learnable
             tokens; if the weights are missing, damaged, or belong to another architecture or
-            activation function; or if a pattern of ``trains`` matches no parameter.
+            activation function; if a pattern of ``trains`` matches no parameter; or if an adapter
+            or ``checkpointing`` does not fit the towers.
     """
 
     def __init__(
@@ -75,6 +90,9 @@ class FrozenCLIP(FrameEncoder):
         weights: str | None = None,
         trains: Sequence[str] = (),
         activations_gb: float = 1.3,
+        adapter: Mapping[str, Any] | None = None,
+        text_adapter: Mapping[str, Any] | None = None,
+        checkpointing: bool = False,
         init_cfg: Any = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -92,8 +110,16 @@ class FrozenCLIP(FrameEncoder):
         image_size = self.clip.visual.image_size
         self.image_size: int = image_size[0] if isinstance(image_size, tuple) else image_size
         self.digest = hash_weights(self.clip)
-        self._image_tower, self._text_tower = ImageTower(self.clip.visual), TextTower(text)
         self._freeze(trains)
+        visual = self.clip.visual
+        self.adapter = self._build_adapter('adapter', adapter, visual)
+        self.text_adapter = self._build_adapter('text_adapter', text_adapter, text)
+        # LoRA renames the weights that it changes, so the names are listed after it is attached.
+        self._trained = {n for n, p in self.clip.named_parameters() if p.requires_grad}
+        self._image_tower = ImageTower(visual, adapted=self.adapter is not None)
+        self._text_tower = TextTower(text)
+        if checkpointing:
+            self._keep_inputs_only()
         self.register_state_dict_post_hook(FrozenCLIP._leave_out_frozen)
         self.register_load_state_dict_pre_hook(FrozenCLIP._put_back_frozen)
         self.eval()
@@ -111,7 +137,8 @@ class FrozenCLIP(FrameEncoder):
             Frame vectors (N, T, D) for clips. For images, a feature map (N, D, 1, 1) with one cell.
 
         Raises:
-            DFERError: If the input has another shape, or if H and W are not ``image_size``.
+            DFERError: If the input has another shape, or if H and W are not ``image_size``; if an
+                adapter mixes frames and the input is images or clips of another length.
         """
         size = (self.image_size, self.image_size)
         if x.ndim not in (4, 5) or x.shape[1] != 3 or tuple(x.shape[-2:]) != size:
@@ -121,6 +148,8 @@ class FrozenCLIP(FrameEncoder):
                 f'(N, 3, {self.image_size}, {self.image_size}); resize the frames in the pipeline '
                 'and set the input_format of FormatShape to NCTHW or NCHW'
             )
+        if isinstance(self.adapter, FrameMixingAdapter):
+            self.adapter.check_input(x)
         if x.ndim == 4:
             return self.encode_images(x)[:, :, None, None]  # (N, D, 1, 1)
         n, _, t = x.shape[:3]
@@ -128,13 +157,25 @@ class FrozenCLIP(FrameEncoder):
         return self.encode_images(images).view(n, t, -1)
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Encode images (N, 3, H, W) to (N, D), without gradients if the image tower is frozen."""
+        """Encode images to vectors, without gradients if the image tower is frozen.
+
+        Args:
+            images: Normalised RGB images (N, 3, H, W). If the adapter mixes frames, they are the
+                frames of clips, one clip after another.
+
+        Returns:
+            Vectors (N, D).
+        """
         if self._image_tower.applies:
             return self._image_tower(images)
+        encode, count = self.clip.encode_image, IMAGES_PER_PASS
+        if isinstance(self.adapter, FrameMixingAdapter):
+            encode, frames = partial(self.adapter.encode, self.clip.visual), self.adapter.num_frames
+            count = max(1, count // frames) * frames  # whole clips
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_frames):
             # The convolutions of a ResNet take half the time on the CPU in this memory layout.
-            passes = images.contiguous(memory_format=torch.channels_last).split(IMAGES_PER_PASS)
-            return torch.cat([self.clip.encode_image(part) for part in passes])
+            passes = images.contiguous(memory_format=torch.channels_last).split(count)
+            return torch.cat([encode(part) for part in passes])
 
     # ------------------------------------------------------------------ text
 
@@ -227,7 +268,22 @@ class FrozenCLIP(FrameEncoder):
                 )
         for name, parameter in self.clip.named_parameters():
             parameter.requires_grad_(is_named(name, trains))
-        self._trained = {n for n, p in self.clip.named_parameters() if p.requires_grad}
+
+    def _build_adapter(
+        self, option: Option, config: Mapping[str, Any] | None, tower: nn.Module
+    ) -> TowerAdapter | None:
+        """Build the adapter of a tower, if there is a config, and attach it."""
+        return None if config is None else build_adapter(self.arch, option, config, tower)
+
+    def _keep_inputs_only(self) -> None:
+        """Switch on open_clip's activation checkpointing, which FrameMixingAdapter reads too."""
+        if not isinstance(self.clip.visual, VisionTransformer):
+            raise DFERError(
+                f'FrozenCLIP: checkpointing=True does not work with the image tower of '
+                f'{self.arch!r} ({type(self.clip.visual).__name__}): set checkpointing=False, or '
+                'set arch to a ViT'
+            )
+        self.clip.set_grad_checkpointing(True)
 
     def train(self, mode: bool = True) -> FrozenCLIP:
         """Keep CLIP in eval mode, even if the surrounding model is switched to training mode."""
@@ -245,8 +301,26 @@ class FrozenCLIP(FrameEncoder):
 
     @property
     def trains_frames(self) -> bool:
-        """Return whether any parameter of the image tower is trained."""
-        return any(parameter.requires_grad for parameter in self.clip.visual.parameters())
+        """Return whether the image tower has an adapter, or a parameter that is trained now.
+
+        With an adapter this is always true, also in a stage of training that freezes the adapter.
+        """
+        trained = any(parameter.requires_grad for parameter in self.clip.visual.parameters())
+        return trained or self.adapter is not None
+
+    @property
+    def mixes_frames(self) -> bool:
+        """Return whether the adapter of the image tower mixes the frames of a clip."""
+        return isinstance(self.adapter, FrameMixingAdapter)
+
+    def text_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the text side that can change in training.
+
+        These are the parameters of the text tower that are trained now, and those of its adapter.
+        """
+        named = self.clip.named_parameters()
+        trained = [p for n, p in named if p.requires_grad and not n.startswith('visual.')]
+        return trained + ([] if self.text_adapter is None else list(self.text_adapter.parameters()))
 
     def _leave_out_frozen(self, state: dict[str, Tensor], prefix: str, _: Any) -> None:
         """Replace the frozen tensors of a saved state dict by the identity of the CLIP weights.
@@ -259,7 +333,7 @@ class FrozenCLIP(FrameEncoder):
         state[f'{prefix}identity'] = to_tensor(self.identity)
 
     def _put_back_frozen(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-        """Refuse a state dict of another CLIP, and add the frozen tensors that it does not contain.
+        """Refuse a state dict of another CLIP or adapter, and add the frozen tensors.
 
         This is a hook that runs before a state dict is loaded.
         """
@@ -272,6 +346,24 @@ class FrozenCLIP(FrameEncoder):
                 f'{self.digest[:12]}): set model.backbone.arch and model.backbone.weights to the '
                 'values used in training'
             )
+        for option in ('adapter', 'text_adapter'):
+            self._check_adapter(state, prefix, option)
         for name, tensor in self.clip.state_dict(keep_vars=True).items():
             if name not in self._trained:
                 state[f'{prefix}clip.{name}'] = tensor.detach()
+
+    def _check_adapter(self, state: dict[str, Tensor], prefix: str, option: str) -> None:
+        """Refuse a state dict with the tensors of an adapter that this model does not have.
+
+        A state dict without such tensors is accepted, so that an adapter can start to train from a
+        checkpoint that was trained without it.
+        """
+        adapter, begin = getattr(self, option), f'{prefix}{option}.'
+        saved = {k: tuple(v.shape) for k, v in state.items() if k.startswith(begin)}
+        own = {} if adapter is None else adapter.state_dict(prefix=begin)
+        if saved and saved != {key: tuple(tensor.shape) for key, tensor in own.items()}:
+            raise DFERError(
+                f'the checkpoint was trained with another {option} of CLIP than the model has '
+                f'({"none" if adapter is None else type(adapter).__name__}): set model.backbone.'
+                f'{option} to the config that was used in training'
+            )

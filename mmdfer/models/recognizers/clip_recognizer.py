@@ -148,9 +148,10 @@ class CLIPRecognizer(BaseRecognizer):
         """
         if self.backbone.trains_frames:
             raise DFERError(
-                'CLIPRecognizer: backbone.trains unfreezes the image tower, so its frame vectors '
-                'will differ from the encoded features: remove EncodedClips from the dataloaders, '
-                'or set backbone.trains=()'
+                'CLIPRecognizer: backbone.trains unfreezes the image tower or backbone.adapter '
+                'adapts it, so its frame vectors will differ from the encoded features: remove '
+                'EncodedClips from the dataloaders, or set backbone.trains=() and '
+                'backbone.adapter=None'
             )
         if self._digest is None:
             self._digest = encoder_digest(self.backbone, self.data_preprocessor)
@@ -283,8 +284,7 @@ class CLIPRecognizer(BaseRecognizer):
 
     def _list_text_tensors(self) -> list[Tensor]:
         """Return all tensors that can change and that the class vectors depend on."""
-        towers = self.backbone.clip.named_parameters()
-        clip = [p for n, p in towers if p.requires_grad and not n.startswith('visual.')]
+        clip = self.backbone.text_parameters()
         neck = self.neck.text_side() if self.with_neck else []
         # The logit scale is in the list so that it is never empty: for a head without parameters,
         # only the logit scale shows that the model has moved to another device.
