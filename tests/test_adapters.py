@@ -508,8 +508,9 @@ def test_two_ranks_have_the_gradients_of_one(tmp_path: Path) -> None:
         assert {f'backbone.{name}' for name in own_parameters(model.backbone)} <= set(one)
         for name, gradient in one.items():
             for rank in ranks:
-                error = (rank[number][name] - gradient).norm() / gradient.norm()
-                assert error <= 1e-5, (case, name, float(error))
+                error = (rank[number][name] - gradient).norm()
+                # JAS adds and subtracts its positions, so their gradient may be zero.
+                assert error <= 1e-5 * gradient.norm(), (case, name, float(error))
 
 
 # ---------------------------------------------------------------- inputs, features and films
@@ -537,7 +538,7 @@ def test_recognizer2d_trains_lora() -> None:
         )
     )
     samples = [ActionDataSample().set_gt_label(label) for label in (1, 4)]
-    losses = model(clips().transpose(1, 2), samples, mode='loss')
+    losses = model(clips().transpose(1, 2).contiguous(), samples, mode='loss')
     losses['loss_cls'].backward()
     ups = {n: p.grad for n, p in model.backbone.adapter.named_parameters() if n.endswith('up')}
     assert len(ups) == 8 and all(gradient.abs().max() > 0 for gradient in ups.values())
@@ -558,13 +559,17 @@ def test_features_of_an_adapted_image_tower_are_refused(kind: str) -> None:
 def test_a_text_adapter_trains_on_features() -> None:
     encoder, model = FeatureEncoder(backbone(None, text=True)), recognizer('coop', None, text=True)
     batch = pseudo_collate(items(4))
-    features = encoder([clip for clip in batch['inputs']])
-    given = dict(features=list(features), encoder=[encoder.digest] * 4)
-    model.train_step(
-        given | dict(data_samples=batch['data_samples']),
-        OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)),
+    features = encoder(batch['inputs'])
+    batch = dict(
+        features=list(features),
+        encoder=[encoder.digest] * 4,
+        data_samples=batch['data_samples'],
     )
-    assert all(p.grad is not None for p in model.backbone.text_adapter.parameters())
+    before = digests(model)
+    model.train_step(batch, OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))
+    changed = {name for name, digest in digests(model).items() if digest != before[name]}
+    ups = {f'backbone.{name}' for name in own_parameters(model.backbone) if name.endswith('up')}
+    assert changed == ups | {'cls_head.tokens'}
 
 
 @pytest.mark.parametrize('kind', ['AIMAdapter', 'LoRA'])

@@ -48,7 +48,7 @@ def build_adapter(
             f'FrozenCLIP: text_adapter.type={name!r} mixes the frames of a clip, but a text tower '
             "reads no frames: set it to 'LoRA'"
         )
-    transformer = getattr(tower, 'transformer', None)
+    transformer: Any = getattr(tower, 'transformer', None)
     if not is_plain_transformer(transformer) or (is_image and not is_plain_image_tower(tower)):
         raise DFERError(
             f'FrozenCLIP: {option}.type={name!r} does not fit the '

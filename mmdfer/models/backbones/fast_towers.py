@@ -461,7 +461,7 @@ def is_plain_image_tower(visual: nn.Module) -> bool:
     )
 
 
-def is_plain_transformer(transformer: nn.Module) -> bool:
+def is_plain_transformer(transformer: Transformer) -> bool:
     """Return whether a transformer consists of open_clip's plain residual attention blocks."""
     return type(transformer) is Transformer and all(map(_is_known, transformer.resblocks))
 
