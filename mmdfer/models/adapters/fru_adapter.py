@@ -71,7 +71,8 @@ class FRUAdapter(FrameMixingAdapter):
     self-attention over time that follows it.
 
     From the authors' code (SeoulTech-HCIRLab/FRU-Adapter): a width of 128 for ViT-L, the mean after
-    the LayerNorm, and pre-norm attention with a residual connection.
+    the LayerNorm, and pre-norm attention with a residual connection. A LayerNorm centres each token
+    until its weights have changed, so the mean is zero at first, and the map trains slowly.
 
     Our choice: the adapter reads ``ln_2`` of the block and is added beside its MLP, and the
     widening layer starts at zero, so that the tower starts as CLIP. The paper attaches the adapter
