@@ -13,6 +13,7 @@ from mmdfer.models.heads import (
     DFERCLIPHead,
     MATHead,
     TextHead,
+    TwoSidedHead,
 )
 from mmdfer.models.losses import ExpressionClusteredLoss, IntensityAwareLoss
 from mmdfer.models.necks import (
@@ -48,6 +49,7 @@ __all__ = [
     'TemporalNeck',
     'TemporalTransformer',
     'TextHead',
+    'TwoSidedHead',
     'VGG',
     'VideoResNet',
 ]
