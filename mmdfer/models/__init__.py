@@ -24,7 +24,7 @@ from mmdfer.models.necks import (
     TemporalNeck,
     TemporalTransformer,
 )
-from mmdfer.models.recognizers import CLIPRecognizer, FrameFeatures
+from mmdfer.models.recognizers import CLIPRecognizer, FineCLIPER, FrameFeatures
 
 __all__ = [
     'CLIPDataPreprocessor',
@@ -36,6 +36,7 @@ __all__ = [
     'DFERCLIPHead',
     'ExpressionClusteredLoss',
     'ExpressionClusteredNeck',
+    'FineCLIPER',
     'FormerDFER',
     'FrameFeatures',
     'FrozenCLIP',
