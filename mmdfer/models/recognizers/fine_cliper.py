@@ -256,10 +256,8 @@ class FineCLIPER(CLIPRecognizer):
         """Compare each level of each clip with the classes.
 
         A level that a clip lacks has the vector zero, and the weight of this vector is zero. So the
-        class vectors are used on every rank, whatever its batch contains. They are encoded last,
-        because the backward pass then begins with the collective operation of their gradients on
-        every rank, before the gradients of DistributedDataParallel are ready in an order that
-        depends on the batch.
+        graph of every rank contains the class vectors, whatever its batch contains. This is
+        necessary because their backward pass is a collective operation.
 
         Args:
             inputs: Frames (B, views, 3, T, H, W), or their features.
