@@ -37,6 +37,7 @@ HEADS = {
     'CoOpHead': dict(num_tokens=4),
     'CoCoOpHead': dict(num_tokens=4),
     'DFERCLIPHead': dict(num_tokens=4),
+    'TwoSidedHead': dict(num_tokens=4),
 }
 
 

@@ -26,10 +26,11 @@ HEADS = [
     dict(type='CoOpHead', num_tokens=5, class_specific=True),
     dict(type='CoCoOpHead', num_tokens=5),
     dict(type='DFERCLIPHead', num_tokens=5),
+    dict(type='TwoSidedHead', num_tokens=5, loss='pairs'),
 ]
 WB = ('weight', 'bias')
 POOL = 'backbone.clip.visual.attnpool.c_proj'
-IDS = ['zero-shot', 'CoOp shared', 'CoOp class-specific', 'CoCoOp', 'DFER-CLIP']
+IDS = ['zero-shot', 'CoOp shared', 'CoOp class-specific', 'CoCoOp', 'DFER-CLIP', 'two-sided']
 
 
 def recognizer(

@@ -14,6 +14,7 @@ from mmdfer.models.heads import (
     DFERCLIPHead,
     MATHead,
     TextHead,
+    TwoSidedHead,
 )
 from mmdfer.models.losses import ExpressionClusteredLoss, IntensityAwareLoss
 from mmdfer.models.necks import (
@@ -24,7 +25,7 @@ from mmdfer.models.necks import (
     TemporalNeck,
     TemporalTransformer,
 )
-from mmdfer.models.recognizers import CLIPRecognizer, FrameFeatures
+from mmdfer.models.recognizers import CLIPRecognizer, FineCLIPER, FrameFeatures
 
 __all__ = [
     'AIMAdapter',
@@ -38,6 +39,7 @@ __all__ = [
     'ExpressionClusteredLoss',
     'ExpressionClusteredNeck',
     'FRUAdapter',
+    'FineCLIPER',
     'FormerDFER',
     'FrameFeatures',
     'FrozenCLIP',
@@ -53,6 +55,7 @@ __all__ = [
     'TemporalTransformer',
     'TextHead',
     'TowerAdapter',
+    'TwoSidedHead',
     'VGG',
     'VideoResNet',
 ]

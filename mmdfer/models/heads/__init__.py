@@ -7,6 +7,7 @@ from mmdfer.models.heads.coop_head import CoOpHead
 from mmdfer.models.heads.dfer_clip_head import DFERCLIPHead
 from mmdfer.models.heads.mat_head import MATHead
 from mmdfer.models.heads.text_head import TextHead
+from mmdfer.models.heads.two_sided_head import TwoSidedHead
 
 __all__ = [
     'CLIPERHead',
@@ -16,4 +17,5 @@ __all__ = [
     'DFERCLIPHead',
     'MATHead',
     'TextHead',
+    'TwoSidedHead',
 ]

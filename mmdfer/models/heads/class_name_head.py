@@ -9,9 +9,8 @@ from torch import Tensor
 
 from mmaction.registry import MODELS
 
-from mmdfer.errors import DFERError
 from mmdfer.models.backbones.frozen_clip import FrozenCLIP
-from mmdfer.models.heads.text_head import TextHead, check_length, embed_texts
+from mmdfer.models.heads.text_head import TextHead, check_length, embed_texts, fill_templates
 
 
 @MODELS.register_module()
@@ -46,15 +45,9 @@ class ClassNameHead(TextHead):
     ) -> None:
         super().__init__(len(classes), in_channels, **kwargs)
         self.set_classes(classes)
-        for template in templates:
-            if '{}' not in template:
-                raise DFERError(
-                    f'ClassNameHead: template {template!r} has no {{}}: insert {{}} where the '
-                    'class name belongs'
-                )
-        names = [name.replace('_', ' ') for name in classes]
         self.num_sentences = len(templates)
-        self.texts = [template.format(name) for name in names for template in templates]  # C * S
+        sentences = fill_templates('ClassNameHead', templates, classes)
+        self.texts = [text for own in sentences for text in own]  # C * S
         if self.clip is not None:
             self.check_context(self.clip)
 

@@ -97,64 +97,43 @@ class CLIPERHead(TextHead):
         """Raise DFERError if a descriptor exceeds the context of the text tower of ``clip``."""
         check_length('CLIPERHead', clip, [f'{self.prefix}.'], more=self.num_tokens)
 
-    def forward(
+    def compare(
         self,
         x: Tensor,
         num_segs: int | None = None,
         classes: Tensor | None = None,
         logit_scale: float | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        """Compute the scores (N, C) of the classes, each the mean over its K descriptors.
-
-        Args:
-            x: Video vectors or features, as for TextHead.
-            num_segs: Number of frames T under Recognizer2D, as for TextHead.
-            classes: Vectors of the descriptors (C, K, D) from CLIPRecognizer, or ``None``.
-            logit_scale: CLIP's logit scale from CLIPRecognizer, or ``None``.
-            kwargs: Ignored, as for TextHead.
-        """
-        return self.compare(x, num_segs, classes, logit_scale).mean(-1)
-
-    def compare(
-        self, x: Tensor, num_segs: int | None, sentences: Tensor | None, logit_scale: float | None
     ) -> Tensor:
         """Return the cosine with each descriptor divided by the temperature, of shape (N, C, K).
 
         Args:
             x: Video vectors or features, as for TextHead.
             num_segs: Number of frames T under Recognizer2D, as for TextHead.
-            sentences: Vectors of the descriptors (C, K, D). If ``None``, the head encodes its
-                prompts with its own text tower.
-            logit_scale: CLIP's logit scale, which must be given together with ``sentences``.
+            classes: Vectors of the descriptors (C, K, D) from CLIPRecognizer. If ``None``, the head
+                encodes its prompts with its own text tower.
+            logit_scale: CLIP's logit scale, which must be given together with ``classes``.
         """
-        if sentences is None:
+        if classes is None:
             assert self.clip is not None
             x = self.projection(pool_features(x, num_segs))
-            sentences, logit_scale = self.encode(self.clip, x), self.clip.logit_scale
-        flat = super().forward(
-            x, classes=sentences.flatten(0, 1), logit_scale=logit_scale
+            classes, logit_scale = self.encode(self.clip, x), self.clip.logit_scale
+        flat = super().compare(
+            x, classes=classes.flatten(0, 1), logit_scale=logit_scale
         )  # (N, C * K)
-        return flat.unflatten(1, sentences.shape[:2])
+        return flat.unflatten(1, classes.shape[:2])
 
-    def loss(
-        self,
-        feats: Tensor,
-        data_samples: Sequence[Any],
-        num_segs: int | None = None,
-        classes: Tensor | None = None,
-        logit_scale: float | None = None,
-        **kwargs: Any,
+    def score(self, similarities: Tensor) -> Tensor:
+        """Return the scores (N, C) of the classes, each the mean over its K descriptors."""
+        return similarities.mean(-1)
+
+    def loss_of_similarities(
+        self, similarities: Tensor, data_samples: Sequence[Any]
     ) -> dict[str, Tensor]:
         """Compute the margin loss, the fine-grained loss and the accuracy of the mean scores.
 
         Args:
-            feats: Video vectors or features, as ``x`` of :meth:`forward`.
+            similarities: Similarities (N, C, K) from :meth:`compare`.
             data_samples: Samples of the batch, each with one label.
-            num_segs: Number of frames T under Recognizer2D, as for TextHead.
-            classes: Vectors of the descriptors (C, K, D) from CLIPRecognizer, or ``None``.
-            logit_scale: CLIP's logit scale from CLIPRecognizer, or ``None``.
-            kwargs: Ignored, as for TextHead.
 
         Returns:
             A dict with ``loss_margin``, ``loss_fine`` and ``top1_acc``.
@@ -163,13 +142,12 @@ class CLIPERHead(TextHead):
             DFERError: If a clip has several labels or a soft label, because both losses compare one
                 true class with the others.
         """
-        logits = self.compare(feats, num_segs, classes, logit_scale)
-        labels = read_single_labels(data_samples, logits, 'CLIPERHead')
-        accuracy = (logits.mean(-1).argmax(-1) == labels).float().mean()
+        labels = read_single_labels(data_samples, similarities, 'CLIPERHead')
+        accuracy = (self.score(similarities).argmax(-1) == labels).float().mean()
         return dict(
             top1_acc=accuracy.detach(),
-            loss_margin=F.cross_entropy(margin_logits(logits, labels), labels),
-            loss_fine=fine_grained_loss(logits, labels),
+            loss_margin=F.cross_entropy(margin_logits(similarities, labels), labels),
+            loss_fine=fine_grained_loss(similarities, labels),
         )
 
 

@@ -159,6 +159,29 @@ class TextHead(BaseHead):
         Returns:
             Logits (N, C).
         """
+        return self.score(self.compare(x, num_segs, classes, logit_scale))
+
+    def compare(
+        self,
+        x: Tensor,
+        num_segs: int | None = None,
+        classes: Tensor | None = None,
+        logit_scale: float | None = None,
+    ) -> Tensor:
+        """Compute the similarities that the scores and the loss are functions of.
+
+        By default these are the cosines with the class vectors, divided by the temperature.
+
+        Args:
+            x: Video vectors or features, as for :meth:`forward`.
+            num_segs: Number of frames T, as for :meth:`forward`.
+            classes: Class vectors, as for :meth:`forward`.
+            logit_scale: CLIP's logit scale, as for :meth:`forward`.
+
+        Returns:
+            Similarities (N, C). A head that compares a clip with several vectors of each class
+            returns another shape (N, ...), which :meth:`score` turns into (N, C).
+        """
         if classes is None:
             assert self.clip is not None
             x = self.projection(pool_features(x, num_segs))
@@ -175,6 +198,45 @@ class TextHead(BaseHead):
             if classes.ndim == 3:
                 return torch.einsum('nd,ncd->nc', x, classes)
             return x @ classes.T
+
+    def score(self, similarities: Tensor) -> Tensor:
+        """Turn the similarities (N, ...) that :meth:`compare` returns into logits (N, C)."""
+        return similarities
+
+    def loss(
+        self,
+        feats: Tensor,
+        data_samples: Sequence[Any],
+        num_segs: int | None = None,
+        classes: Tensor | None = None,
+        logit_scale: float | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Tensor]:
+        """Compute the losses and the accuracy of a batch.
+
+        Args:
+            feats: Video vectors or features, as ``x`` of :meth:`forward`.
+            data_samples: Samples of the batch, with their labels.
+            num_segs: Number of frames T, as for :meth:`forward`.
+            classes: Class vectors, as for :meth:`forward`.
+            logit_scale: CLIP's logit scale, as for :meth:`forward`.
+            kwargs: Ignored, as for :meth:`forward`.
+        """
+        similarities = self.compare(feats, num_segs, classes, logit_scale)
+        return self.loss_of_similarities(similarities, data_samples)
+
+    def loss_of_similarities(
+        self, similarities: Tensor, data_samples: Sequence[Any]
+    ) -> dict[str, Tensor]:
+        """Compute the losses and the accuracy from similarities.
+
+        FineCLIPER calls this method with the fused similarities of several levels.
+
+        Args:
+            similarities: Similarities (N, ...), as :meth:`compare` returns them.
+            data_samples: Samples of the batch, with their labels.
+        """
+        return self.loss_by_feat(self.score(similarities), data_samples)
 
     # ------------------------------------------------------------ class names
 
@@ -226,6 +288,30 @@ def embed_texts(clip: FrozenCLIP, texts: Sequence[str]) -> tuple[Tensor, Tensor]
     ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)  # (N, L)
     ends = torch.tensor([len(row) - 1 for row in rows], device=device)
     return clip.embed(ids.to(device)), ends
+
+
+def fill_templates(owner: str, templates: Sequence[str], classes: Sequence[str]) -> list[list[str]]:
+    """Put the class names into sentences.
+
+    Args:
+        owner: Name of the head, for the error message.
+        templates: S sentences in which ``{}`` is replaced by the class name.
+        classes: Names of the C classes. Underscores in names become spaces.
+
+    Returns:
+        The S sentences of each of the C classes.
+
+    Raises:
+        DFERError: If a template has no ``{}``.
+    """
+    for template in templates:
+        if '{}' not in template:
+            raise DFERError(
+                f'{owner}: template {template!r} has no {{}}: insert {{}} where the class name '
+                'belongs'
+            )
+    names = [name.replace('_', ' ') for name in classes]
+    return [[template.format(name) for template in templates] for name in names]
 
 
 def check_length(owner: str, clip: FrozenCLIP, texts: Sequence[str], more: int = 0) -> None:

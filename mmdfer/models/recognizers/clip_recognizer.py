@@ -184,17 +184,9 @@ class CLIPRecognizer(BaseRecognizer):
         Returns:
             The features, and a dict of further arguments for the head.
         """
-        if isinstance(inputs, FrameFeatures):
-            frames = inputs.vectors.flatten(0, 1)  # (B * views, T, D)
-        else:
-            frames = self.backbone(inputs.flatten(0, 1))
         if stage == 'backbone':
-            return frames, {}
-        if self.normalize_frames:
-            frames = F.normalize(frames, dim=-1)
-        video, loss_aux = frames.mean(1), {}
-        if self.with_neck:
-            video, loss_aux = self.neck(frames, data_samples)
+            return self.encode_frames(inputs), {}
+        video, loss_aux = self.encode_video(inputs, data_samples)
         classes = (
             self._encode_classes_per_clip(video)
             if self.cls_head.conditioned
@@ -209,6 +201,29 @@ class CLIPRecognizer(BaseRecognizer):
         if stage == 'head':
             return self.cls_head(video, **given), {}
         return video, given
+
+    def encode_frames(self, inputs: Tensor | FrameFeatures) -> Tensor:
+        """Encode frames (B, views, 3, T, H, W), or take their features, to (B * views, T, D)."""
+        if isinstance(inputs, FrameFeatures):
+            return inputs.vectors.flatten(0, 1)
+        return self.backbone(inputs.flatten(0, 1))
+
+    def encode_video(
+        self, inputs: Tensor | FrameFeatures, data_samples: Any = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Encode views to video vectors with the backbone and the neck.
+
+        Args:
+            inputs: Frames (B, views, 3, T, H, W), or their features.
+            data_samples: Samples of the batch, which the neck may read in training.
+
+        Returns:
+            Video vectors (B * views, D), and the losses that the neck adds.
+        """
+        frames = self.encode_frames(inputs)
+        if self.normalize_frames:
+            frames = F.normalize(frames, dim=-1)
+        return self.neck(frames, data_samples) if self.with_neck else (frames.mean(1), {})
 
     def class_vectors(self) -> Tensor:
         """Encode the prompts of the head to class vectors (C, D).

@@ -1,0 +1,405 @@
+"""Provide the recognizer of FineCLIPER, which fuses frames, face parts and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from mmaction.registry import MODELS
+
+from mmdfer.errors import DFERError
+from mmdfer.models.recognizers.clip_recognizer import CLIPRecognizer, FrameFeatures
+
+Level = Literal['frames', 'parts', 'caption']
+Fusion = Literal['margin', 'learned', 'mean']
+
+LEAST_MARGIN = 1e-6  # levels that are all undecided get equal weights
+
+
+@MODELS.register_module()
+class FineCLIPER(CLIPRecognizer):
+    """Compare frames, face parts and a caption with the class texts, and fuse the similarities.
+
+    ::
+
+        frames (B,3,T,H,W) ─ backbone, neck ──────► (B,D) ┐
+        parts  (B,3,T,H,W) ─ the same weights ────► (B,D) ├─ head.compare ─► one weight for each
+        caption            ─ text tower ──────────► (B,D) ┘  level and clip ─► sum ─► head.score
+
+    Parts are pictures of face masks and landmarks. The weights of a clip are zero for the levels
+    that it lacks, and they sum to one over the levels that it has, so that a missing level changes
+    nothing but the weights of the others: there is no bias and no token for it. A clip without any
+    of the levels has equal logits for all classes.
+
+    The weights are computed in one of three forms:
+
+    - ``'margin'``: proportional to how decided the level is on this clip, which is the difference
+      of its two largest class probabilities. No gradient flows through these weights.
+    - ``'learned'``: the softmax of one learned scalar for each level, zero at the start.
+    - ``'mean'``: equal.
+
+    From the paper (FineCLIPER, arXiv 2407.02157): the three levels, which are frames, face parts
+    and landmarks, and descriptions of the clip. No public code exists.
+
+    Our choice, because the paper's text beyond its abstract could not be read: parts pass through
+    the backbone and the neck of the frames; there is one caption for each clip, and its vector is
+    compared with the class vectors without a neck; all forms of the weights; similarities are
+    summed rather than probabilities; the loss of a single level is the sum over the clips that have
+    the level, divided by the number of all clips of the batch.
+
+    Args:
+        backbone: Config of a FrozenCLIP, as for CLIPRecognizer.
+        cls_head: Config of a text head, such as TwoSidedHead. Heads whose prompts depend on the
+            clip (CoCoOpHead) are not supported.
+        neck: Config of a neck, as for CLIPRecognizer. Losses that it adds are those of the frames.
+        data_preprocessor: Config of the data preprocessor, which also normalises the parts.
+        levels: The levels in use, out of ``'frames'``, ``'parts'`` and ``'caption'``.
+        fusion: Form of the weights, ``'margin'``, ``'learned'`` or ``'mean'``.
+        level_loss: Weight of the loss of each single level, which is added to the loss of the fused
+            similarities. 0 means none.
+        kwargs: Passed to CLIPRecognizer.
+
+    Raises:
+        DFERError: If a level or the form of the fusion is unknown, or if the head or the blending
+            of the preprocessor is not supported.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        cls_head: dict,
+        neck: dict | None = None,
+        data_preprocessor: dict | None = None,
+        levels: Sequence[Level] = ('frames', 'parts', 'caption'),
+        fusion: Fusion = 'margin',
+        level_loss: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, cls_head, neck, data_preprocessor, **kwargs)
+        self.levels, self.fusion, self.level_loss = tuple(levels), fusion, level_loss
+        self._check_options()
+        self.level_scalars: nn.Parameter | None = None
+        if fusion == 'learned':
+            self.level_scalars = nn.Parameter(torch.zeros(len(self.levels)))
+
+    def _check_options(self) -> None:
+        """Raise DFERError if the options do not fit each other."""
+        known = get_args(Level)
+        if not self.levels or sorted(set(self.levels)) != sorted(self.levels):
+            raise DFERError(
+                f'FineCLIPER: levels={list(self.levels)} must name at least one level and '
+                'no level twice'
+            )
+        if unknown := [level for level in self.levels if level not in known]:
+            raise DFERError(
+                f'FineCLIPER: levels has {unknown[0]!r}, but the levels are {", ".join(known)}'
+            )
+        if self.fusion not in get_args(Fusion):
+            raise DFERError(
+                f'FineCLIPER: fusion must be {", ".join(get_args(Fusion)[:-1])} or '
+                f'{get_args(Fusion)[-1]}, got {self.fusion!r}'
+            )
+        if self.cls_head.conditioned:
+            raise DFERError(
+                f'FineCLIPER: the prompts of {type(self.cls_head).__name__} depend on the clip, so '
+                'there is no class vector for a caption: use another cls_head, such as TwoSidedHead'
+            )
+        blending = getattr(self.data_preprocessor, 'blending', None)
+        if blending is not None and self.levels != ('frames',):
+            raise DFERError(
+                'model.data_preprocessor.blending mixes the frames of two clips, but not their '
+                "parts and captions: remove blending, or set model.levels=('frames',)"
+            )
+
+    # ---------------------------------------------------------------- modes
+
+    def forward(
+        self,
+        inputs: Tensor | None = None,
+        data_samples: Any = None,
+        mode: str = 'tensor',
+        features: Tensor | None = None,
+        encoder: Sequence[str] | str = (),
+        **kwargs: Any,
+    ) -> Any:
+        """Run the model as CLIPRecognizer does, on frames and on what the samples carry.
+
+        Args:
+            inputs: Frames (B, views, 3, T, H, W).
+            data_samples: Samples of the batch, which :func:`read_levels` reads in every mode.
+            mode: ``'tensor'``, ``'predict'`` or ``'loss'``, as in BaseRecognizer.
+            features: Frame vectors (B, views, T, D) instead of ``inputs``, as for CLIPRecognizer.
+            encoder: Digest of the encoder of the features, as for CLIPRecognizer.
+            kwargs: Passed to CLIPRecognizer.
+        """
+        if mode == 'tensor':
+            kwargs['samples'] = data_samples
+        return super().forward(inputs, data_samples, mode, features, encoder, **kwargs)
+
+    def _forward(
+        self, inputs: Tensor | FrameFeatures, stage: str = 'backbone', samples: Any = None
+    ) -> Tensor:
+        """Return the features of a stage, as :meth:`extract_feat` does."""
+        return self.extract_feat(inputs, stage, samples)[0]
+
+    def extract_feat(
+        self,
+        inputs: Tensor | FrameFeatures,
+        stage: str = 'neck',
+        data_samples: Any = None,
+        test_mode: bool = False,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Extract the vectors of the frames, or the logits of all levels together.
+
+        Args:
+            inputs: Frames (B, views, 3, T, H, W), or their features.
+            stage: ``'backbone'`` and ``'neck'`` return what CLIPRecognizer returns for the frames.
+                ``'head'`` returns logits (B * views, C) of all levels.
+            data_samples: Samples of the batch, which carry the other levels. Without them the clips
+                have frames only.
+            test_mode: Ignored. BaseRecognizer passes it.
+        """
+        if stage != 'head':
+            return super().extract_feat(inputs, stage)
+        similarities, present, _ = self._compare_levels(inputs, data_samples, training=False)
+        return self.cls_head.score(self._fuse(similarities, present)), {}
+
+    def predict(
+        self, inputs: Tensor | FrameFeatures, data_samples: Sequence[Any], **kwargs: Any
+    ) -> Sequence[Any]:
+        """Write the predictions of all levels together into the samples, and return the samples."""
+        logits, _ = self.extract_feat(inputs, 'head', data_samples)
+        return self.cls_head.predict_by_feat(logits, data_samples)
+
+    def loss(
+        self, inputs: Tensor | FrameFeatures, data_samples: Sequence[Any], **kwargs: Any
+    ) -> dict[str, Tensor]:
+        """Compute the loss of the fused similarities and, with ``level_loss``, of each level.
+
+        Args:
+            inputs: Frames (B, views, 3, T, H, W), or their features.
+            data_samples: Samples of the batch, with labels and the other levels.
+            kwargs: Ignored. BaseRecognizer passes them.
+
+        Returns:
+            The losses and accuracies of the head, ``loss_<level>`` of each level, and the share of
+            clips that have parts and a caption as ``with_parts`` and ``with_caption``.
+        """
+        similarities, present, losses = self._compare_levels(inputs, data_samples, training=True)
+        fused = self._fuse(similarities, present)
+        losses = {**self.cls_head.loss_of_similarities(fused, data_samples), **losses}
+        for level, own, has in zip(self.levels, similarities, present):
+            if level != 'frames':
+                losses[f'with_{level}'] = has.float().mean()
+            if self.level_loss:
+                losses[f'loss_{level}'] = self.level_loss * self._level_loss(own, has, data_samples)
+        return losses
+
+    def _level_loss(self, similarities: Tensor, has: Tensor, data_samples: Sequence[Any]) -> Tensor:
+        """Compute the loss of one level: the sum over the clips that have it, divided by N.
+
+        Dividing by all N clips, and not by those that have the level, makes the mean over several
+        ranks equal to the loss of one rank that has the whole batch.
+
+        Args:
+            similarities: Similarities (N, ...) of the level.
+            has: Whether each of the N views has the level, on the CPU.
+            data_samples: Samples of the B clips.
+        """
+        rows = has.nonzero()[:, 0].tolist()
+        if not rows:
+            return 0 * similarities.sum()
+        views = len(similarities) // len(data_samples)
+        own = self.cls_head.loss_of_similarities(
+            similarities[rows], [data_samples[row // views] for row in rows]
+        )
+        total = sum(value for key, value in own.items() if 'loss' in key)
+        return total * (len(rows) / len(similarities))
+
+    # --------------------------------------------------------------- fusion
+
+    def _fuse(self, similarities: Tensor, present: Tensor) -> Tensor:
+        """Sum the similarities of the levels with the weights of the config's form.
+
+        Args:
+            similarities: Similarities (levels, N, ...).
+            present: Whether each view has each level (levels, N), on the CPU.
+
+        Returns:
+            Similarities (N, ...).
+        """
+        has = present.to(similarities)
+        raw = has * self._raw_weights(similarities)
+        # The limit only acts on clips that have none of the levels. Their weights are all zero.
+        weights = raw / raw.sum(0).clamp(min=torch.finfo(raw.dtype).tiny)  # (levels, N)
+        return (weights.view(*has.shape, *[1] * (similarities.ndim - 2)) * similarities).sum(0)
+
+    def _raw_weights(self, similarities: Tensor) -> Tensor:
+        """Return positive weights (levels, N) or (levels, 1), as if each clip had all levels."""
+        if self.fusion == 'mean':
+            return similarities.new_ones(len(similarities), 1)
+        if self.level_scalars is not None:
+            return self.level_scalars.softmax(0)[:, None].to(similarities)
+        scores = self.cls_head.score(similarities.detach().flatten(0, 1))  # (levels * N, C)
+        largest = scores.softmax(-1).topk(2).values
+        margins = (largest[:, 0] - largest[:, 1]).clamp(min=LEAST_MARGIN)
+        return margins.view(similarities.shape[:2])
+
+    # --------------------------------------------------------------- levels
+
+    def _compare_levels(
+        self, inputs: Tensor | FrameFeatures, data_samples: Any, training: bool
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Compare each level of each clip with the classes.
+
+        A level that a clip lacks has the vector zero, and the weight of this vector is zero. So the
+        graph of every rank contains the class vectors, whatever its batch contains. This is
+        necessary because their backward pass is a collective operation.
+
+        Args:
+            inputs: Frames (B, views, 3, T, H, W), or their features.
+            data_samples: Samples of the batch, or ``None``.
+            training: Whether the neck may read the samples.
+
+        Returns:
+            Similarities (levels, N, ...) of the N = B * views views, whether each view has each
+            level (levels, N), on the CPU, and the losses that the neck adds.
+        """
+        size = (inputs.vectors if isinstance(inputs, FrameFeatures) else inputs).shape[:2]
+        parts, captions = read_levels(data_samples)
+        has: dict[str, Sequence[int]] = dict(
+            frames=range(size[0]), parts=list(parts), caption=list(captions)
+        )
+        vectors: dict[str, Tensor | None] = {}
+        losses: dict[str, Tensor] = {}
+        if 'frames' in self.levels:
+            video, losses = self.encode_video(inputs, data_samples if training else None)
+            vectors['frames'] = video.unflatten(0, size)
+        if 'parts' in self.levels:
+            vectors['parts'] = self._encode_parts(parts, inputs)
+        if 'caption' in self.levels and captions:
+            # Cut to the context if necessary, with the end token kept.
+            vectors['caption'] = self.backbone.encode_text(list(captions.values()))[:, None]
+        present = torch.zeros(len(self.levels), size[0], dtype=torch.bool)
+        for row, level in zip(present, self.levels):
+            row[list(has[level])] = True
+        spread = [self._spread(vectors.get(level), has[level], size) for level in self.levels]
+        similarities = self.cls_head.compare(
+            torch.cat(spread), classes=self.class_vectors(), logit_scale=self.backbone.logit_scale
+        )
+        return (
+            similarities.unflatten(0, (len(self.levels), -1)),
+            present.repeat_interleave(size[1], 1),
+            losses,
+        )
+
+    def _encode_parts(
+        self, parts: dict[int, Tensor], inputs: Tensor | FrameFeatures
+    ) -> Tensor | None:
+        """Encode pictures of face parts as the frames are encoded.
+
+        Args:
+            parts: Pictures (3, T, H, W) or (views, 3, T, H, W) of M clips, keyed by the index of
+                the clip.
+            inputs: Frames of the batch, or their features.
+
+        Returns:
+            Vectors (M, P, D) with P = 1 if the views of a clip share its pictures, else P = views.
+            If no clip has parts, ``None``, or a vector (1, 1, D) of the first frames if the frames
+            are not in use: its weight will be zero, and it gives all ranks the same parameters in
+            their graphs.
+        """
+        if parts:
+            pictures = self._stack_parts(parts, inputs)  # (M, P, 3, T, H, W)
+            return self.encode_video(pictures)[0].unflatten(0, pictures.shape[:2])
+        if 'frames' in self.levels or not torch.is_grad_enabled():
+            return None
+        if isinstance(inputs, FrameFeatures):
+            return self.encode_video(FrameFeatures(inputs.vectors[:1, :1]))[0][None]
+        return self.encode_video(inputs[:1, :1])[0][None]
+
+    def _stack_parts(self, parts: dict[int, Tensor], inputs: Tensor | FrameFeatures) -> Tensor:
+        """Normalise the pictures of M clips with the data preprocessor, to (M, P, 3, T, H, W).
+
+        Raises:
+            DFERError: If the pictures of a clip have another shape than its frames.
+        """
+        pictures = {row: part[None] if part.ndim == 4 else part for row, part in parts.items()}
+        if isinstance(inputs, FrameFeatures):
+            views, shape = inputs.vectors.shape[1], next(iter(pictures.values())).shape[1:]
+        else:
+            views, shape = inputs.shape[1], inputs.shape[2:]
+        for row, part in pictures.items():
+            if part.shape[1:] != shape or len(part) not in (1, views):
+                raise DFERError(
+                    f'clip {row} of the batch: its parts have the shape {tuple(part.shape)}, but '
+                    f'its frames have the shape {(views, *shape)}: crop and sample the parts as '
+                    'the frames in the pipeline'
+                )
+        most = max(len(part) for part in pictures.values())
+        stacked = [part.expand(most, *shape) for part in pictures.values()]
+        batch = dict(inputs=stacked, data_samples=[None] * len(stacked))
+        return self.data_preprocessor(batch)['inputs']
+
+    def _spread(self, encoded: Tensor | None, rows: Sequence[int], size: Sequence[int]) -> Tensor:
+        """Place the vectors of some clips among those of all clips.
+
+        Args:
+            encoded: Vectors (M, 1, D) or (M, views, D), or ``None`` if no clip has the level.
+            rows: Indices of the M clips. If there are none, the first vector is placed at the first
+                clip, where its weight is zero.
+            size: B, the number of clips, and the number of views.
+
+        Returns:
+            Vectors (B * views, D), which are zero for other clips.
+        """
+        scale = self.backbone.clip.logit_scale
+        dtype = torch.promote_types(scale.dtype, torch.float32)
+        zeros = torch.zeros(*size, self.backbone.embed_dims, dtype=dtype, device=scale.device)
+        if encoded is not None:
+            places = torch.tensor(list(rows) or [0], device=scale.device)
+            encoded = encoded.to(dtype).expand(-1, size[1], -1)
+            zeros = zeros.index_copy(0, places, encoded)
+        return zeros.flatten(0, 1)
+
+
+def read_levels(data_samples: Sequence[Any] | None) -> tuple[dict[int, Tensor], dict[int, str]]:
+    """Read the parts and the captions that the samples of a batch carry.
+
+    This function alone knows how they are carried: as the attributes ``parts`` and ``caption``.
+
+    Args:
+        data_samples: Samples of the B clips, or ``None``.
+
+    Returns:
+        The parts of the clips that have some, as uint8 pictures (3, T, H, W), which all views
+        share, or (views, 3, T, H, W), and the captions of the clips that have one. The keys are the
+        indices of the clips. A clip whose attribute is ``None`` has none, and neither has a clip
+        with an empty caption.
+
+    Raises:
+        DFERError: If a clip has parts that are no pictures, or a caption that is no text.
+    """
+    parts: dict[int, Tensor] = {}
+    captions: dict[int, str] = {}
+    for row, sample in enumerate(data_samples or ()):
+        part, caption = getattr(sample, 'parts', None), getattr(sample, 'caption', None)
+        if part is not None:
+            if not (isinstance(part, Tensor) and part.ndim in (4, 5)):
+                raise DFERError(
+                    f'clip {row} of the batch: parts must be a tensor (3, T, H, W) or None, got '
+                    f'{tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__}'
+                )
+            parts[row] = part
+        if caption is not None:
+            if not isinstance(caption, str):
+                raise DFERError(
+                    f'clip {row} of the batch: caption must be a string or None, got '
+                    f'{type(caption).__name__}'
+                )
+            if caption.strip():
+                captions[row] = caption
+    return parts, captions
