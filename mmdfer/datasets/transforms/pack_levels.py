@@ -58,16 +58,16 @@ class PackLevels(PackActionInputs):
         """
         if 'has_parts' not in results:
             raise DFERError('PackLevels: the pipeline has no LoadLevels before PackLevels; add it')
-        imgs, parts = np.asarray(results['imgs']), None
+        imgs, parts = torch.from_numpy(np.asarray(results['imgs'])), None
         if imgs.ndim != 5:
             raise DFERError(
-                f'PackLevels: the frames have the shape {imgs.shape}, but must be (views, 3, T, H, '
-                'W); set the input_format of FormatShape to NCTHW'
+                f'PackLevels: the frames have the shape {tuple(imgs.shape)}, but must be (views, 3, '
+                'T, H, W); set the input_format of FormatShape to NCTHW'
             )
         if results['has_parts']:
-            halves = imgs.reshape(-1, 2, results['num_clips'] // 2, *imgs.shape[1:])
-            imgs, pictures = (halves[:, i].reshape(-1, *imgs.shape[1:]) for i in (0, 1))
-            parts = torch.from_numpy(pictures)
+            # Both halves stay in one block of memory, which a worker passes on as one file.
+            halves = imgs.unflatten(0, (-1, 2, results['num_clips'] // 2))
+            imgs, parts = (half.flatten(0, 1) for half in halves.unbind(1))
         dropped = np.random.random() < self.drop_captions
         packed = super().transform(dict(results, imgs=imgs))
         sample = packed['data_samples']
