@@ -4,7 +4,7 @@
     python benchmarks/captions.py --missed 0.3 0.4 --added 0.2 0.4 --unordered 0.75 --seeds 0 1 2
 
 Two classifiers read the captions alone: logistic regression on the counts of word 1- to 5-grams,
-and logistic regression on the vectors of the small CLIP's text tower. Both choose their
+and logistic regression on the vectors of the small CLIPs' text tower. Both choose their
 regularisation by cross-validation over the people on whom they are fitted.
 
 By default, both are fitted on the training people of the split ``fit`` and tested on those of
@@ -48,10 +48,10 @@ _LONGEST = 5  # words of an n-gram
 _TEXTS_PER_PASS = 256
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode_texts(texts: Sequence[str]) -> Tensor:
-    """Encode texts to vectors (N, D) of unit length by the small CLIP's text tower."""
-    clip = FrozenCLIP('synth-clip-vit')
+    """Encode texts to vectors (N, D) of unit length by the small CLIPs' text tower."""
+    clip = FrozenCLIP('synth-clip')  # the small ViT CLIP has the same text tower
     parts = [texts[i : i + _TEXTS_PER_PASS] for i in range(0, len(texts), _TEXTS_PER_PASS)]
     return torch.nn.functional.normalize(torch.cat([clip.encode_text(part) for part in parts]))
 

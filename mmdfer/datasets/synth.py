@@ -68,7 +68,7 @@ class SynthDFER(DFERDataset):
         if split not in SPLITS:
             raise DFERError(f'SynthDFER: split must be one of {", ".join(SPLITS)}, got {split!r}')
         if dist.is_main_process():
-            made = dict(num_train=num_train, num_test=num_test, seed=make_seed)
+            made: dict[str, Any] = dict(num_train=num_train, num_test=num_test, seed=make_seed)
             make_benchmark(data_root, **made)
             if levels is not None:
                 make_levels(levels, **made)

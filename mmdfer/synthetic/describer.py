@@ -37,7 +37,7 @@ class DescriberNoise:
             its own, in the order of time.
     """
 
-    missed: float = 0.4
+    missed: float = 0.45
     added: float = 0.4
     unordered: float = 0.75
 

@@ -26,24 +26,28 @@ _GRID = 8  # points along a side of the grid whose displacements move the border
 class DetectorNoise:
     """Set the errors of the simulated detector. All values are our choice.
 
-    The jitter gives landmarks a mean distance to their true places of 3.4 % of the distance of the
+    The error gives landmarks a mean distance to their true places of 3.4 % of the distance of the
     outer corners of the eyes. HRNet reaches 3.3 % on the faces of 300-W (Wang et al.,
-    "Deep High-Resolution Representation Learning for Visual Recognition", 2019).
+    "Deep High-Resolution Representation Learning for Visual Recognition", 2019). Most of it is
+    constant over a clip, because a detector makes similar errors on similar frames.
 
     Attributes:
         missed: Probability that no face is found in a frame. It then has neither a mask nor
             landmarks.
-        jitter: Standard deviation of the error of a landmark's x and of its y, as a fraction of the
-            side of the frame. It is drawn for each frame.
+        error: Standard deviation of the error of a landmark's x and of its y, as a fraction of the
+            side of the frame.
         border: Root mean square displacement of the borders of the parts along x and along y, as a
             fraction of the side of the frame. Neighbouring points move alike.
+        steady: Share of the variance of ``error`` and ``border`` that is constant over a clip. The
+            rest is drawn for each frame.
         confused: Probability that a part is taken for another part in a frame, for each pair of
             ``CONFUSIONS``.
     """
 
     missed: float = 0.05
-    jitter: float = 0.0125
+    error: float = 0.0125
     border: float = 0.012
+    steady: float = 0.85
     confused: float = 0.03
 
 
@@ -63,15 +67,23 @@ def detect(
         mask is background and the landmarks are NaN.
     """
     frames, side = masks.shape[:2]
-    missed = rng.random(frames) < noise.missed
+    missed = np.asarray(rng.random(frames) < noise.missed)
     confused = rng.random((frames, len(CONFUSIONS))) < noise.confused
-    found = [
-        _move_borders(_confuse_parts(mask, pairs), noise.border * side, rng)
-        for mask, pairs in zip(masks, confused, strict=True)
-    ]
-    jittered = landmarks + rng.normal(0, noise.jitter * side, landmarks.shape)
-    jittered[missed] = np.nan
-    return np.stack(found) * ~missed[:, None, None], jittered.astype(np.float32)
+    constant, changing = noise.steady**0.5, (1 - noise.steady) ** 0.5
+    offset, jitter = rng.normal(0, 1, landmarks.shape[1:]), rng.normal(0, 1, landmarks.shape)
+    found = landmarks + noise.error * side * (constant * offset + changing * jitter)
+    field = constant * _draw_field(side, rng)
+    parsed = np.stack(
+        [
+            _warp(
+                _confuse_parts(mask, pairs),
+                noise.border * side * (field + changing * _draw_field(side, rng)),
+            )
+            for mask, pairs in zip(masks, confused, strict=True)
+        ]
+    )
+    parsed[missed], found[missed] = PARTS.index('background'), np.nan
+    return parsed, found.astype(np.float32)
 
 
 def _confuse_parts(mask: np.ndarray, confused: np.ndarray) -> np.ndarray:
@@ -88,12 +100,15 @@ def _confuse_parts(mask: np.ndarray, confused: np.ndarray) -> np.ndarray:
     return taken[mask]
 
 
-def _move_borders(mask: np.ndarray, size: float, rng: np.random.Generator) -> np.ndarray:
-    """Warp a mask (S, S) by a smooth field with a root mean square displacement in pixels."""
-    side = len(mask)
+def _draw_field(side: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw a smooth field of displacements (side, side, 2) with a root mean square of 1."""
     grid = rng.normal(0, 1, (_GRID, _GRID, 2)).astype(np.float32)
     field = cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC)
-    field *= size / np.sqrt((field**2).mean())
-    places = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1)  # x and y of each pixel
-    moved = (places + field).astype(np.float32)
-    return cv2.remap(mask, moved, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(field / np.sqrt((field**2).mean()))
+
+
+def _warp(mask: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """Displace the points of a mask (S, S) by a field (S, S, 2) of x and y in pixels."""
+    places = np.stack(np.meshgrid(np.arange(len(mask)), np.arange(len(mask))), -1)
+    x, y = np.moveaxis((places + field).astype(np.float32), -1, 0).copy()
+    return cv2.remap(mask, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)

@@ -61,8 +61,8 @@ class PackLevels(PackActionInputs):
         imgs, parts = torch.from_numpy(np.asarray(results['imgs'])), None
         if imgs.ndim != 5:
             raise DFERError(
-                f'PackLevels: the frames have the shape {tuple(imgs.shape)}, but must be (views, 3, '
-                'T, H, W); set the input_format of FormatShape to NCTHW'
+                f'PackLevels: the frames have the shape {tuple(imgs.shape)}, but must be (views, '
+                '3, T, H, W); set the input_format of FormatShape to NCTHW'
             )
         if results['has_parts']:
             # Both halves stay in one block of memory, which a worker passes on as one file.
