@@ -44,6 +44,7 @@ SPLITS: dict[str, Callable[[ClipSpec], tuple[bool, bool]]] = {
     'test people': lambda spec: (spec.split == 'train', spec.split == 'test'),
 }
 CLASSIFIERS = ('n-grams', 'text tower')
+HEADER = ['captions', 'tested on', *(f'{name}: WAR / UAR' for name in CLASSIFIERS), 'better WAR']
 _LONGEST = 5  # words of an n-gram
 _TEXTS_PER_PASS = 256
 
@@ -104,13 +105,17 @@ def measure_captions(
     }
 
 
-def caption_row(
+def caption_rows(
     name: str, specs: Sequence[ClipSpec], captions: Mapping[str, str], splits: Sequence[str]
-) -> list[str]:
-    """Return a row for a table: the name, and WAR / UAR of each classifier on each split."""
-    scores = [measure_captions(specs, captions, split) for split in splits]
-    cells = [f'{s[c]["WAR"]:.1f} / {s[c]["UAR"]:.1f}' for s in scores for c in CLASSIFIERS]
-    return [name, *cells, *(f'{max(s[c]["WAR"] for c in CLASSIFIERS):.1f}' for s in scores)]
+) -> list[list[str]]:
+    """Return a row of a table for each split: ``HEADER`` names the cells."""
+    rows = []
+    for split in splits:
+        scores = measure_captions(specs, captions, split)
+        cells = [f'{scores[c]["WAR"]:.1f} / {scores[c]["UAR"]:.1f}' for c in CLASSIFIERS]
+        better = max(score['WAR'] for score in scores.values())
+        rows.append([name, split, *cells, f'{better:.1f}'])
+    return rows
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -131,22 +136,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print a table with a row for each combination of the values."""
+    """Print a table with a row for each combination of the values and each split."""
     args = parse_args(argv)
     splits = list(SPLITS)[: 1 + args.test]
-    heads = [f'{name}, {split}: WAR / UAR' for split in splits for name in CLASSIFIERS]
     specs = make_specs(1400, 700, 140, 70, 0)
-    rows = [['captions', *heads, *(f'better WAR, {split}' for split in splits)]]
+    rows = [HEADER]
     if args.true:
         captions = {clip_name(spec): describe(spec) for spec in specs}
-        rows.append(caption_row('true', specs, captions, splits))
+        rows += caption_rows('true', specs, captions, splits)
     names = [field.name for field in fields(DescriberNoise)]
     options: Any = product(*(getattr(args, name) for name in names), args.seeds)
     for *values, seed in tqdm(list(options), unit='row'):
         noise = DescriberNoise(*values)
         title = ', '.join(f'{name} {value}' for name, value in asdict(noise).items())
         captions = describe_clips(specs, seed, noise)
-        rows.append(caption_row(f'{title}, seed {seed}', specs, captions, splits))
+        rows += caption_rows(f'{title}, seed {seed}', specs, captions, splits)
     print(markdown_table(rows))
 
 
