@@ -291,6 +291,28 @@ def test_damage_is_an_error_or_a_count(file: str, name: str, seed: int, tmp_path
     assert torch.equal(packed['inputs'], whole['inputs'])
 
 
+class Touch:
+    """An object that makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
+    root, trap = write_folder(tmp_path), tmp_path / 'executed'
+    content = arrays_with(masks=np.array([Touch(trap)], object))
+    assert np.load(io.BytesIO(content), allow_pickle=True)['masks'].shape == (1,)
+    assert trap.exists()  # so the file is a trap for a reader that allows pickle
+    trap.unlink()
+    levels_path(root, CLIP).write_bytes(content)
+    with pytest.raises(DFERError, match='is not a file of levels'):
+        run(sample(), root)
+    assert not trap.exists()
+
+
 def test_a_folder_in_place_of_a_file_is_an_error(tmp_path: Path) -> None:
     root = write_folder(tmp_path)
     levels_path(root, CLIP).unlink()
@@ -317,16 +339,16 @@ def test_the_colour_of_a_pixel_is_that_of_its_part() -> None:
     np.testing.assert_array_equal(twice[0][1::2, 1::2], pictures[0])
 
 
-@pytest.mark.parametrize('scale', [1, 2, 7])
-def test_a_dot_is_at_its_landmark(scale: int) -> None:
+@pytest.mark.parametrize(('down', 'right'), [(1, 1), (2, 2), (7, 7), (2, 3)])
+def test_a_dot_is_at_its_landmark(down: int, right: int) -> None:
     landmarks = np.full((1, 68, 2), np.nan, np.float32)
     landmarks[0, 30] = (20, 11)
     landmarks[0, 31] = (-500, 1e9)
-    shape = (SIZE[0] * scale, SIZE[1] * scale)
+    shape = (SIZE[0] * down, SIZE[1] * right)
     (picture,) = draw_levels(ClipLevels(SIZE, landmarks=landmarks), shape)
     y, x = np.nonzero((picture == DOT).all(-1))
     # The middle of the pixel (20, 11) is at (20.5, 11.5) from the corner of the picture.
-    assert np.allclose([x.mean() + 0.5, y.mean() + 0.5], [20.5 * scale, 11.5 * scale], atol=0.51)
+    assert np.allclose([x.mean() + 0.5, y.mean() + 0.5], [20.5 * right, 11.5 * down], atol=0.51)
     assert not picture[..., 0].any() and not picture[..., 2].any()
 
 
