@@ -573,8 +573,8 @@ def test_the_hook_counts_what_clips_lack(tmp_path: Path, caplog: pytest.LogCaptu
         hook.after_train_epoch(runner)
     (line,) = caplog.messages
     assert line == (
-        'Levels of 8 training clips: 4 lack masks, 4 lack landmarks, 4 lack caption; no landmarks '
-        'were found in 4 frames of the other clips'
+        'Levels of 8 training clips: 4 lack masks, 4 lack landmarks, 4 lack a caption; no '
+        'landmarks were found in 4 frames of the other clips'
     )
 
 

@@ -73,8 +73,9 @@ class LevelsHook(Hook):
         dist.all_reduce(counts)
         total = dict(zip(_COUNTED, counts.tolist(), strict=True))
         if total['clips']:
-            lacking = ', '.join(f'{total[name]} lack {name}' for name in LEVELS)
+            masks, landmarks, captions = (total[name] for name in LEVELS)
             runner.logger.info(
-                f'Levels of {total["clips"]} {kind} clips: {lacking}; no landmarks were found in '
+                f'Levels of {total["clips"]} {kind} clips: {masks} lack masks, {landmarks} lack '
+                f'landmarks, {captions} lack a caption; no landmarks were found in '
                 f'{total["frames"]} frames of the other clips'
             )
