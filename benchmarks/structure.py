@@ -44,7 +44,7 @@ LEVELS = (
     ('evaluation',),
     ('datasets', 'models', 'faces'),
     ('synthetic',),
-    ('compat',),
+    ('compat', 'levels'),
     ('files', 'cpus', 'installed', 'tables', 'weights'),
     ('errors', 'version'),
 )

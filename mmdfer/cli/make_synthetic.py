@@ -1,6 +1,7 @@
 """Make the synthetic benchmark, or drawn clips in the layout of a licensed dataset.
 
     mmdfer make_synthetic data/synth
+    mmdfer make_synthetic data/synth --levels data/synth/levels
     mmdfer make_synthetic --scene scene.mp4
     mmdfer make_synthetic --layout dfew data/drawn/DFEW --clips 140
 
@@ -19,6 +20,7 @@ from mmdfer.cli.flags import command_parser
 from mmdfer.errors import DFERError
 from mmdfer.files import write_aside
 from mmdfer.synthetic import EXTRAS, make_benchmark, make_identities, make_specs
+from mmdfer.synthetic.levels import make_levels
 from mmdfer.synthetic.media import check_picture_name, write_picture
 from mmdfer.synthetic.releases import MEDIA, RELEASES, make_release
 
@@ -71,6 +73,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'landmarks, captions (default: none)',
     )
     parser.add_argument(
+        '--levels',
+        metavar='DIR',
+        help='folder for masks and landmarks with the errors of a detector, and for captions with '
+        'those of an observer (docs/levels.md)',
+    )
+    parser.add_argument(
         '--check-order',
         action='store_true',
         help='print how much a classifier of the true action units loses without the order of '
@@ -99,8 +107,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error('--clips, --frames, --frames16 and --videos require --layout')
     if args.layout is not None and not args.out:
         parser.error('--layout requires OUT, the folder to write to')
-    if not (args.out or args.check_order or args.contact_sheet or args.scene):
-        parser.error('give at least one of OUT, --check-order, --contact-sheet and --scene')
+    if not (args.out or args.levels or args.check_order or args.contact_sheet or args.scene):
+        parser.error(
+            'give at least one of OUT, --levels, --check-order, --contact-sheet and --scene'
+        )
     return args
 
 
@@ -148,16 +158,17 @@ def make(args: argparse.Namespace) -> None:
         with write_aside(args.contact_sheet) as aside:
             write_picture(aside, sheet)
         print(f'Contact sheet: {args.contact_sheet}')
+    arguments = dict(
+        num_train=args.train,
+        num_test=args.test,
+        num_train_identities=people[0],
+        num_test_identities=people[1],
+        seed=args.seed,
+        size=args.size,
+        workers=args.workers,
+    )
     if args.out:
-        root = make_benchmark(
-            args.out,
-            num_train=args.train,
-            num_test=args.test,
-            num_train_identities=people[0],
-            num_test_identities=people[1],
-            seed=args.seed,
-            size=args.size,
-            workers=args.workers,
-            extras=args.extras,
-        )
+        root = make_benchmark(args.out, **arguments, extras=args.extras)
         print(f'Synthetic benchmark: {root}')
+    if args.levels:
+        print(f'Levels of the synthetic benchmark: {make_levels(args.levels, **arguments)}')

@@ -8,6 +8,8 @@ from mmdfer.datasets.synth import SynthDFER
 from mmdfer.datasets.transforms import (
     ClipDecode,
     ClipInit,
+    LoadLevels,
+    PackLevels,
     PillowColorJitter,
     PillowRandomSizedCrop,
     PillowResize,
@@ -26,7 +28,9 @@ __all__ = [
     'DFEW',
     'EpochIndex',
     'FERV39k',
+    'LoadLevels',
     'MAFW',
+    'PackLevels',
     'PillowColorJitter',
     'PillowRandomSizedCrop',
     'PillowResize',

@@ -14,6 +14,7 @@ from mmdfer.datasets.base import DFERDataset
 from mmdfer.errors import DFERError
 from mmdfer.synthetic.benchmark import GENERATOR, make_benchmark
 from mmdfer.synthetic.emotions import CLASSES, FPS, MAX_FRAMES
+from mmdfer.synthetic.levels import make_levels
 
 SPLITS = ('train', 'test', 'fit', 'heldout')
 
@@ -33,11 +34,13 @@ class SynthDFER(DFERDataset):
         num_train: Number of training clips to render.
         num_test: Number of test clips to render.
         make_seed: Random seed with which the benchmark is rendered.
+        levels: Folder of the masks, landmarks and captions that LoadLevels reads (docs/levels.md).
+            They are made there if the folder is empty or missing. By default, none are made.
         kwargs: Further arguments of DFERDataset.
 
     Raises:
         DFERError: If the split is unknown.
-        DFERError: If ``data_root`` holds a benchmark that was rendered with other arguments.
+        DFERError: If ``data_root`` or ``levels`` holds files that were made with other arguments.
     """
 
     # The clips show a face as `mmdfer.faces.crop_face` cuts it with this margin around the box that
@@ -59,12 +62,16 @@ class SynthDFER(DFERDataset):
         num_train: int = 1400,
         num_test: int = 700,
         make_seed: int = 0,
+        levels: str | None = None,
         **kwargs: Any,
     ) -> None:
         if split not in SPLITS:
             raise DFERError(f'SynthDFER: split must be one of {", ".join(SPLITS)}, got {split!r}')
         if dist.is_main_process():
-            make_benchmark(data_root, num_train=num_train, num_test=num_test, seed=make_seed)
+            made: dict[str, Any] = dict(num_train=num_train, num_test=num_test, seed=make_seed)
+            make_benchmark(data_root, **made)
+            if levels is not None:
+                make_levels(levels, **made)
         dist.barrier()
         self._made = dict(num_train=num_train, num_test=num_test, make_seed=make_seed)
         super().__init__(ann_file=str(Path(data_root) / f'{split}.txt'), **kwargs)

@@ -1,0 +1,217 @@
+"""Make the semantic levels of the synthetic benchmark: masks, landmarks and captions with noise.
+
+    levels/{train,test}/00001.npz    part masks and landmarks of a simulated detector
+    levels/captions.jsonl            captions of a simulated observer
+    levels/levels.json               the arguments and the noise
+
+docs/levels.md describes the format.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import DFERError
+from ..files import clear_leftovers, write_aside
+from ..levels import CAPTIONS, ClipLevels, levels_path, write_captions, write_levels
+from .benchmark import GENERATOR, default_workers, one_opencv_thread, start_worker
+from .describer import DescriberNoise, describe_noisily
+from .detector import DetectorNoise, detect
+from .emotions import ClipSpec, curves, make_identities, make_specs
+from .faces import Identity, render_parts
+
+#: Version of the noise. It must change whenever the same arguments would give other levels.
+VERSION = 1
+
+RECORD = 'levels.json'
+_NAMESPACE = tuple(b'synth-levels')  # the first words in the seed of every random stream here
+_DETECTOR, _DESCRIBER = range(2)  # the purpose of a stream, a word in its seed
+
+_Job = tuple[ClipSpec, Identity]
+
+
+def clip_name(spec: ClipSpec) -> str:
+    """Return the name of a clip in the benchmark, for example 'train/00001'."""
+    return f'{spec.split}/{spec.id}'
+
+
+def _stream(spec: ClipSpec, purpose: int, seed: int) -> np.random.Generator:
+    """Return the random generator of a clip for one purpose."""
+    name = tuple(clip_name(spec).encode())
+    return np.random.Generator(np.random.PCG64([*_NAMESPACE, seed, purpose, *name]))
+
+
+def true_levels(spec: ClipSpec, face: Identity, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the true masks and landmarks of a clip.
+
+    Args:
+        spec: The parameters of the clip.
+        face: The face that the clip shows.
+        size: Side S of the square frames in pixels.
+
+    Returns:
+        The masks (T, S, S), uint8, and the landmarks (T, 68, 2), float32, in pixels.
+    """
+    shot, last = spec.shot(), spec.num_frames - 1
+    frames = [
+        render_parts(face, values, shot, time=t / last, size=size)
+        for t, values in enumerate(curves(spec))
+    ]
+    masks, landmarks = zip(*frames, strict=True)
+    return np.stack(masks), np.stack(landmarks)
+
+
+def detect_levels(
+    spec: ClipSpec,
+    face: Identity,
+    size: int = 112,
+    seed: int = 0,
+    noise: DetectorNoise | None = None,
+) -> ClipLevels:
+    """Return the masks and landmarks that the simulated detector finds in a clip.
+
+    Args:
+        spec: The parameters of the clip.
+        face: The face that the clip shows.
+        size: Side of the square frames in pixels.
+        seed: Seed of the noise.
+        noise: The errors of the detector. The default is ``DetectorNoise()``.
+    """
+    rng = _stream(spec, _DETECTOR, seed)
+    found = detect(*true_levels(spec, face, size), noise or DetectorNoise(), rng)
+    return ClipLevels((size, size), *found)
+
+
+def describe_clips(
+    specs: Sequence[ClipSpec], seed: int = 0, noise: DescriberNoise | None = None
+) -> dict[str, str]:
+    """Return the captions of the simulated observer by the name of the clip.
+
+    Args:
+        specs: The clips.
+        seed: Seed of the noise.
+        noise: The errors of the observer. The default is ``DescriberNoise()``.
+    """
+    noise = noise or DescriberNoise()
+    return {
+        clip_name(spec): describe_noisily(spec, _stream(spec, _DESCRIBER, seed), noise)
+        for spec in specs
+    }
+
+
+def make_levels(
+    folder: str | Path,
+    *,
+    num_train: int = 1400,
+    num_test: int = 700,
+    num_train_identities: int = 140,
+    num_test_identities: int = 70,
+    seed: int = 0,
+    size: int = 112,
+    workers: int | None = None,
+) -> Path:
+    """Write the levels of the synthetic benchmark to a folder, or only the files that are missing.
+
+    The videos of the benchmark are not read. The levels fit the videos that ``make_benchmark``
+    makes with the same arguments.
+
+    Args:
+        folder: The folder of the levels. It is created if it does not exist.
+        num_train: Number of clips of the training split.
+        num_test: Number of clips of the test split.
+        num_train_identities: Number of faces of the training split.
+        num_test_identities: Number of faces of the test split.
+        seed: Seed of the benchmark, and of the noise.
+        size: Side of the square frames in pixels.
+        workers: Number of processes. By default one for each usable CPU, at most 8.
+
+    Returns:
+        ``folder`` as a path.
+
+    Raises:
+        DFERError: If the folder contains levels with other arguments, or other files.
+        WriteError: If a file cannot be written.
+    """
+    folder = Path(folder)
+    people = (num_train_identities, num_test_identities)
+    specs = make_specs(num_train, num_test, *people, seed)
+    _check_record(folder, _describe_making(specs, seed, size))
+    if not (folder / CAPTIONS).exists():
+        write_captions(folder / CAPTIONS, describe_clips(specs, seed))
+    todo = [spec for spec in specs if not levels_path(folder, clip_name(spec)).exists()]
+    if todo:
+        identities = make_identities(*people, seed)
+        jobs = [(spec, identities[spec.identity]) for spec in todo]
+        for split in sorted({spec.split for spec in todo}):
+            clear_leftovers(folder / split)
+        _write_all(folder, jobs, size, seed, default_workers() if workers is None else workers)
+    return folder
+
+
+def _describe_making(specs: Sequence[ClipSpec], seed: int, size: int) -> dict[str, Any]:
+    """Return everything on which the levels depend, as JSON values."""
+    clips = json.dumps([spec.to_json() for spec in specs], sort_keys=True)
+    return dict(
+        generator=GENERATOR,
+        version=VERSION,
+        clips=hashlib.sha256(clips.encode()).hexdigest(),
+        seed=seed,
+        size=size,
+        detector=asdict(DetectorNoise()),
+        describer=asdict(DescriberNoise()),
+    )
+
+
+def _check_record(folder: Path, making: dict[str, Any]) -> None:
+    """Write the record of a new folder, or compare the record of an existing one.
+
+    Raises:
+        DFERError: If the folder has another record, or files without a record.
+    """
+    path, content = folder / RECORD, json.dumps(making, indent=0, sort_keys=True) + '\n'
+    if path.exists():
+        if path.read_text(encoding='utf-8') != content:
+            raise DFERError(
+                f'{path}: the levels in this folder were made with other arguments or by another '
+                'version; give another folder, or delete this one'
+            )
+        return
+    if folder.exists() and any(name[0] != '.' for name in os.listdir(folder)):
+        raise DFERError(
+            f'{folder}: contains files, but not {RECORD}; give an empty folder for the levels'
+        )
+    with write_aside(path) as aside:
+        aside.write_text(content, encoding='utf-8')
+
+
+def _write_clip(folder: Path, size: int, seed: int, job: _Job) -> None:
+    """Write the masks and landmarks of a clip."""
+    spec, face = job
+    write_levels(levels_path(folder, clip_name(spec)), detect_levels(spec, face, size, seed))
+
+
+def _write_all(folder: Path, jobs: list[_Job], size: int, seed: int, workers: int) -> None:
+    """Write the masks and landmarks of clips with a progress bar, in several processes if many."""
+    write = partial(_write_clip, folder, size, seed)
+    bar = tqdm(total=len(jobs), desc='Making the levels', unit='clip')
+    with bar, one_opencv_thread():
+        if workers <= 1 or len(jobs) < 4 * workers:
+            for job in jobs:
+                write(job)
+                bar.update()
+            return
+        pool = ProcessPoolExecutor(workers, initializer=start_worker, initargs=({}, size))
+        try:
+            for _ in pool.map(write, jobs, chunksize=4):
+                bar.update()
+        finally:  # After Ctrl-C too, the clips in progress are finished and no other is started.
+            pool.shutdown(cancel_futures=True)
