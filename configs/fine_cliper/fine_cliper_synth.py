@@ -16,3 +16,4 @@ model = dict(
     ),
     cls_head=dict(classes={{_base_.classes}}),
 )
+default_hooks = dict(levels=dict(type='LevelsHook'))

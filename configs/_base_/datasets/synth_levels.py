@@ -34,4 +34,3 @@ train_dataloader = dict(
 )
 val_dataloader = dict(batch_size=32, dataset=dict(levels=levels, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-default_hooks = dict(levels=dict(type='LevelsHook'))
