@@ -6,7 +6,7 @@ left out of three training views in ten, so that the model also learns to do wit
 
 _base_ = ['synth.py']
 
-levels = {{_base_.data_root}} + '/levels'
+levels = (__import__('os').environ.get('MMDFER_DATA') or 'data') + '/synth/levels'
 num_frames = 8
 train_pipeline = [
     dict(type='ClipInit'),
