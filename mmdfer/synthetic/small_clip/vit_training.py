@@ -25,7 +25,7 @@ from mmdfer.synthetic.small_clip.training import au_error, optimise, to_tensor
 from mmdfer.synthetic.small_clip.training_faces import POOL_SIZE, VIT_STEP, resize, stream
 
 VISION: dict[str, Any] = dict(
-    image_size=64, patch_size=8, width=192, layers=4, head_width=64, mlp_ratio=4.0
+    image_size=64, patch_size=8, width=192, layers=4, head_width=64, mlp_ratio=2.25
 )
 CELLS = 4  # cells of each patch, along each side, whose part of the face is predicted
 
