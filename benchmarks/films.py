@@ -14,7 +14,8 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -186,15 +187,28 @@ def measure_memory() -> None:
 def write_long_film(path: Path, minutes: int) -> None:
     """Write a film of 320 x 240 pixels with 25 frames per second, which repeats a drawn scene."""
     scene = draw_scene(seconds=1.0).frames[:, ::2, ::2]
+    write_film(path, islice(cycle(scene), minutes * 60 * 25), (320, 240), crf=35)
+
+
+def write_film(
+    path: Path, frames: Iterable[np.ndarray], size: tuple[int, int], crf: int = 23
+) -> None:
+    """Write frames as an H.264 film with 25 frames per second.
+
+    Args:
+        path: The file to write.
+        frames: The frames, RGB uint8 (H, W, 3).
+        size: Width and height of the film in pixels, even numbers. Frames are cut to it.
+        crf: Quality; a larger number makes a smaller file.
+    """
+    width, height = size
     with av.open(str(path), 'w') as container:
         stream = container.add_stream('libx264', rate=25)
-        stream.width, stream.height, stream.pix_fmt = 320, 240, 'yuv420p'
-        stream.options = dict(preset='ultrafast', crf='35')
-        for number in range(minutes * 60 * 25):
-            frame = av.VideoFrame.from_ndarray(
-                np.ascontiguousarray(scene[number % len(scene)]), format='rgb24'
-            )
-            container.mux(stream.encode(frame))
+        stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
+        stream.options = dict(preset='ultrafast', crf=str(crf))
+        for frame in frames:
+            cut = np.ascontiguousarray(frame[:height, :width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(cut, format='rgb24')))
         container.mux(stream.encode())
 
 
@@ -205,7 +219,9 @@ def print_peak(path: Path) -> None:
     film = open_film(path)
     timeline = inferencer.analyse(film, boxes, fps=5.0)
     with tempfile.TemporaryDirectory() as folder:
-        ResultFolder(Path(folder), video=False).write('film', str(path), film, timeline)
+        results = ResultFolder(Path(folder), video=False)
+        results.write('film', str(path), film, timeline)
+        results.finish()
     print(f'peak memory: {peak_memory("cpu"):.3f} GB')
 
 

@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 
+from benchmarks.films import write_film
 from benchmarks.mmdfer_runs import ROOT
 from benchmarks.videos import Studio
 from mmdfer.synthetic.scene import draw_scene
@@ -72,20 +72,9 @@ def _make_scenes(folder: Path, scene: np.ndarray) -> Iterator[tuple[str, bool]]:
     }
     for name, frames in films.items():
         path = folder / f'{name}.mp4'
-        write_film(path, frames)
+        height, width = (side // 2 * 2 for side in frames.shape[1:3])
+        write_film(path, frames, (width, height))
         yield str(path), True
-
-
-def write_film(path: Path, frames: np.ndarray) -> None:
-    """Write frames (T, H, W, 3) as an H.264 film with 25 frames per second."""
-    with av.open(str(path), 'w') as container:
-        stream = container.add_stream('libx264', rate=25)
-        stream.height, stream.width = (side // 2 * 2 for side in frames.shape[1:3])
-        stream.pix_fmt, stream.options = 'yuv420p', dict(preset='ultrafast')
-        for frame in frames:
-            even = np.ascontiguousarray(frame[: stream.height, : stream.width])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format='rgb24')))
-        container.mux(stream.encode())
 
 
 def _make_folders(folder: Path, scene: np.ndarray) -> Iterator[tuple[str, bool]]:

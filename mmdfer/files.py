@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import re
@@ -230,6 +231,21 @@ def write_aside(path: str | os.PathLike) -> Iterator[Path]:
         finally:
             aside.unlink(missing_ok=True)
         _sync_folder(path.parent)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text file in UTF-8, completely or not at all; see :func:`write_aside`."""
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding='utf-8')
+
+
+def hash_file(path: str | os.PathLike) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal digits."""
+    total = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while part := file.read(1 << 24):
+            total.update(part)
+    return total.hexdigest()
 
 
 def clear_leftovers(folder: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from mmdfer.cli import prepare_faces
 from mmdfer.datasets import CSVDataset
+from mmdfer.inference.face_clips import read_films
 from mmdfer.synthetic.emotions import FPS
 from mmdfer.synthetic.scene import HEIGHT, WIDTH, Scene, draw_scene, write_scene
 
@@ -111,4 +112,30 @@ def test_wrong_lists_are_one_line(files: dict[str, str], said: str, tmp_path: Pa
         (source / name).write_text(text)
     with pytest.raises(SystemExit, match=said):
         prepare_faces.main([str(source), str(tmp_path / 'out')])
+    assert not (tmp_path / 'out').exists()
+
+
+def test_names_are_different_even_if_a_number_makes_them_alike(tmp_path: Path) -> None:
+    rows = ['clip,label', 'a.mp4,x', 'b/A.mp4,x', 'a_2.mp4,y']
+    (tmp_path / 'train.csv').write_text('\n'.join(rows))
+    films, _ = read_films(tmp_path)
+    assert [film.name for film in films] == ['a', 'A_2', 'a_2_2']
+
+
+def test_a_line_that_was_cut_off_is_made_again(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / 'out'
+    prepare_faces.main([str(films), str(out), '--workers', '1'])
+    printed, record = capsys.readouterr().out, out / 'prepared.jsonl'
+    whole = record.read_text()
+    record.write_text(whole[:-20])
+    prepare_faces.main([str(films), str(out), '--workers', '1'])
+    assert capsys.readouterr().out == printed and record.read_text() == whole
+
+
+@pytest.mark.parametrize(('flag', 'value'), [('--fps', '0'), ('--size', '0'), ('--margin', '-1')])
+def test_wrong_settings_are_one_line(flag: str, value: str, films: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match='must'):
+        prepare_faces.main([str(films), str(tmp_path / 'out'), flag, value])
     assert not (tmp_path / 'out').exists()

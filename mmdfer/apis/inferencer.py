@@ -21,6 +21,7 @@ from mmdfer.engine.runner.config import check_checkpoint, read_config
 from mmdfer.errors import DFERError
 from mmdfer.faces import Box, FaceDetector, build_detector
 from mmdfer.features.dataset_config import without_features
+from mmdfer.files import hash_file
 from mmdfer.inference import Film, Timeline, build_clip_model, open_film
 from mmdfer.inference.analysis import Settings, analyse
 from mmdfer.installed import PREFIX, find_installed_weights, list_installed_weights
@@ -204,7 +205,7 @@ def _digest(checkpoint: str | Path | None) -> str | None:
     path = find_installed_weights(name) if name.startswith(PREFIX) else Path(name)
     if not path.is_file():
         return None  # an address
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    return hash_file(path)[:8]
 
 
 def _test_pipeline(cfg: Config) -> list[dict]:

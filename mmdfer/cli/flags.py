@@ -9,6 +9,7 @@ from mmengine.config import Config, DictAction
 
 from mmdfer.cli import COMMANDS
 from mmdfer.engine.runner.config import read_config
+from mmdfer.faces import DETECTORS
 
 _OPTIONS = (
     'settings that replace those of the config, as key=value; a nested key is written a.b=value, '
@@ -99,3 +100,14 @@ def add_bank_flag(parser: argparse.ArgumentParser) -> None:
         'work_dirs/banks/<dataset>-<arch>-<train or test>-<key>, where the key is a hash of '
         'everything that the vectors depend on',
     )
+
+
+def add_detector_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that choose the face detector, as `build_detector` takes it."""
+    parser.add_argument(
+        '--detector',
+        choices=DETECTORS,
+        default='centerface',
+        help='face detector; "none" takes each whole frame for the face (default: %(default)s)',
+    )
+    parser.add_argument('--face-model', metavar='FILE', help='model file of the face detector')

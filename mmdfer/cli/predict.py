@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from mmdfer.apis.inferencer import DFERInferencer
-from mmdfer.cli.flags import command_parser
-from mmdfer.errors import DFERError, one_line_errors
-from mmdfer.faces import DETECTORS
+from mmdfer.cli.flags import add_detector_flags, command_parser
+from mmdfer.cli.resumable import resumable
+from mmdfer.errors import DFERError
 from mmdfer.inference import open_film
 from mmdfer.inference.inputs import find_films, read_boxes, read_clip_list
 from mmdfer.inference.results import ResultFolder
@@ -62,13 +62,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--stride', type=int, help='used frames between two windows (default: a quarter window)'
     )
     parser.add_argument('--device', help='for example cpu or cuda:0 (default: a GPU if any)')
-    parser.add_argument(
-        '--detector',
-        choices=DETECTORS,
-        default='centerface',
-        help='face detector; "none" takes each whole frame for the face (default: %(default)s)',
-    )
-    parser.add_argument('--face-model', metavar='FILE', help='model file of the face detector')
+    add_detector_flags(parser)
     parser.add_argument(
         '--boxes', metavar='FILE.csv', help='known boxes of the face: columns time, x1, y1, x2, y2'
     )
@@ -90,12 +84,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Recognise the expressions of all inputs. The exit status is 1 if an input failed."""
     args = parse_args(argv)
-    try:
-        with one_line_errors():
-            failed = predict(args)
-    except KeyboardInterrupt:
-        print('\nInterrupted. Run the same command again to continue.', file=sys.stderr)
-        sys.exit(130)
+    with resumable():
+        failed = predict(args)
     if failed:
         sys.exit(1)
 
@@ -115,8 +105,11 @@ def predict(args: argparse.Namespace) -> int:
     settings = {key: value for key in SETTINGS if (value := getattr(args, key)) is not None}
     announce(inferencer, settings)
     results = ResultFolder(Path(args.out), not args.no_video)
-    for film in films:
-        predict_one(inferencer, film, boxes, settings, results)
+    try:
+        for film in films:
+            predict_one(inferencer, film, boxes, settings, results)
+    finally:  # also after an interruption, so that what is done can be seen
+        results.finish()
     print(f'Results in {results.path}; open {results.path / "report.html"}')
     failed = sum(bool(entry.error) for entry in results.entries)
     if failed:

@@ -10,14 +10,12 @@ and cropped; films without a face are left out, and listed with the reason in OU
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmdfer.cli.flags import command_parser
-from mmdfer.errors import one_line_errors
-from mmdfer.faces import DETECTORS
+from mmdfer.cli.flags import add_detector_flags, command_parser
+from mmdfer.cli.resumable import resumable
 from mmdfer.inference.face_clips import Cropping, Outcome, prepare_faces
 
 
@@ -44,13 +42,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=default.fps,
         help='largest number of frames per second that are kept (default: %(default)s)',
     )
-    parser.add_argument(
-        '--detector',
-        choices=DETECTORS,
-        default=default.detector,
-        help='face detector (default: %(default)s)',
-    )
-    parser.add_argument('--face-model', metavar='FILE', help='model file of the face detector')
+    add_detector_flags(parser)
     parser.add_argument(
         '--workers', type=int, help='number of processes (default: the number of CPUs)'
     )
@@ -60,13 +52,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the dataset, and print how many films were dropped and why."""
     args = parse_args(argv)
-    cropping = Cropping(args.margin, args.size, args.fps, args.detector, args.face_model)
-    try:
-        with one_line_errors():
-            outcomes = prepare_faces(Path(args.source), Path(args.out), cropping, args.workers)
-    except KeyboardInterrupt:
-        print('\nInterrupted. Run the same command again to continue.', file=sys.stderr)
-        sys.exit(130)
+    with resumable():
+        cropping = Cropping(
+            fps=args.fps,
+            margin=args.margin,
+            size=args.size,
+            detector=args.detector,
+            face_model=args.face_model,
+        )
+        outcomes = prepare_faces(Path(args.source), Path(args.out), cropping, args.workers)
     print(describe(outcomes, Path(args.out)))
 
 

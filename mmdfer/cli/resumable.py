@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from mmdfer.errors import one_line_errors
 from mmdfer.experiments.runs import Failures, report_failures
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Exit with one line if the block fails, or if it is interrupted and can be continued.
+
+    The exit status is 1 after a DFERError, and 130 after an interruption or a termination signal.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with one_line_errors():
+            yield
+    except KeyboardInterrupt:
+        print('\nInterrupted. Run the same command again to continue.', file=sys.stderr)
+        sys.exit(130)
 
 
 def run_resumable(work: Callable[[], Failures]) -> NoReturn:
@@ -20,12 +36,7 @@ def run_resumable(work: Callable[[], Failures]) -> NoReturn:
     Args:
         work: A function that runs the trainings and returns those that failed.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with one_line_errors():
-            failures = work()
-    except KeyboardInterrupt:
-        print('\nInterrupted. Run the same command again to continue.', file=sys.stderr)
-        sys.exit(130)
+    with resumable():
+        failures = work()
     report_failures(failures)
     sys.exit(1 if failures else 0)

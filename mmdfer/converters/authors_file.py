@@ -70,8 +70,8 @@ def read_authors_file(path: Path) -> AuthorsFile:
     """Read a checkpoint in torch's zip format or in its legacy format.
 
     The file may name the types of torch that ``torch.load(weights_only=True)`` accepts, numpy's
-    arrays and scalars, and the classes of the training scripts, which an empty class stands in for.
-    A file that names anything else is refused.
+    arrays and scalars, and the classes of the training scripts. For an object of these classes, an
+    empty :class:`ScriptObject` is built. A file that names anything else is refused.
 
     Args:
         path: Path of the file.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from mmdfer.converters.conversion import Conversion, config_name
 from mmdfer.converters.dfer_clip import convert_dfer_clip
 from mmdfer.converters.former_dfer import convert_former_dfer
 from mmdfer.errors import DFERError
-from mmdfer.files import write_aside
+from mmdfer.files import hash_file, write_aside, write_text
 from mmdfer.version import __version__
 
 
@@ -98,11 +97,10 @@ def import_checkpoint(method: str, path: str | Path, dataset: str, out: str | Pa
         config_text=text,
         epoch=file.epoch or 0,
         mmdfer_version=__version__,
-        imported=dict(file=path.name, sha256=_hash_file(path), best_accuracy=file.best_accuracy),
+        imported=dict(file=path.name, sha256=hash_file(path), best_accuracy=file.best_accuracy),
     )
     _save_checkpoint(out / 'checkpoint.pth', dict(meta=meta, state_dict=done.state))
-    with write_aside(out / 'config.py') as aside:  # the last file, so that its folder is complete
-        aside.write_text(text, encoding='utf-8')
+    write_text(out / 'config.py', text)  # the last file, so that its folder is complete
     return Imported(
         out / 'config.py',
         out / 'checkpoint.pth',
@@ -142,15 +140,6 @@ def _save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
     torch.save(checkpoint, content)
     with write_aside(path) as aside:
         aside.write_bytes(content.getbuffer())
-
-
-def _hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    total = hashlib.sha256()
-    with path.open('rb') as file:
-        while part := file.read(1 << 24):
-            total.update(part)
-    return total.hexdigest()
 
 
 # ---------------------------------------------------------------- config

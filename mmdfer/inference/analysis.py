@@ -23,34 +23,47 @@ WINDOWS_PER_BATCH = 32
 
 
 @dataclass(frozen=True)
-class Settings:
+class Sampling:
     """Hold how a film is sampled and how its faces are cropped.
 
     Attributes:
-        fps: Frames per second that are used.
-        stride: Number of these frames between two windows.
+        fps: Largest number of frames per second that are used.
         margin: Border around the detected box, as a fraction of its longer side.
         size: Side in pixels of the square crop.
-        all_faces: Whether all faces are followed, or the largest one only.
     """
 
     fps: float = 8.0
-    stride: int = 4
     margin: float = 0.3
     size: int = 224
-    all_faces: bool = False
 
     def __post_init__(self) -> None:
         """Raise DFERError if a value makes no sense."""
         if not 0 < self.fps <= 1000:
             raise DFERError(f'--fps must be between 0 and 1000, got {self.fps:g}')
-        if self.stride < 1:
-            raise DFERError(f'--stride must be at least 1, got {self.stride}')
         if self.size < 1 or self.margin < -0.4:
             raise DFERError(
                 f'the crop must have at least 1 pixel and a margin of -0.4 or more, got size '
                 f'{self.size} and margin {self.margin:g}'
             )
+
+
+@dataclass(frozen=True)
+class Settings(Sampling):
+    """Hold how a film is sampled, cropped and cut into windows.
+
+    Attributes:
+        stride: Number of used frames between two windows.
+        all_faces: Whether all faces are followed, or the largest one only.
+    """
+
+    stride: int = 4
+    all_faces: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise DFERError if a value makes no sense."""
+        super().__post_init__()
+        if self.stride < 1:
+            raise DFERError(f'--stride must be at least 1, got {self.stride}')
 
 
 def analyse(

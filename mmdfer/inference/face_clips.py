@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,8 +22,10 @@ from mmdfer.cpus import count_cpus
 from mmdfer.datasets.csv_dataset import FACES, read_classes, read_labels
 from mmdfer.errors import DFERError
 from mmdfer.faces import FaceDetector, build_detector, crop_face, follow_faces
-from mmdfer.files import write_aside
+from mmdfer.files import write_text
+from mmdfer.inference.analysis import Sampling
 from mmdfer.inference.film import Film, open_film
+from mmdfer.inference.inputs import choose_name
 
 _DONE = 'prepared.jsonl'  # one line for each finished clip, so that a later run continues
 _QUALITY = 95  # of the JPEG files
@@ -30,7 +33,14 @@ _QUALITY = 95  # of the JPEG files
 
 @dataclass(frozen=True)
 class LabelledFilm:
-    """Hold a film with its label, the name of the CSV file that lists it, and its new name."""
+    """Hold a film that a CSV file lists.
+
+    Attributes:
+        path: Path of the film.
+        label: Its label.
+        split: Name of the CSV file.
+        name: Name of the folder of its crops.
+    """
 
     path: str
     label: str
@@ -39,42 +49,29 @@ class LabelledFilm:
 
 
 @dataclass(frozen=True)
-class Cropping:
-    """Hold how faces are cropped.
+class Cropping(Sampling):
+    """Hold how faces are found and cropped.
 
     Attributes:
-        margin: Border around the face box, as a fraction of its longer side.
-        size: Side of the crops in pixels.
-        fps: Largest number of frames per second that are kept.
         detector: Name of the face detector.
         face_model: Model file of the face detector, or None.
     """
 
-    margin: float = 0.3
-    size: int = 224
     fps: float = 25.0
     detector: str = 'centerface'
     face_model: str | None = None
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(LabelledFilm):
     """Hold what became of a film.
 
     Attributes:
-        path: Path of the film.
-        label: Its label.
-        split: Name of the CSV file that lists it.
-        name: Name of its folder of crops.
         frames: Number of frames that were read.
         crops: Number of frames of the face that is shown longest. Without any, the film is dropped.
         reason: Why the film was dropped, or an empty string.
     """
 
-    path: str
-    label: str
-    split: str
-    name: str
     frames: int
     crops: int
     reason: str = ''
@@ -96,12 +93,11 @@ def read_films(source: Path) -> tuple[list[LabelledFilm], tuple[str, ...]]:
     files = sorted(source.glob('*.csv')) if source.is_dir() else [source]
     if not files:
         raise DFERError(f'{source}: has no CSV file; write train.csv with the columns clip, label')
-    films, taken = [], Counter[str]()
+    films: list[LabelledFilm] = []
+    taken: set[str] = set()
     for file in files:
         for _, row in read_labels(file):
-            stem = Path(row['clip']).stem
-            taken[stem.lower()] += 1
-            name = stem if taken[stem.lower()] == 1 else f'{stem}_{taken[stem.lower()]}'
+            name = choose_name(Path(row['clip']).stem, taken)
             path = str(file.parent / row['clip'])
             films.append(LabelledFilm(path, row['label'], file.stem, name))
     listed = files[0].parent / 'classes.txt'
@@ -118,8 +114,8 @@ def prepare_faces(
     """Crop the face of each film, and write a dataset of the crops.
 
     ``out`` gets ``frames/NAME/00001.jpg`` and so on, the CSV files and ``classes.txt``, in the form
-    that :class:`mmdfer.datasets.CSVDataset` reads, and ``report.csv`` with all films. A progress
-    bar is shown. After an interruption, the next call continues.
+    that :class:`mmdfer.datasets.CSVDataset` reads, and ``report/films.csv`` with all films. A
+    progress bar is shown. After an interruption, the next call continues.
 
     Args:
         source: As in :func:`read_films`.
@@ -135,12 +131,12 @@ def prepare_faces(
             contains crops of other settings or other lists.
     """
     films, classes = read_films(source)
-    build_detector(cropping.detector, cropping.face_model)  # reports a missing package or file
+    _build_detector(cropping)  # reports a missing package or file
     _check_settings(out, cropping)
     done = {outcome.name: outcome for outcome in _read_done(out)}
     for film in films:
         found = done.get(film.name)
-        if found and (found.path, found.label, found.split) != tuple(asdict(film).values())[:3]:
+        if found and (found.path, found.label, found.split) != (film.path, film.label, film.split):
             raise DFERError(
                 f'{out}: contains crops of {found.path} as {film.name}, which is {film.path} now; '
                 'give another folder'
@@ -159,8 +155,7 @@ def _check_settings(out: Path, cropping: Cropping) -> None:
     """Record how faces are cropped, or compare it with the record of an earlier run."""
     path, settings = out / FACES, asdict(cropping)
     if not path.is_file():
-        with write_aside(path) as aside:
-            aside.write_text(json.dumps(settings, indent=1))
+        write_text(path, json.dumps(settings, indent=1))
     elif (then := json.loads(path.read_text())) != settings:
         raise DFERError(
             f'{path}: the folder contains crops with other settings ({then}); give another folder'
@@ -168,11 +163,14 @@ def _check_settings(out: Path, cropping: Cropping) -> None:
 
 
 def _read_done(out: Path) -> Iterator[Outcome]:
-    """Yield the outcomes of earlier runs. A line that was cut off by a kill is left out."""
+    """Yield the outcomes of earlier runs. A line that a kill has cut off is removed."""
     path = out / _DONE
-    for line in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
-        if line.endswith('}'):
-            yield Outcome(**json.loads(line))
+    text = path.read_text(encoding='utf-8') if path.is_file() else ''
+    whole = text[: text.rfind('\n') + 1]
+    if whole != text:  # the next line would be appended to the rest
+        write_text(path, whole)
+    for line in whole.splitlines():
+        yield Outcome(**json.loads(line))
 
 
 # ---------------------------------------------------------------- cropping
@@ -192,7 +190,7 @@ def _crop_all(
                 bar.update()
             return
         # Forked processes would inherit the locks of OpenCV's and torch's threads.
-        pool = ProcessPoolExecutor(workers, get_context('spawn'))
+        pool = ProcessPoolExecutor(workers, get_context('spawn'), _start_worker)
         try:
             futures = [pool.submit(_crop, film, out, cropping) for film in films]
             for future in as_completed(futures):
@@ -202,12 +200,23 @@ def _crop_all(
             pool.shutdown(cancel_futures=True)
 
 
-def _crop(film: LabelledFilm, out: Path, cropping: Cropping) -> Outcome:
-    """Crop the face of one film into its folder."""
+def _start_worker() -> None:
+    """Prepare a worker process: the main process handles Ctrl-C, and OpenCV uses one thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+def _build_detector(cropping: Cropping) -> FaceDetector:
+    """Return the detector of this process, which is built once."""
     key = cropping.detector, cropping.face_model
     if key not in _DETECTORS:
-        cv2.setNumThreads(1)
         _DETECTORS[key] = build_detector(*key)
+    return _DETECTORS[key]
+
+
+def _crop(film: LabelledFilm, out: Path, cropping: Cropping) -> Outcome:
+    """Crop the face of one film into its folder."""
+    detector = _build_detector(cropping)
     target = out / 'frames' / film.name
     aside = target.with_name(f'.{film.name}.aside')
     shutil.rmtree(aside, ignore_errors=True)
@@ -215,7 +224,7 @@ def _crop(film: LabelledFilm, out: Path, cropping: Cropping) -> Outcome:
     frames = crops = 0
     reason = ''
     try:
-        frames, crops = write_crops(open_film(film.path), aside, _DETECTORS[key], cropping)
+        frames, crops = write_crops(open_film(film.path), aside, detector, cropping)
         if not crops:
             reason = 'no face was found'
     except DFERError as error:
@@ -275,21 +284,16 @@ def _write_picture(path: Path, picture: np.ndarray) -> None:
 
 def _write_lists(out: Path, outcomes: Sequence[Outcome], classes: Sequence[str]) -> None:
     """Write the CSV files of the dataset, its classes, and the report of all films."""
-    _write(out / 'classes.txt', ''.join(f'{name}\n' for name in classes))
+    write_text(out / 'classes.txt', ''.join(f'{name}\n' for name in classes))
     for split in dict.fromkeys(outcome.split for outcome in outcomes):
         rows = [[f'frames/{o.name}', o.label] for o in outcomes if o.split == split and o.crops]
-        _write(out / f'{split}.csv', _to_csv(['clip', 'label'], rows))
+        write_text(out / f'{split}.csv', _to_csv(['clip', 'label'], rows))
     columns = ['film', 'split', 'label', 'frames', 'crops', 'reason']
     rows = [[o.path, o.split, o.label, str(o.frames), str(o.crops), o.reason] for o in outcomes]
-    _write(out / 'report' / 'films.csv', _to_csv(columns, rows))
+    write_text(out / 'report' / 'films.csv', _to_csv(columns, rows))
 
 
 def _to_csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator='\n').writerows([header, *rows])
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    with write_aside(path) as aside:
-        aside.write_text(text, encoding='utf-8')

@@ -40,6 +40,21 @@ def find_films(inputs: Sequence[str]) -> list[str]:
     return found
 
 
+def choose_name(stem: str, taken: set[str]) -> str:
+    """Return a name for the files of a film that no other film has, and add it to ``taken``.
+
+    Args:
+        stem: The name to begin with. A number is added if it is taken.
+        taken: The names of the other films in lower case, because some file systems ignore case.
+    """
+    number, name = 1, stem
+    while name.lower() in taken:
+        number += 1
+        name = f'{stem}_{number}'
+    taken.add(name.lower())
+    return name
+
+
 def _exists(path: str) -> bool:
     """Return whether a path exists. A loop of symbolic links does not exist."""
     try:

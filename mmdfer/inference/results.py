@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mmdfer.errors import DFERError
-from mmdfer.files import write_aside
+from mmdfer.files import write_aside, write_text
 from mmdfer.inference.drawing import write_annotated_film
 from mmdfer.inference.film import Film
+from mmdfer.inference.inputs import choose_name
 from mmdfer.inference.report import Entry, write_report
 from mmdfer.inference.timeline import Timeline
 
@@ -24,7 +25,7 @@ class ResultFolder:
 
     A film has the files ``NAME.json``, ``NAME.csv``, ``NAME.png`` and ``NAME.mp4``. The JSON file
     is written last, so that a film with a JSON file is complete. ``report.html`` and
-    ``predictions.csv`` list all films, and are written again after each one.
+    ``predictions.csv`` list all films; :meth:`finish` writes them.
 
     Args:
         path: The folder, which is created if it is missing.
@@ -44,12 +45,7 @@ class ResultFolder:
             film: The path of the film, or the number of a camera.
         """
         stem = f'camera_{film}' if film.isdecimal() else Path(film).stem[:_LONGEST] or 'film'
-        number, name = 1, stem
-        while name.lower() in self._names:  # some file systems ignore case
-            number += 1
-            name = f'{stem}_{number}'
-        self._names.add(name.lower())
-        return name
+        return choose_name(stem, self._names)
 
     def find(
         self, name: str, path: str, source: Mapping[str, Any], settings: Mapping[str, Any]
@@ -76,7 +72,7 @@ class ResultFolder:
         lacks_video = self.video and len(timeline) > 0 and not film
         if timeline.source != source or timeline.settings != settings or lacks_video:
             return False
-        self._add(Entry(path, timeline, plot.read_bytes(), film))
+        self.entries.append(Entry(path, timeline, plot.read_bytes(), film))
         return True
 
     def write(self, name: str, path: str, film: Film, timeline: Timeline) -> None:
@@ -97,23 +93,18 @@ class ResultFolder:
         plot = draw_png(timeline)
         with write_aside(self.path / f'{name}.png') as aside:
             aside.write_bytes(plot)
-        self._write_text(f'{name}.csv', timeline.to_csv())
-        self._write_text(f'{name}.json', timeline.to_json())
-        self._add(Entry(path, timeline, plot, video))
+        write_text(self.path / f'{name}.csv', timeline.to_csv())
+        write_text(self.path / f'{name}.json', timeline.to_json())
+        self.entries.append(Entry(path, timeline, plot, video))
 
     def write_failure(self, path: str, error: DFERError) -> None:
         """Record that a film could not be read or its results not be written."""
-        self._add(Entry(path, error=str(error)))
+        self.entries.append(Entry(path, error=str(error)))
 
-    def _add(self, entry: Entry) -> None:
-        """Add a film to the report and to the table."""
-        self.entries.append(entry)
-        self._write_text('report.html', write_report(self.entries))
-        self._write_text('predictions.csv', write_table(self.entries))
-
-    def _write_text(self, name: str, text: str) -> None:
-        with write_aside(self.path / name) as aside:
-            aside.write_text(text, encoding='utf-8')
+    def finish(self) -> None:
+        """Write the report and the table of all films so far."""
+        write_text(self.path / 'report.html', write_report(self.entries))
+        write_text(self.path / 'predictions.csv', write_table(self.entries))
 
 
 def draw_png(timeline: Timeline) -> bytes:

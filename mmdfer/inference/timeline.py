@@ -255,7 +255,7 @@ def _draw_strip(axes: Axes, timeline: Timeline, track: int) -> None:
     for number, begin, end, label, _ in timeline.spans():
         if number == track:
             color = _fraction(timeline.classes.index(label))
-            axes.axvspan(begin, min(end, max(timeline.seconds, end)), color=color, linewidth=0)
+            axes.axvspan(begin, end, color=color, linewidth=0)
     axes.set_yticks([])
 
 

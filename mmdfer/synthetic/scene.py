@@ -53,8 +53,9 @@ def draw_scene(expressions: Sequence[str] = CLASSES, seed: int = 0, seconds: flo
     tiles = rng.integers(90, 170, size=(HEIGHT // 40, WIDTH // 40), dtype=np.uint8)
     background = cv2.resize(tiles, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     background = cv2.cvtColor(background, cv2.COLOR_GRAY2RGB)
-    scene = Scene(np.zeros((0, HEIGHT, WIDTH, 3), np.uint8), [], [])
     pictures: list[np.ndarray] = []
+    boxes: list[tuple[float, tuple[float, float, float, float]]] = []
+    labels: list[str] = []
     face = None
     for expression in expressions:
         spec, own = sample_clip(expression, take=seed, seed=seed)
@@ -67,10 +68,9 @@ def draw_scene(expressions: Sequence[str] = CLASSES, seed: int = 0, seconds: flo
             place = frame[y : y + SIDE, x : x + SIDE]
             place[:] = head * picture + (1 - head) * place
             pictures.append(frame)
-            scene.boxes.append((number / FPS, (x, y, x + SIDE, y + SIDE)))
-            scene.labels.append(expression)
-    scene.frames = np.stack(pictures)
-    return scene
+            boxes.append((number / FPS, (x, y, x + SIDE, y + SIDE)))
+            labels.append(expression)
+    return Scene(np.stack(pictures), boxes, labels)
 
 
 def _draw_head(spec: ClipSpec, face: Identity) -> Iterator[tuple[np.ndarray, np.ndarray]]:

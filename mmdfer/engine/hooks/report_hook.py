@@ -35,6 +35,8 @@ from mmdfer.tables import plain_table
 
 Scores = dict[str, float]
 
+# The entries of report.json that are not rows of the printed table.
+NO_ROWS = ('dataset', 'classes', 'stopped_early', 'last', 'best')
 RECALL = 'recall/'  # the prefix of DFERMetric's recall of each class
 
 
@@ -140,7 +142,7 @@ class ReportHook(Hook):
             self._report(runner, path)
         elif not report:
             kept = json.loads(path.read_text())
-            rows = {name: row for name, row in kept.items() if _is_row(row)}
+            rows = {name: row for name, row in kept.items() if name not in NO_ROWS}
             runner.logger.info(f'The training had ended before. Its {path}:\n{_table(rows)}')
 
     def _report(self, runner: Runner, path: Path) -> None:
@@ -303,11 +305,6 @@ def _is_complete(path: Path, step: int) -> bool:
         return read_fold(path).last.epoch == step
     except DFERError:
         return False
-
-
-def _is_row(value: Any) -> bool:
-    """Return whether an entry of ``report.json`` is a row of the printed table."""
-    return isinstance(value, dict) and {'WAR', 'UAR'} <= set(value) and 'recalls' not in value
 
 
 def _table(rows: dict[str, Scores]) -> str:
