@@ -233,7 +233,7 @@ def test_the_command_writes_every_file(
     out, boxes = tmp_path / 'out', film.with_suffix('.csv')
     assert run(film, '--boxes', boxes, '--out', out) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(f'Note: these weights were {DRAWN_FACES}.')
+    assert printed.startswith(f'Note: {DRAWN_FACES}.')
     names = {'scene.json', 'scene.csv', 'scene.png', 'scene.mp4', 'report.html', 'predictions.csv'}
     assert {path.name for path in out.iterdir()} == names
     content = json.loads((out / 'scene.json').read_text())

@@ -1,0 +1,8 @@
+"""Train FineCLIPER with Align-DFER's learned sentences and dynamic encoders (MAT and JAS)."""
+
+_base_ = ['../fine_cliper/fine_cliper_synth.py']
+
+model = dict(
+    neck=dict(type='JAS', num_frames=_base_.num_frames, num_sentences=4),
+    cls_head=dict(_delete_=True, type='MATHead', num_classes=7, num_sentences=4, num_tokens=16),
+)
