@@ -75,7 +75,7 @@ def _skip_slow_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def small(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """Shrink a shipped config: the small CLIP, 8 clips, and one epoch of two steps per stage."""
+    """Shrink a shipped config: a small CLIP, few clips, and one epoch of two steps per stage."""
     monkeypatch.setenv('MMDFER_DATA', str(data))
     config = Config.fromfile(ROOT / 'configs' / f'{name}.py')
     # MMAction2's inference reads test_pipeline.

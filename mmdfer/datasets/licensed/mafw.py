@@ -163,7 +163,9 @@ class MAFW(ListedDataset):
         if path.exists():
             return
         released = copy.copy(self)
-        released.captions, disk = True, look(self.data_root or '.')
+        released.captions, released.readings = True, {}
+        released._metainfo = copy.deepcopy(self.METAINFO)
+        disk = look(self.data_root or '.')
         captions: dict[str, str] = {}
         for listed in released.read_all(disk).values():
             for clip in listed:
