@@ -579,9 +579,9 @@ def pass_on_data_root() -> None:
     A config may be given another folder by `--cfg-options data_root=DIR`, or by `data_root = DIR`
     in a config that is based on it. Without the patch this changes only the variable, because the
     loaders were already built from the old value. With the patch, each dataset that has the old
-    value as its `data_root` gets the new value, also inside of dataset wrappers. A `data_root` that
-    is set on a dataset directly at the same time takes precedence. The patch applies only to
-    configs that list mmdfer in `custom_imports`.
+    value as its `data_root` gets the new value, also inside of dataset wrappers, and so does a
+    folder of levels inside the old one. A `data_root` that is set on a dataset directly at the same
+    time takes precedence. The patch applies only to configs that list mmdfer in `custom_imports`.
     """
     upstream = Config._merge_a_into_b
     if is_patched(upstream):
@@ -607,15 +607,21 @@ def _imports_us(config: dict) -> bool:
 
 
 def _replace_root(part: Any, old: str, new: str) -> Any:
-    """Return a copy of a loader's config in which each `data_root` of value `old` is `new`."""
+    """Return a copy of a loader's config in which each `data_root` of value `old` is `new`.
+
+    `levels` of a dataset and `folder` of LoadLevels are moved too if they are inside `old`.
+    """
     if isinstance(part, (list, tuple)):
         return type(part)(_replace_root(item, old, new) for item in part)
     if not isinstance(part, dict):
         return part
     copy = part.copy()
     for key, value in part.items():
-        same = key == 'data_root' and value == old
-        copy[key] = new if same else _replace_root(value, old, new)
+        inside = key in ('levels', 'folder') and str(value).startswith(f'{old}/')
+        if (key == 'data_root' and value == old) or inside:
+            copy[key] = new + value[len(old) :]
+        else:
+            copy[key] = _replace_root(value, old, new)
     return copy
 
 

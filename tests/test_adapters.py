@@ -52,7 +52,7 @@ CLASSES = tuple(DESCRIPTIONS)[:7]
 ADAPTERS = dict(
     AIM=dict(type='AIMAdapter', width=8, num_frames=FRAMES),
     FRU=dict(type='FRUAdapter', width=8, num_frames=FRAMES),
-    FRU_block=dict(type='FRUAdapter', width=8, num_frames=FRAMES, beside='block'),
+    FRU_mlp=dict(type='FRUAdapter', width=8, num_frames=FRAMES, beside='mlp'),
     LoRA=dict(type='LoRA', rank=2, alpha=3),
 )
 TEXT = dict(type='LoRA', rank=2)
@@ -162,13 +162,13 @@ def run_block(kind: str, adapter: dict[str, Tensor], heads: int, quick: bool) ->
         own = reference.under(adapter, f'blocks.{number}.')
         if kind == 'AIM':
             return reference.aim_block(x, block, own, heads, quick)
-        beside = ADAPTERS[kind].get('beside', 'mlp')
+        beside = ADAPTERS[kind].get('beside', 'block')
         return reference.fru_block(x, block, own, heads, quick, beside)
 
     return run
 
 
-@pytest.mark.parametrize('kind', ['AIM', 'FRU', 'FRU_block'])
+@pytest.mark.parametrize('kind', ['AIM', 'FRU', 'FRU_mlp'])
 def test_frames_and_gradients_equal_the_formulas(kind: str) -> None:
     clip = stir(build(kind)).double()
     images = clips(dtype=torch.float64).requires_grad_()
@@ -627,7 +627,7 @@ def test_other_towers_are_refused(kind: str, average_pool: str) -> None:
         (dict(adapter=dict(type='Adaptor')), "adapter.type='Adaptor' is not an adapter"),
         (dict(adapter=dict(type='AIMAdapter', width=0)), 'AIMAdapter: width=0'),
         (dict(adapter=dict(type='FRUAdapter', num_frames=2.5)), r'FRUAdapter: num_frames=2\.5'),
-        (dict(adapter=dict(type='FRUAdapter', beside='attn')), "beside must be 'mlp' or 'block'"),
+        (dict(adapter=dict(type='FRUAdapter', beside='attn')), "beside must be 'block' or 'mlp'"),
         (dict(adapter=dict(type='LoRA', rank=-1)), 'LoRA: rank=-1'),
         (dict(arch='synth-clip', checkpointing=True), 'checkpointing=True.*ModifiedResNet'),
     ],

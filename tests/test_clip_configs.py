@@ -7,6 +7,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trees
 from conftest import NUM_TEST, NUM_TRAIN, ROOT
@@ -20,12 +21,14 @@ from mmdfer.engine.runner.build import build_runner
 from mmdfer.engine.runner.loops import last_epoch
 from mmdfer.evaluation import dfer_metric
 from mmdfer.features.dataset_config import is_encoded, without_features
+from mmdfer.levels import CAPTIONS, ClipLevels, levels_path, write_captions, write_levels
 
-METHODS = ('clip_zero_shot', 'coop', 'cocoop', 'cliper', 'dfer_clip')
+METHODS = ('clip_zero_shot', 'coop', 'cocoop', 'cliper', 'dfer_clip', 'fine_cliper')
 DATASET = dict(synth='SynthDFER', dfew='DFEW', ferv39k='FERV39k', mafw='MAFW')
 CONFIGS = [f'{method}/{method}_{dataset}' for method in METHODS for dataset in DATASET]
 ABLATIONS = sorted(f'ablations/{p.stem}' for p in (ROOT / 'configs' / 'ablations').glob('*.py'))
 
+ADAPTERS = ['backbone.adapter.', 'backbone.text_adapter.']
 # The tensors that a method trains, by the start of their names. All others must not change.
 LEARNED = {
     'clip_zero_shot': [],
@@ -35,6 +38,10 @@ LEARNED = {
     'dfer_clip': ['cls_head.tokens', 'neck.', 'backbone.clip.visual.'],
     'align_dfer_class_names': ['neck.'],
     'align_dfer_at_once': ['cls_head.tokens', 'neck.joint_encoder.'],
+    'fine_cliper_caption': ['backbone.text_adapter.'],
+    'fine_cliper_learned_fusion': [*ADAPTERS, 'level_scalars'],
+    'fine_cliper_mat': [*ADAPTERS, 'cls_head.tokens'],
+    'fine_cliper_mat_jas': [*ADAPTERS, 'cls_head.tokens', 'neck.joint_encoder.'],
 }
 BY_BAP = ['cls_head.tokens', 'neck.']
 
@@ -43,9 +50,21 @@ BY_BAP = ['cls_head.tokens', 'neck.']
 def data(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     root = tmp_path_factory.mktemp('trees')
     for name, maker in trees.MAKERS.items():
-        maker(root / DATASET[name])
+        draw_levels(maker(root / DATASET[name]), captions=name != 'mafw')
     (root / 'synth').symlink_to(data_root / 'synth')
     return root
+
+
+def draw_levels(tree: trees.Tree, captions: bool) -> None:
+    """Write masks of every third clip and, unless the dataset writes them, captions."""
+    clips = sorted({clip for split in tree.truth.values() for clip in split})
+    for number, clip in enumerate(clips[::3]):
+        folder = next(path for path in tree.root.rglob(clip) if path.is_dir())
+        shape = len(list(folder.iterdir())), 8, 8
+        masks = np.random.default_rng(number).integers(0, 12, shape, dtype=np.uint8)
+        write_levels(levels_path(tree.root / 'levels', clip), ClipLevels((8, 8), masks))
+    if captions:
+        write_captions(tree.root / 'levels' / CAPTIONS, {c: 'a face' for c in clips[::2]})
 
 
 @pytest.fixture(autouse=True)
@@ -56,27 +75,30 @@ def _skip_slow_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def small(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """Shrink a shipped config: the small CLIP, 8 clips, and one epoch of two steps per stage."""
+    """Shrink a shipped config: a small CLIP, few clips, and one epoch of two steps per stage."""
     monkeypatch.setenv('MMDFER_DATA', str(data))
     config = Config.fromfile(ROOT / 'configs' / f'{name}.py')
     # MMAction2's inference reads test_pipeline.
     assert config.test_pipeline == without_features(config.test_dataloader.dataset).pipeline
     config.model.backbone.update(arch='synth-clip', weights=None)
+    if config.model.type == 'FineCLIPER':  # AIM needs a ViT
+        config.model.backbone.update(arch='synth-clip-vit', weights='random')
+    clips = 4 if config.model.type == 'FineCLIPER' else 8  # its backward pass takes long
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-        _shrink_loader(loader)
-    config.train_dataloader.batch_size = 4
+        _shrink_loader(loader, clips)
+    config.train_dataloader.batch_size = clips // 2
     _shrink_schedule(config)
     if config.model.cls_head.type == 'MATHead':
         config.model.cls_head.num_tokens = min(8, config.model.cls_head.num_tokens)
     return config
 
 
-def _shrink_loader(loader: Config) -> None:
+def _shrink_loader(loader: Config, count: int) -> None:
     loader.num_workers = 0
     if is_encoded(loader.dataset):
         loader.dataset.num_workers = 0
     clips = without_features(loader.dataset)
-    clips.update(indices=8, serialize_data=False)
+    clips.update(indices=count, serialize_data=False)
     if clips.type == 'SynthDFER':
         clips.update(num_train=NUM_TRAIN, num_test=NUM_TEST)
     if clips.get('num_views'):
@@ -125,7 +147,7 @@ def test_a_config_trains_what_it_says_and_tests(
     method, dataset = re.fullmatch(r'.*/(.*)_(synth|dfew|ferv39k|mafw)', name).groups()
     changed = observer.changed(0, epochs) if epochs else set()
     parameters = {n for n, _ in runner.model.named_parameters()}
-    learned = LEARNED.get(method, BY_BAP)
+    learned = LEARNED.get(method, ADAPTERS if method.startswith('fine_cliper') else BY_BAP)
     assert all(any(n.startswith(part) for part in learned) for n in changed & parameters)
     assert all(any(n.startswith(part) for n in changed) for part in learned)
 
@@ -178,10 +200,28 @@ def test_dfer_clips_rates_are_the_papers(
 
 
 @pytest.mark.parametrize('name', ABLATIONS)
-def test_an_ablation_differs_from_align_dfer(name: str) -> None:
-    whole, ablated = (
-        Config.fromfile(ROOT / 'configs' / f'{n}.py').to_dict() for n in ('align_dfer_synth', name)
-    )
-    keys = ('model', 'custom_hooks', 'param_scheduler')
-    assert any(whole[key] != ablated[key] for key in keys)
+def test_an_ablation_differs_from_its_method(name: str) -> None:
+    is_fine_cliper, dataset = 'fine_cliper' in name, name.rpartition('_')[2]
+    base = f'fine_cliper/fine_cliper_{dataset}' if is_fine_cliper else 'align_dfer_synth'
+    whole, ablated = (Config.fromfile(ROOT / 'configs' / f'{n}.py').to_dict() for n in (base, name))
+    keys = {'model', 'custom_hooks', 'param_scheduler'}
+    if 'captions' in name:  # the only ablation of the test
+        keys = {'test_pipeline', 'val_dataloader', 'test_dataloader'}
+    assert any(whole[key] != ablated[key] for key in keys & whole.keys())
     assert all(whole[k] == ablated[k] for k in whole if k not in (*keys, 'stages', 'epochs'))
+
+
+def test_adapters_are_compared_at_equal_parameters() -> None:
+    counts = {}
+    for name in (
+        'fine_cliper/fine_cliper',
+        'ablations/fine_cliper_lora',
+        'ablations/fine_cliper_fru',
+    ):
+        model = Config.fromfile(ROOT / 'configs' / f'{name}_synth.py').model
+        model.backbone.weights = 'random'
+        adapter = MODELS.build(model).backbone.adapter
+        counts[type(adapter).__name__] = sum(p.numel() for p in adapter.parameters())
+    assert len(counts) == 3
+    for count in counts.values():
+        assert count == pytest.approx(counts['AIMAdapter'], rel=0.01)

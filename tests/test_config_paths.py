@@ -71,6 +71,14 @@ def _bases(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines() if 'datasets/' in line]
 
 
+def test_the_folder_of_levels_inside_data_root_moves_with_it() -> None:
+    config = ROOT / 'configs' / 'fine_cliper' / 'fine_cliper_mafw.py'
+    cfg = read_config(config, parse_options(['data_root=/my/data']))
+    assert cfg.train_dataloader.dataset.levels == '/my/data/levels'
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.dataset.pipeline[3].folder == '/my/data/levels'
+
+
 def test_a_loaders_own_data_root_wins(tmp_path: Path) -> None:
     options = ['data_root=/all', 'train_dataloader.dataset.dataset.data_root=/train']
     cfg = read_config(ROOT / 'configs' / 'coop' / 'coop_dfew.py', parse_options(options))

@@ -250,6 +250,36 @@ def test_a_clip_without_any_level_says_nothing(fusion: str) -> None:
     assert {'cls_head.tokens', 'backbone.clip.text_projection'} < set(gradients(model))
 
 
+def share_of_neutral(**options: Any) -> float:
+    """Train on equal frames with a caption for all but neutral clips, and test without captions.
+
+    Returns:
+        The probability of the class neutral, whose share in training is a quarter.
+    """
+    model = build(('frames', 'caption'), (TEXT,), **options)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.02)
+    vector = torch.randn(model.backbone.embed_dims, dtype=torch.float64)
+    frames = FrameFeatures(vector.expand(len(NAMES), 1, 2, -1))
+    samples = [clip['data_samples'] for clip in clips()]
+    for name, sample in zip(NAMES, samples, strict=True):
+        sample.caption = None if name == 'neutral' else 'the jaw drops'
+    for _ in range(40):
+        optimizer.zero_grad()
+        total(model.loss(frames, samples)).backward()
+        optimizer.step()
+    with torch.no_grad():
+        logits, _ = model.extract_feat(frames, 'head')
+    assert torch.equal(logits, logits[:1].expand_as(logits))
+    return float(logits[0].softmax(-1)[NAMES.index('neutral')])
+
+
+def test_captions_that_one_class_lacks_do_not_give_it_away() -> None:
+    """In MAFW, only neutral clips have no caption."""
+    assert share_of_neutral() > 0.8  # the frames learn that no caption means neutral
+    share = share_of_neutral(apart=('caption',), level_loss=1.0)
+    assert share == pytest.approx(0.25, abs=0.05)
+
+
 def test_the_log_counts_the_clips_that_have_a_level() -> None:
     model = build(level_loss=1.0).train()
     losses = run(model, clips(4, dict(parts=[0], caption=range(4))), 'loss')
@@ -280,6 +310,8 @@ MIXUP = dict(type='CLIPDataPreprocessor', blending=dict(type='MixupBlending', nu
         (dict(levels=()), 'must name at least one level'),
         (dict(levels=('frames', 'frames')), 'no level twice'),
         (dict(levels=('frames', 'sound')), "levels has 'sound', but the levels are frames, parts"),
+        (dict(apart=('caption',)), r"apart=\['caption'\] must name .* a level_loss above 0"),
+        (dict(apart=LEVELS, level_loss=1.0), r'must name some but not all of levels'),
         (dict(fusion='product'), "fusion must be margin, learned or mean, got 'product'"),
         (dict(head=dict(type='CoCoOpHead', classes=NAMES)), 'the prompts of CoCoOpHead depend'),
         (dict(data_preprocessor=MIXUP), 'blending mixes the frames of two clips'),

@@ -183,6 +183,7 @@ PUBLISHED = {
     'cocoop': dict(FERV39k=(44.25, 32.91), MAFW=(43.23, 30.81)),
     'cliper': dict(DFEW=(70.84, 57.56), FERV39k=(51.34, 41.23)),
     'dfer_clip': dict(DFEW=(71.25, 59.61), FERV39k=(51.65, 41.27), MAFW=(52.55, 39.89)),
+    'fine_cliper': dict(DFEW=(76.21, 65.98), FERV39k=(53.98, 45.22), MAFW=(56.91, 45.01)),
     # From the comparison in Align-DFER's paper.
     'c3d': dict(DFEW=(53.54, 42.74), FERV39k=(31.69, 22.68), MAFW=(42.25, 31.17)),
     'p3d': dict(DFEW=(54.47, 43.97), FERV39k=(33.39, 23.20)),

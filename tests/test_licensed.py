@@ -20,6 +20,7 @@ from mmaction.registry import DATASETS
 from mmdfer.datasets import DFEW, MAFW, ClipDecode, ClipInit, FERV39k, SampleSegments
 from mmdfer.datasets.licensed.discovery import parse_fold, parse_split
 from mmdfer.errors import DFERError
+from mmdfer.levels import read_captions
 
 KINDS = dict(dfew=DFEW, ferv39k=FERV39k, mafw=MAFW)
 PIPELINE = [
@@ -422,6 +423,23 @@ def test_trap_7_compound_folds_are_their_own_and_captions_are_gb18030(tree: Call
     assert sample.caption_zh == '他在说话。' and sample.caption.startswith('A man, ')
     assert all(captioned.get_data_info(i)['label'] != 4 for i in range(len(captioned)))
     assert 'caption' not in single.get_data_info(0)
+
+
+def test_the_captions_of_mafw_become_a_file_of_levels(tree: Callable, tmp_path: Path) -> None:
+    changed, path = tree('mafw'), tmp_path / 'levels' / 'captions.jsonl'
+    options = dict(data_root=str(changed.root), pipeline=PIPELINE, levels=str(path.parent))
+    MAFW(**options)
+    labels = changed.truth['train', 1] | changed.truth['test', 1]
+    captioned = [clip for clip, label in labels.items() if label != 4]
+    assert read_captions(path) == {clip: f'A man, {clip}, talks.' for clip in captioned}
+    path.write_text('{"clip": "00001", "caption": "of my own"}\n')
+    MAFW(split='test', **options)
+    assert read_captions(path) == {'00001': 'of my own'}
+    path.unlink()
+    shutil.rmtree(changed.root / 'Train & Test Set' / 'single' / 'with_caption')
+    with pytest.raises(DFERError, match='no label file with captions.*single/with_caption'):
+        MAFW(**options)
+    assert not path.exists()
 
 
 def test_trap_8_two_kinds_of_frames_are_not_mixed_up(tree: Callable) -> None:

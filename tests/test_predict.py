@@ -233,7 +233,7 @@ def test_the_command_writes_every_file(
     out, boxes = tmp_path / 'out', film.with_suffix('.csv')
     assert run(film, '--boxes', boxes, '--out', out) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(f'Note: these weights were {DRAWN_FACES}.')
+    assert printed.startswith(f'Note: {DRAWN_FACES}.')
     names = {'scene.json', 'scene.csv', 'scene.png', 'scene.mp4', 'report.html', 'predictions.csv'}
     assert {path.name for path in out.iterdir()} == names
     content = json.loads((out / 'scene.json').read_text())
@@ -307,6 +307,40 @@ def test_a_backbone_of_windows_says_how_long_it_takes(
     assert run(film, '--out', tmp_path / 'out', *flags) == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith('The backbone reads whole windows of 16 frames, ')
+
+
+def test_fine_cliper_reads_frames_alone_and_says_so(
+    film: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    from mmengine.runner import save_checkpoint
+
+    from mmaction.apis import init_recognizer
+
+    config = ROOT / 'configs' / 'fine_cliper' / 'fine_cliper_synth.py'
+    checkpoint = tmp_path / 'untrained.pth'
+    model = init_recognizer(str(config), None, 'cpu')
+    save_checkpoint(dict(state_dict=model.state_dict(), meta={}), str(checkpoint))
+    flags = ['--config', config, '--checkpoint', checkpoint, '--detector', 'none', '--no-video']
+    assert run(film, '--out', tmp_path / 'out', *flags, '--fps', 8, '--stride', 8) == 0
+    note = f'{DRAWN_FACES}; from the frames alone, because a film has no parts and no caption'
+    assert f'Note: {note}.' in capsys.readouterr().out.splitlines()
+    result = json.loads((tmp_path / 'out' / 'scene.json').read_text(encoding='utf-8'))
+    assert result['note'] == note and result['settings']['without'] == ['parts', 'caption']
+    assert note in (tmp_path / 'out' / 'report.html').read_text(encoding='utf-8')
+
+    def build(*levels: str) -> DFERInferencer:
+        options = {'model.levels': list(levels)}
+        return DFERInferencer(str(config), checkpoint, detector='none', cfg_options=options)
+
+    with pytest.raises(DFERError, match='reads parts and caption only, but a film has frames only'):
+        build('parts', 'caption')
+    of_frames = build('frames')
+    assert of_frames.note == DRAWN_FACES
+    whole, alone = (
+        i.analyse(str(film), show_progress=False, fps=8, stride=8).probabilities
+        for i in (build('frames', 'parts', 'caption'), of_frames)
+    )
+    assert np.array_equal(whole, alone)
 
 
 # ---------------------------------------------------------------- inputs

@@ -25,12 +25,15 @@ from mmdfer.files import hash_file
 from mmdfer.inference import Film, Timeline, build_clip_model, open_film
 from mmdfer.inference.analysis import Settings, analyse
 from mmdfer.installed import PREFIX, find_installed_weights, list_installed_weights
+from mmdfer.models import FineCLIPER
 from mmdfer.models.heads.text_head import TextHead, check_class_count
 from mmdfer.synthetic import small_clip
 from mmdfer.version import __version__
 
 #: What every output says that a model trained on the synthetic benchmark has produced.
 DRAWN_FACES = 'trained on drawn faces; not for people'
+#: What every output says that a model of several levels has produced from a film.
+FRAMES_ALONE = 'from the frames alone, because a film has no {}'
 
 Source = str | os.PathLike | int | np.ndarray
 
@@ -64,7 +67,7 @@ class DFERInferencer:
         clip_model: The recognizer, which classifies windows of frames.
         settings: How films are sampled and cropped by default. The values are those of the data on
             which the checkpoint was trained, as far as it has them.
-        note: What every output must say about the weights, or an empty string.
+        note: What every output must say about the weights and the input, or an empty string.
 
     Raises:
         DFERError: If the config, the checkpoint or the detector cannot be loaded.
@@ -96,12 +99,16 @@ class DFERInferencer:
         self.clip_model = build_clip_model(recognizer, _test_pipeline(cfg))
         self.clip_model.classes = _find_classes(recognizer, meta, cfg, classes)
         self.settings = _default_settings(meta, self.clip_model.window)
-        self.note = DRAWN_FACES if _knows_drawn_faces_only(recognizer, meta) else ''
+        drawn = DRAWN_FACES if _knows_drawn_faces_only(recognizer, meta) else ''
+        missing = _find_missing_levels(recognizer, name)
+        alone = FRAMES_ALONE.format(' and no '.join(missing)) if missing else ''
+        self.note = '; '.join(filter(None, [drawn, alone]))
         self._about = dict(
             config=name,
             checkpoint=None if checkpoint is None else str(checkpoint),
             sha256=_digest(checkpoint),
             detector=detector_name,
+            **(dict(without=missing) if missing else {}),
         )
 
     def __call__(
@@ -195,6 +202,22 @@ def _knows_drawn_faces_only(recognizer: nn.Module, meta: dict[str, Any]) -> bool
     """Return whether a recognizer was trained on the synthetic benchmark, or its CLIP was."""
     arch = str(getattr(recognizer.backbone, 'arch', ''))
     return meta.get('dataset') == 'synth' or arch.startswith(small_clip.ARCH)
+
+
+def _find_missing_levels(recognizer: nn.Module, name: str) -> list[str]:
+    """Return the levels that a recognizer reads and that a film does not have.
+
+    Raises:
+        DFERError: If the recognizer does not read frames.
+    """
+    if not isinstance(recognizer, FineCLIPER):
+        return []
+    if 'frames' not in recognizer.levels:
+        raise DFERError(
+            f'{name}: the recognizer reads {" and ".join(recognizer.levels)} only, but a film has '
+            "frames only; give a config and a checkpoint with 'frames' in model.levels"
+        )
+    return [level for level in recognizer.levels if level != 'frames']
 
 
 def _digest(checkpoint: str | Path | None) -> str | None:

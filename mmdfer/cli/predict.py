@@ -118,7 +118,7 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def announce(inferencer: DFERInferencer, settings: dict[str, Any]) -> None:
-    """Print how long whole windows take if each is encoded again, and the note of the weights."""
+    """Print how long whole windows take if each is encoded again, and the note of all outputs."""
     model, chosen = inferencer.clip_model, inferencer.choose_settings(**settings)
     if not model.encodes_frames:
         seconds = model.time_window(chosen.size)
@@ -129,7 +129,7 @@ def announce(inferencer: DFERInferencer, settings: dict[str, Any]) -> None:
             flush=True,
         )
     if inferencer.note:
-        print(f'Note: these weights were {inferencer.note}.', flush=True)
+        print(f'Note: {inferencer.note}.', flush=True)
 
 
 def predict_one(

@@ -9,10 +9,13 @@ known pitfalls.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from mmengine import dist
 
 from mmaction.registry import DATASETS
 
@@ -23,7 +26,7 @@ from mmdfer.datasets.licensed.base import (
     group_lists,
     parse_clip_number,
 )
-from mmdfer.datasets.licensed.discovery import Disk
+from mmdfer.datasets.licensed.discovery import Disk, look
 from mmdfer.datasets.licensed.label_files import (
     WORDS,
     Reading,
@@ -34,6 +37,7 @@ from mmdfer.datasets.licensed.label_files import (
     word_label,
 )
 from mmdfer.errors import DFERError
+from mmdfer.levels import CAPTIONS, write_captions
 
 # The order of classes in the paper and in the release's tables.
 # fmt: off
@@ -108,6 +112,10 @@ class MAFW(ListedDataset):
         captions: Whether to use the label files with captions, which have fewer clips and no
             neutral ones. Each entry then holds the English text as ``caption`` and the Chinese text
             as ``caption_zh``.
+        levels: Folder of the masks, landmarks and captions that LoadLevels reads (docs/levels.md).
+            If it has no ``captions.jsonl``, the English captions of the release are written there.
+            Only clips that are not neutral have one, so what a model learns from them needs care
+            (docs/methods.md). By default, nothing is written.
         class_order: Order of the classes that the numbers in ``ann_file`` mean: ``official``,
             ``dfew`` or ``alphabetical``. By default, the order is derived from the known numbers of
             clips.
@@ -122,6 +130,7 @@ class MAFW(ListedDataset):
         *args: Any,
         labels: str = 'single',
         captions: bool = False,
+        levels: str | None = None,
         class_order: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -138,6 +147,37 @@ class MAFW(ListedDataset):
             )
         self.labels, self.captions, self.class_order = labels, captions, class_order
         super().__init__(*args, **kwargs)
+        if levels is not None:
+            if dist.is_main_process():
+                self._write_captions(Path(levels, CAPTIONS))
+            dist.barrier()
+
+    def _write_captions(self, path: Path) -> None:
+        """Write the English captions of all clips of the release, unless the file exists.
+
+        The label files of the folds repeat the captions. The first file that lists a clip counts.
+
+        Raises:
+            DFERError: If there are no label files with captions.
+        """
+        if path.exists():
+            return
+        released = copy.copy(self)
+        released.captions, released.readings = True, {}
+        released._metainfo = copy.deepcopy(self.METAINFO)
+        disk = look(self.data_root or '.')
+        captions: dict[str, str] = {}
+        for listed in released.read_all(disk).values():
+            for clip in listed:
+                if text := clip.texts[1].strip():
+                    captions.setdefault(clip.clip, text)
+        if not captions:
+            raise DFERError(
+                f'{disk.root}: no label file with captions, from which {path} could be written; '
+                f'unpack {released._kind} of the release, or set levels=None and captions=False in '
+                'LoadLevels'
+            )
+        write_captions(path, captions)
 
     def parse_clip(self, path: str) -> str:
         """Convert ``/any/where/00025`` or ``00025.mp4`` to the clip name ``00025``."""

@@ -15,7 +15,7 @@ from mmdfer.models.adapters.frame_mixing_adapter import (
 )
 from mmdfer.models.adapters.tower_adapter import check_sizes
 
-PLACES = ('mlp', 'block')
+PLACES = ('block', 'mlp')
 
 
 class FRUBlock(nn.Module):
@@ -74,17 +74,19 @@ class FRUAdapter(FrameMixingAdapter):
     the LayerNorm, and pre-norm attention with a residual connection. A LayerNorm centres each token
     until its weights have changed, so the mean is zero at first, and the map trains slowly.
 
-    Our choice: the adapter reads ``ln_2`` of the block and is added beside its MLP, and the
-    widening layer starts at zero, so that the tower starts as CLIP. The paper attaches the adapter
-    to each encoder layer in parallel: in its code, it reads the input of a block and is added
-    beside the whole block. ``beside='block'`` does that.
+    From the paper and its code: the adapter is in parallel with each encoder layer. In the code, it
+    reads the input of a block and is added beside the whole block (``beside='block'``).
+
+    Our choice: the widening layer starts at zero, so that the tower starts as CLIP. With
+    ``beside='mlp'``, the adapter reads ``ln_2`` of the block and is added beside its MLP, as one
+    adapter of AIM is.
 
     Args:
         dims: W, the width of the tower. FrozenCLIP sets it.
         layers: Number of blocks of the tower. FrozenCLIP sets it.
         width: R, the width of the bottlenecks.
         num_frames: T, the number of frames of each clip. The map from T to T values fixes it.
-        beside: ``'mlp'`` or ``'block'``, what the adapter is added beside.
+        beside: ``'block'`` or ``'mlp'``, what the adapter is added beside.
 
     Raises:
         DFERError: If ``width`` or ``num_frames`` is not a positive integer, or if ``beside`` has
@@ -92,10 +94,10 @@ class FRUAdapter(FrameMixingAdapter):
     """
 
     def __init__(
-        self, dims: int, layers: int, width: int = 128, num_frames: int = 16, beside: str = 'mlp'
+        self, dims: int, layers: int, width: int = 128, num_frames: int = 16, beside: str = 'block'
     ) -> None:
         check_sizes('FRUAdapter', width=width, num_frames=num_frames)
         if beside not in PLACES:
-            raise DFERError(f"FRUAdapter: beside must be 'mlp' or 'block', got {beside!r}")
+            raise DFERError(f"FRUAdapter: beside must be 'block' or 'mlp', got {beside!r}")
         blocks = (FRUBlock(dims, width, num_frames, beside) for _ in range(layers))
         super().__init__(blocks, num_frames)

@@ -50,6 +50,10 @@ class FineCLIPER(CLIPRecognizer):
     summed rather than probabilities; the loss of a single level is the sum over the clips that have
     the level, divided by the number of all clips of the batch.
 
+    A level that only some classes have would tell the classes apart by its absence, also without a
+    trace in the logits: training on the fused similarities would teach the other levels that a clip
+    without it belongs to the remaining classes. ``apart`` prevents this (docs/methods.md).
+
     Args:
         backbone: Config of a FrozenCLIP, as for CLIPRecognizer.
         cls_head: Config of a text head, such as TwoSidedHead. Heads whose prompts depend on the
@@ -60,6 +64,8 @@ class FineCLIPER(CLIPRecognizer):
         fusion: Form of the weights, ``'margin'``, ``'learned'`` or ``'mean'``.
         level_loss: Weight of the loss of each single level, which is added to the loss of the fused
             similarities. 0 means none.
+        apart: Levels that have no weight in the fused similarities in training, and train by their
+            own loss only. In testing they are fused as the others.
         kwargs: Passed to CLIPRecognizer.
 
     Raises:
@@ -76,10 +82,12 @@ class FineCLIPER(CLIPRecognizer):
         levels: Sequence[Level] = ('frames', 'parts', 'caption'),
         fusion: Fusion = 'margin',
         level_loss: float = 0.0,
+        apart: Sequence[Level] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, cls_head, neck, data_preprocessor, **kwargs)
         self.levels, self.fusion, self.level_loss = tuple(levels), fusion, level_loss
+        self.apart = tuple(apart)
         self._check_options()
         self.level_scalars: nn.Parameter | None = None
         if fusion == 'learned':
@@ -101,6 +109,11 @@ class FineCLIPER(CLIPRecognizer):
             raise DFERError(
                 f'FineCLIPER: fusion must be {", ".join(get_args(Fusion)[:-1])} or '
                 f'{get_args(Fusion)[-1]}, got {self.fusion!r}'
+            )
+        if self.apart and (not set(self.apart) < set(self.levels) or not self.level_loss):
+            raise DFERError(
+                f'FineCLIPER: apart={list(self.apart)} must name some but not all of '
+                f'levels={list(self.levels)}, and needs a level_loss above 0 to train them'
             )
         if self.cls_head.conditioned:
             raise DFERError(
@@ -174,6 +187,14 @@ class FineCLIPER(CLIPRecognizer):
         logits, _ = self.extract_feat(inputs, 'head', data_samples)
         return self.cls_head.predict_by_feat(logits, data_samples)
 
+    def val_step(self, data: Any) -> Sequence[Any]:
+        """Predict a batch, and return samples without their pictures of face parts."""
+        return _drop_parts(super().val_step(data))
+
+    def test_step(self, data: Any) -> Sequence[Any]:
+        """Predict a batch, and return samples without their pictures of face parts."""
+        return _drop_parts(super().test_step(data))
+
     def loss(
         self, inputs: Tensor | FrameFeatures, data_samples: Sequence[Any], **kwargs: Any
     ) -> dict[str, Tensor]:
@@ -189,7 +210,8 @@ class FineCLIPER(CLIPRecognizer):
             clips that have parts and a caption as ``with_parts`` and ``with_caption``.
         """
         similarities, present, losses = self._compare_levels(inputs, data_samples, training=True)
-        fused = self._fuse(similarities, present)
+        joins = torch.tensor([level not in self.apart for level in self.levels])
+        fused = self._fuse(similarities, present & joins[:, None])
         losses = {**self.cls_head.loss_of_similarities(fused, data_samples), **losses}
         for level, own, has in zip(self.levels, similarities, present):
             if level != 'frames':
@@ -403,3 +425,12 @@ def read_levels(data_samples: Sequence[Any] | None) -> tuple[dict[int, Tensor], 
             if caption.strip():
                 captions[row] = caption
     return parts, captions
+
+
+def _drop_parts(samples: Sequence[Any]) -> list[Any]:
+    """Return new samples without ``parts``, so that tools that keep predictions stay small."""
+    found = []
+    for sample in samples:
+        found.append(kept := sample.new())
+        kept.pop('parts', None)
+    return found

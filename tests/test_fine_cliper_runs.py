@@ -1,0 +1,120 @@
+"""Test runs of FineCLIPER: MMAction2's own tools, a run that is killed, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import pytest
+import torch
+from conftest import NUM_TEST, NUM_TRAIN, ROOT
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+import mmaction
+
+from mmdfer.engine.runner.build import build_runner
+from mmdfer.evaluation import dfer_metric
+
+STOCK = Path(mmaction.__file__).parent / '.mim' / 'tools'
+CONFIG = ROOT / 'configs' / 'fine_cliper' / 'fine_cliper_synth.py'
+OPTIONS: dict[str, Any] = {
+    **{
+        f'{loader}_dataloader.{key}': value
+        for loader in ('train', 'val', 'test')
+        for key, value in {
+            'num_workers': 0,
+            'batch_size': 4,
+            'dataset.num_train': NUM_TRAIN,
+            'dataset.num_test': NUM_TEST,
+            'dataset.indices': 8,
+        }.items()
+    },
+    'train_cfg.max_epochs': 2,
+    'train_cfg.val_interval': 2,
+    'param_scheduler.0.T_max': 2,
+}
+
+
+def run_tool(name: str, folder: Path, data_root: Path, *arguments: object) -> None:
+    """Run an unchanged tool of MMAction2 on the small benchmark."""
+    pairs = [f'{key}={value}' for key, value in OPTIONS.items()]
+    command = [sys.executable, STOCK / name, *arguments, '--cfg-options', *pairs]
+    variables = dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', MMDFER_DATA=str(data_root))
+    done = subprocess.run(
+        [*map(str, command)],
+        cwd=folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope='module')
+def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train by MMAction2's own train.py without interruption, and return the work directory."""
+    folder = tmp_path_factory.mktemp('stock')
+    run_tool('train.py', folder, data_root, CONFIG, '--work-dir', 'run')
+    return folder / 'run'
+
+
+def test_stock_tools_train_and_test_and_keep_no_pictures(trained: Path, data_root: Path) -> None:
+    flags = ['--work-dir', 'tested', '--dump', 'predictions.pkl']
+    run_tool('test.py', trained.parent, data_root, CONFIG, trained / 'epoch_2.pth', *flags)
+    (path,) = trained.parent.glob('tested/*/[0-9]*.json')
+    history = json.loads((trained / 'history.json').read_text())
+    assert json.loads(path.read_text())['WAR'] == pytest.approx(history['2']['WAR'])
+    predictions = mmengine.load(trained.parent / 'predictions.pkl')
+    assert len(predictions) == 8
+    assert all('parts' not in p and p['pred_score'].shape == (7,) for p in predictions)
+    log = next(trained.glob('*/*.log')).read_text()
+    assert 'Levels of 8 training clips: 0 lack masks' in log
+
+
+class Kill(Hook):
+    """Kill the process after the first step of the second epoch."""
+
+    def after_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
+        """Kill the process at its third step."""
+        if runner.iter == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_run_resumes_to_the_same_bits(
+    trained: Path, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('MMDFER_DATA', str(data_root))
+    monkeypatch.setattr(dfer_metric, 'save_confusion', lambda *_: None)
+
+    def train(*hooks: Hook, **options: Any) -> None:
+        config = Config.fromfile(CONFIG)
+        config.merge_from_dict({**OPTIONS, 'work_dir': str(tmp_path), **options})
+        runner = build_runner(config)
+        for hook in hooks:
+            runner.register_hook(hook)
+        runner.train()
+
+    child = multiprocessing.get_context('fork').Process(target=train, args=(Kill(),))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert (tmp_path / 'epoch_1.pth').is_file() and not (tmp_path / 'epoch_2.pth').exists()
+    train(resume=True)
+    whole, resumed = (
+        torch.load(folder / 'epoch_2.pth', weights_only=False) for folder in (trained, tmp_path)
+    )
+    assert whole['state_dict'].keys() == resumed['state_dict'].keys()
+    for name, tensor in whole['state_dict'].items():
+        assert torch.equal(tensor, resumed['state_dict'][name]), name
+    first, second = (c['optimizer']['state'] for c in (whole, resumed))
+    for key, state in first.items():
+        assert torch.equal(state['exp_avg'], second[key]['exp_avg'])
