@@ -16,6 +16,7 @@ from typing import Any
 
 from mmaction.registry import DATASETS
 
+from mmdfer.datasets.class_names import WORDS
 from mmdfer.datasets.licensed.base import (
     FACE_CROP,
     Listed,
@@ -25,7 +26,6 @@ from mmdfer.datasets.licensed.base import (
 )
 from mmdfer.datasets.licensed.discovery import Disk
 from mmdfer.datasets.licensed.label_files import (
-    WORDS,
     Reading,
     Row,
     choose_reading,
