@@ -32,6 +32,8 @@ from mmdfer.synthetic import (
     sample_identity,
     sample_shot,
 )
+from mmdfer.synthetic.domains import SHADED
+from mmdfer.synthetic.media import write_video
 
 FULL = dict(num_train=1400, num_test=700, num_train_identities=140, num_test_identities=70, seed=0)
 SMALL = dict(num_train=16, num_test=8, num_train_identities=5, num_test_identities=2, seed=3)
@@ -354,10 +356,10 @@ def test_decord_reads_every_frame(small):
 def test_decord_reads_other_sizes(size, tmp_path):
     decord = pytest.importorskip('decord')
     spec, face = clip(), sample_identity(np.random.default_rng(0))
-    benchmark._write_video(tmp_path / 'clip.mp4', spec, face, size)
+    write_video(tmp_path / 'clip.mp4', SHADED.frames(spec, face, size), (size, size))
     video = decord.VideoReader(str(tmp_path / 'clip.mp4'), num_threads=1)
     frame = video[15].asnumpy().astype(int)  # RGB, as the drawn frame
-    truth = list(benchmark.frames(spec, face, size))[15]
+    truth = list(SHADED.frames(spec, face, size))[15]
     assert (len(video), frame.shape) == (30, (size, size, 3))
     assert np.abs(frame - truth).mean() < 8
 

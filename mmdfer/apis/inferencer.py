@@ -27,7 +27,7 @@ from mmdfer.inference.analysis import Settings, analyse
 from mmdfer.installed import PREFIX, find_installed_weights, list_installed_weights
 from mmdfer.models import FineCLIPER
 from mmdfer.models.heads.text_head import TextHead, check_class_count
-from mmdfer.synthetic import small_clip
+from mmdfer.synthetic import DOMAINS, small_clip
 from mmdfer.version import __version__
 
 #: What every output says that a model trained on the synthetic benchmark has produced.
@@ -199,9 +199,10 @@ def _load_weights(
 
 
 def _knows_drawn_faces_only(recognizer: nn.Module, meta: dict[str, Any]) -> bool:
-    """Return whether a recognizer was trained on the synthetic benchmark, or its CLIP was."""
+    """Return whether a recognizer was trained on synthetic clips, or its CLIP was."""
     arch = str(getattr(recognizer.backbone, 'arch', ''))
-    return meta.get('dataset') == 'synth' or arch.startswith(small_clip.ARCH)
+    drawn = {domain.dataset for domain in DOMAINS.values()}
+    return meta.get('dataset') in drawn or arch.startswith(small_clip.ARCH)
 
 
 def _find_missing_levels(recognizer: nn.Module, name: str) -> list[str]:

@@ -7,6 +7,7 @@
 COMMANDS = {
     'train': 'Train the model of a config',
     'test': 'Test a checkpoint with the config that it was trained with',
+    'zero_shot': 'Test a checkpoint on another dataset than it was trained on',
     'predict': 'Recognise the expressions in films over time',
     'prepare_faces': 'Turn films and labels of your own into a dataset of face crops',
     'extract_features': 'Encode every view of a dataset once, into a feature bank on disk',

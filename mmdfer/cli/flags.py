@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
@@ -100,6 +101,36 @@ def add_bank_flag(parser: argparse.ArgumentParser) -> None:
         'work_dirs/banks/<dataset>-<arch>-<train or test>-<key>, where the key is a hash of '
         'everything that the vectors depend on',
     )
+
+
+def add_on_flags(parser: argparse.ArgumentParser, what: str, required: bool = False) -> None:
+    """Add the flags `--on` and `--on-options`, which `read_dataset_config` reads.
+
+    Args:
+        parser: The parser of the command.
+        what: What the dataset is for, at the start of the help.
+        required: Whether the command requires `--on`.
+    """
+    parser.add_argument(
+        '--on',
+        required=required,
+        metavar='DATASET',
+        help=f'{what}: dfew, ferv39k, mafw, synth, synth_comic or custom, or a config that loads '
+        'the dataset',
+    )
+    parser.add_argument(
+        '--on-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config of DATASET, for example '
+        'test_dataloader.dataset.fold=2',
+    )
+
+
+def name_work_dir(args: argparse.Namespace) -> str:
+    """Return the default work directory of a run of `config` on the dataset `on`."""
+    return str(Path('work_dirs', f'{Path(args.config).stem}_on_{Path(args.on).stem.lower()}'))
 
 
 def add_detector_flags(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
     mmdfer make_synthetic data/synth
     mmdfer make_synthetic data/synth --levels data/synth/levels
+    mmdfer make_synthetic data/synth_comic --domain comic
     mmdfer make_synthetic --scene scene.mp4
     mmdfer make_synthetic --layout dfew data/drawn/DFEW --clips 140
 
@@ -19,7 +20,7 @@ from pathlib import Path
 from mmdfer.cli.flags import command_parser
 from mmdfer.errors import DFERError
 from mmdfer.files import write_aside
-from mmdfer.synthetic import EXTRAS, make_benchmark, make_identities, make_specs
+from mmdfer.synthetic import DOMAINS, EXTRAS, make_benchmark
 from mmdfer.synthetic.levels import make_levels
 from mmdfer.synthetic.media import check_picture_name, write_picture
 from mmdfer.synthetic.releases import MEDIA, RELEASES, make_release
@@ -52,6 +53,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=int,
         default=70,
         help='number of different faces in the test clips (default: 70)',
+    )
+    parser.add_argument(
+        '--domain',
+        choices=DOMAINS,
+        default='shaded',
+        help='style of the faces: with soft shading, or another benchmark with other people in '
+        'the style of a comic (default: %(default)s)',
     )
     parser.add_argument(
         '--seed', type=int, default=0, help='seed of all random choices (default: 0)'
@@ -145,7 +153,8 @@ def make(args: argparse.Namespace) -> None:
         table = write_scene(Path(args.scene), draw_scene(seed=args.seed))
         print(f'Scene: {args.scene}, with boxes and expressions in {table}')
     people = (args.train_identities, args.test_identities)
-    specs = make_specs(args.train, args.test, *people, args.seed)
+    domain = DOMAINS[args.domain]
+    specs = domain.make_specs(args.train, args.test, *people, args.seed)
     if args.check_order:
         from mmdfer.synthetic.order import order_table
 
@@ -154,7 +163,7 @@ def make(args: argparse.Namespace) -> None:
         from mmdfer.synthetic.sheet import contact_sheet
 
         check_picture_name(args.contact_sheet)
-        sheet = contact_sheet(specs, make_identities(*people, args.seed))
+        sheet = contact_sheet(specs, domain.make_identities(*people, args.seed), domain)
         with write_aside(args.contact_sheet) as aside:
             write_picture(aside, sheet)
         print(f'Contact sheet: {args.contact_sheet}')
@@ -166,6 +175,7 @@ def make(args: argparse.Namespace) -> None:
         seed=args.seed,
         size=args.size,
         workers=args.workers,
+        domain=args.domain,
     )
     if args.out:
         root = make_benchmark(args.out, **arguments, extras=args.extras)

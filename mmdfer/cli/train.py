@@ -3,8 +3,8 @@
     mmdfer train align_dfer_synth
 
 To train on several ranks, run tools/dist_train.sh or tools/slurm_train.sh. The flags are those of
-MMAction2's train.py, and in addition ``--bank``. A flag takes precedence over the config and
-over ``--cfg-options``.
+MMAction2's train.py, and in addition ``--bank`` and ``--on``. A flag takes precedence over the
+config and over ``--cfg-options``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from mmdfer.cli.flags import (
     SEED_HELP,
     add_bank_flag,
     add_config,
+    add_on_flags,
     add_run_flags,
     command_parser,
+    name_work_dir,
     read_run_config,
 )
 from mmdfer.datasets.base import check_roots
@@ -33,6 +35,7 @@ from mmdfer.engine.hooks.setup_hook import check_batches, check_stage_hook
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.engine.runner.config import check_checkpoint
 from mmdfer.engine.runner.loops import check_schedule, last_epoch
+from mmdfer.engine.runner.other_dataset import read_dataset_config, use_dataset
 from mmdfer.engine.runner.resume_checkpoint import (
     check_resumable,
     is_finished,
@@ -72,9 +75,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--diff-rank-seed', action='store_true', help='give each rank a different seed'
     )
     parser.add_argument('--deterministic', action='store_true', help=DETERMINISTIC_HELP)
+    add_on_flags(parser, 'train on this dataset instead of that of CONFIG')
     add_bank_flag(parser)
     add_run_flags(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.on_options and args.on is None:
+        parser.error('--on-options requires --on')
+    return args
 
 
 def apply_flags(cfg: Config, args: argparse.Namespace) -> None:
@@ -177,7 +184,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train the model of a config."""
     args = parse_args(argv)
     with one_line_errors():
+        if args.on is not None and args.work_dir is None:
+            args.work_dir = name_work_dir(args)
         cfg = read_run_config(args)
+        if args.on is not None:
+            use_dataset(cfg, read_dataset_config(args.on, args.on_options))
         apply_flags(cfg, args)
         check_roots([cfg.train_dataloader, cfg.get('val_dataloader')])
         if args.resume not in (None, 'auto'):

@@ -17,6 +17,7 @@ from torch.utils.data import get_worker_info
 from mmaction.datasets import BaseActionDataset
 from mmaction.registry import DATASETS
 
+from mmdfer.datasets.class_names import match_classes
 from mmdfer.datasets.epochs import EpochIndex
 from mmdfer.errors import DFERError, UnreadableClipError
 from mmdfer.files import read_patiently
@@ -58,12 +59,21 @@ class DFERDataset(BaseActionDataset):
         pipeline: The data transforms, as in BaseActionDataset.
         num_views: Number of views V of each training clip. None shows a new view in each epoch.
         seed: Random seed from which all views are derived.
+        model_classes: Class names of a model that was trained on another dataset, in the order of
+            its logits. The labels become indices into these names, by the table in
+            ``class_names.py``, and clips of other classes are left out. By default, labels are
+            those of the dataset.
         args, kwargs: Further arguments of BaseActionDataset.
 
     Attributes:
         unreadable: Tensor (clips,) of int32 in memory that is shared with the workers. For each
             clip, the number of requested pictures that could not be read, or ``LOST`` if the whole
             clip could not be read.
+        left_out: Number of clips that ``model_classes`` leaves out, by class name.
+
+    Raises:
+        DFERError: If ``model_classes`` and the classes of the dataset do not match, or if no clip
+            remains.
     """
 
     #: The value in ``unreadable`` of a clip that could not be read at all.
@@ -78,8 +88,10 @@ class DFERDataset(BaseActionDataset):
         *args: Any,
         num_views: int | None = None,
         seed: int = 0,
+        model_classes: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
+        self.model_classes, self.left_out = model_classes, dict[str, int]()
         self.num_views, self.seed, self.pipeline_config = num_views, seed, list(pipeline)
         self._seeds: dict[int, int] = {}
         super().__init__(ann_file, pipeline, *args, **kwargs)
@@ -97,6 +109,32 @@ class DFERDataset(BaseActionDataset):
         if not self._fully_initialized:
             super().full_init()
             self.unreadable = torch.zeros(len(self), dtype=torch.int32).share_memory_()
+
+    def filter_data(self) -> list[dict[str, Any]]:
+        """Return the annotation entries to use; BaseDataset calls this method.
+
+        With ``model_classes``, labels become those of the model, and ``metainfo`` gets its classes
+        and the names of the ``shared`` ones.
+        """
+        if self.model_classes is None:
+            return super().filter_data()
+        own = self.metainfo['classes']
+        match = match_classes(self.model_classes, own)
+        self.left_out = dict.fromkeys(match.left_out, 0)
+        kept = []
+        for entry in self.data_list:
+            label = match.labels[entry['label']]
+            if label is None:
+                self.left_out[own[entry['label']]] += 1
+            else:
+                kept.append(dict(entry, label=label))
+        if not kept:
+            raise DFERError(
+                f'{type(self).__name__}: no clip has one of the classes {", ".join(match.shared)}; '
+                'test on another dataset'
+            )
+        self._metainfo.update(classes=tuple(self.model_classes), shared=match.shared)
+        return kept
 
     @property
     def source(self) -> dict[str, Any]:

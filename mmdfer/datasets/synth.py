@@ -12,7 +12,8 @@ from mmaction.registry import DATASETS
 
 from mmdfer.datasets.base import DFERDataset
 from mmdfer.errors import DFERError
-from mmdfer.synthetic.benchmark import GENERATOR, make_benchmark
+from mmdfer.synthetic.benchmark import make_benchmark
+from mmdfer.synthetic.domains import SHADED, find_domain
 from mmdfer.synthetic.emotions import CLASSES, FPS, MAX_FRAMES
 from mmdfer.synthetic.levels import make_levels
 
@@ -34,12 +35,14 @@ class SynthDFER(DFERDataset):
         num_train: Number of training clips to render.
         num_test: Number of test clips to render.
         make_seed: Random seed with which the benchmark is rendered.
+        domain: Name of the domain, ``shaded`` or ``comic``, another style with other people. Each
+            domain needs a folder of its own.
         levels: Folder of the masks, landmarks and captions that LoadLevels reads (docs/levels.md).
             They are made there if the folder is empty or missing. By default, none are made.
         kwargs: Further arguments of DFERDataset.
 
     Raises:
-        DFERError: If the split is unknown.
+        DFERError: If the split or the domain is unknown.
         DFERError: If ``data_root`` or ``levels`` holds files that were made with other arguments.
     """
 
@@ -62,19 +65,23 @@ class SynthDFER(DFERDataset):
         num_train: int = 1400,
         num_test: int = 700,
         make_seed: int = 0,
+        domain: str = SHADED.name,
         levels: str | None = None,
         **kwargs: Any,
     ) -> None:
         if split not in SPLITS:
             raise DFERError(f'SynthDFER: split must be one of {", ".join(SPLITS)}, got {split!r}')
+        self.domain = find_domain(domain)
+        made: dict[str, Any] = dict(num_train=num_train, num_test=num_test)
         if dist.is_main_process():
-            made: dict[str, Any] = dict(num_train=num_train, num_test=num_test, seed=make_seed)
-            make_benchmark(data_root, **made)
+            making = dict(made, seed=make_seed, domain=domain)
+            make_benchmark(data_root, **making)
             if levels is not None:
-                make_levels(levels, **made)
+                make_levels(levels, **making)
         dist.barrier()
-        self._made = dict(num_train=num_train, num_test=num_test, make_seed=make_seed)
+        self._made = {**made, 'make_seed': make_seed, **self.domain.mark}
         super().__init__(ann_file=str(Path(data_root) / f'{split}.txt'), **kwargs)
+        self._metainfo['dataset'] = self.domain.dataset
 
     @property
     def source(self) -> dict[str, Any]:
@@ -83,7 +90,7 @@ class SynthDFER(DFERDataset):
         They include the arguments with which the benchmark was rendered, because other arguments
         render different clips under the same names.
         """
-        return {**super().source, **self._made, 'generator': GENERATOR}
+        return {**super().source, **self._made, 'generator': self.domain.version}
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Read the label file of the split, with lines such as ``videos/train/00001.mp4 4``."""

@@ -57,7 +57,8 @@ class DFERMetric(BaseMetric):
             DFERError: If a clip does not have one score for each class, has several labels, or has
                 a label that is not one of the classes.
         """
-        count = len(self._classes)
+        names = self._all_classes
+        count = len(names)
         for sample in data_samples:
             scores, truth = sample['pred_score'], torch.as_tensor(sample['gt_label'])
             if truth.numel() != 1:
@@ -69,13 +70,13 @@ class DFERMetric(BaseMetric):
             if scores.shape != (count,):
                 raise DFERError(
                     f'DFERMetric: scores must have shape ({count},) for the classes '
-                    f'({", ".join(self._classes)}), got {tuple(scores.shape)}. Set '
+                    f'({", ".join(names)}), got {tuple(scores.shape)}. Set '
                     f"num_classes={count} and average_clips='prob' in the head"
                 )
             if not 0 <= label < count:
                 raise DFERError(
                     f'DFERMetric: labels must be from 0 to {count - 1} for the classes '
-                    f'({", ".join(self._classes)}), got {label}. Correct the annotation'
+                    f'({", ".join(names)}), got {label}. Correct the annotation'
                 )
             self.results.append((int(scores.argmax()), label))
 
@@ -100,6 +101,11 @@ class DFERMetric(BaseMetric):
 
     @property
     def _classes(self) -> Sequence[str]:
+        """Return the class names of the confusion matrix."""
+        return self._all_classes
+
+    @property
+    def _all_classes(self) -> Sequence[str]:
         """Return the class names of the dataset."""
         classes = (self.dataset_meta or {}).get('classes')
         if not classes:

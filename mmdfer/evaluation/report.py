@@ -116,6 +116,6 @@ def synthetic_note(dataset: str | None) -> str:
     """
     if dataset is None or 'synth' not in dataset.lower():
         return ''
-    rest = re.sub(r'(?i)synth(etic)?( tree like)?|[()\[\]]', ' ', dataset)
+    rest = re.sub(r'(?i)\bsynth_\w+|synth(etic)?( tree like)?|[()\[\]]', ' ', dataset)
     name = ' '.join(rest.split()).strip(' ,:;_-')
     return f'synthetic data: not results on {name or "any real dataset"}'

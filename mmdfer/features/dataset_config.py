@@ -84,3 +84,15 @@ def show_frames(cfg: Config) -> None:
 def without_features(dataset: dict) -> dict:
     """Return the config of a dataset without EncodedClips, so that the dataset serves frames."""
     return _change_clips(dataset, lambda clips: clips['dataset'] if is_encoded(clips) else clips)
+
+
+def replace_clips(dataset: dict, clips: dict) -> dict:
+    """Return the config of a dataset in which other clips take the place of its own.
+
+    Args:
+        dataset: Config of a dataset, which may be inside EncodedClips and other wrappers.
+        clips: Config of the innermost dataset to put in.
+    """
+    return _change_clips(
+        dataset, lambda old: dict(old, dataset=clips) if is_encoded(old) else clips
+    )

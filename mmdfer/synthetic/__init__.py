@@ -1,6 +1,7 @@
 """Generate a synthetic benchmark of dynamic facial expressions; see docs/synthetic.md."""
 
 from .benchmark import EXTRAS, make_benchmark, read_specs
+from .domains import DOMAINS, Domain
 from .emotions import CLASSES, ClipSpec, curves, describe, make_identities, make_specs
 from .faces import (
     AU_NAMES,
@@ -18,9 +19,11 @@ __all__ = [
     'AUS',
     'AU_NAMES',
     'CLASSES',
+    'DOMAINS',
     'EXTRAS',
     'PARTS',
     'ClipSpec',
+    'Domain',
     'Identity',
     'Shot',
     'curves',

@@ -23,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -36,12 +37,10 @@ from tqdm import tqdm
 from ..cpus import count_cpus
 from ..errors import DFERError
 from ..files import clear_leftovers, explain_write_errors, write_aside
-from .emotions import ClipSpec, curves, describe, make_identities, make_specs
-from .faces import Identity, render, render_parts
+from .domains import SHADED, Domain, find_domain
+from .emotions import ClipSpec, curves, describe
+from .faces import Identity
 from .media import write_video
-
-#: Version of the generator. It must change whenever the same arguments would give other clips.
-GENERATOR = 1
 
 #: Ground truth that can be written in addition to the videos: true action units (T, A), part masks
 #: (T, size, size), landmarks (T, 68, 2), and captions, which are one sentence for each clip.
@@ -82,12 +81,15 @@ def _to_json_lines(rows: Iterator[dict[str, Any]]) -> bytes:
     return ''.join(json.dumps(row, sort_keys=True) + '\n' for row in rows).encode()
 
 
-def annotations(specs: Sequence[ClipSpec], identities: dict[str, Identity]) -> dict[str, bytes]:
+def annotations(
+    specs: Sequence[ClipSpec], identities: dict[str, Identity], domain: Domain = SHADED
+) -> dict[str, bytes]:
     """Build the annotation files of the benchmark, with the same bytes on every machine.
 
     Args:
         specs: All clips of the benchmark.
         identities: All faces of the benchmark by name.
+        domain: The domain of the clips.
 
     Returns:
         The contents of train.txt, test.txt, fit.txt, heldout.txt, clips.jsonl and
@@ -103,7 +105,7 @@ def annotations(specs: Sequence[ClipSpec], identities: dict[str, Identity]) -> d
         'test.txt': lines(split='test'),
         'fit.txt': lines(part='fit'),
         'heldout.txt': lines(part='heldout'),
-        'clips.jsonl': _to_json_lines(s.to_json() for s in specs),
+        'clips.jsonl': _to_json_lines(domain.to_json(s) for s in specs),
         'identities.jsonl': _to_json_lines({'id': k} | asdict(v) for k, v in identities.items()),
     }
 
@@ -132,39 +134,21 @@ def read_specs(root: str | Path) -> list[ClipSpec]:
 # One clip -----------------------------------------------------------------------------------------
 
 
-def frames(spec: ClipSpec, face: Identity, size: int) -> Iterator[np.ndarray]:
-    """Draw a clip frame by frame.
-
-    Args:
-        spec: The parameters of the clip.
-        face: The face that the clip shows.
-        size: Side of the square frames in pixels.
-
-    Yields:
-        The frames in order, each RGB uint8 (size, size, 3).
-    """
-    shot, camera, aus = spec.shot(), spec.camera(), curves(spec)
-    for t, values in enumerate(aus):
-        time = t / (spec.num_frames - 1)
-        yield render(face, values, shot, time=time, size=size, rng=camera)
-
-
-def _write_video(path: Path, spec: ClipSpec, face: Identity, size: int) -> None:
+def _write_video(path: Path, spec: ClipSpec, face: Identity, size: int, domain: Domain) -> None:
     """Draw a clip and write its video."""
-    write_video(path, frames(spec, face, size), (size, size))
+    write_video(path, domain.frames(spec, face, size), (size, size))
 
 
-def _write_extra(path: Path, what: str, spec: ClipSpec, face: Identity, size: int) -> None:
+def _write_extra(
+    path: Path, what: str, spec: ClipSpec, face: Identity, size: int, domain: Domain
+) -> None:
     """Write the true action units, the masks or the landmarks of a clip to an npz file.
 
     The file contains one array. The name of the array is ``what``: 'aus', 'masks' or 'landmarks'.
     """
     values = curves(spec)
     if what != 'aus':
-        shot, last = spec.shot(), spec.num_frames - 1
-        parts = [
-            render_parts(face, v, shot, time=t / last, size=size) for t, v in enumerate(values)
-        ]
+        parts = [domain.draw_parts(spec, face, v, t, size) for t, v in enumerate(values)]
         values = np.stack([part[('masks', 'landmarks').index(what)] for part in parts])
     content = io.BytesIO()  # If the disk is full, numpy would leave an incomplete file open.
     arrays = {what: values}
@@ -173,7 +157,7 @@ def _write_extra(path: Path, what: str, spec: ClipSpec, face: Identity, size: in
     path.write_bytes(content.getvalue())
 
 
-def _shows_clip(path: Path, spec: ClipSpec, face: Identity, size: int) -> bool:
+def _shows_clip(path: Path, spec: ClipSpec, face: Identity, size: int, domain: Domain) -> bool:
     """Return whether a video file shows this clip.
 
     The number and the size of the frames must be equal, and the first and the last frame similar.
@@ -185,25 +169,26 @@ def _shows_clip(path: Path, spec: ClipSpec, face: Identity, size: int) -> bool:
     capture.release()
     if len(decoded) != spec.num_frames or decoded[0].shape != (size, size, 3):
         return False
-    aus, shot = curves(spec), spec.shot()
+    aus = curves(spec)
     return all(
         cv2.norm(cv2.cvtColor(decoded[t], cv2.COLOR_BGR2RGB), drawn, cv2.NORM_L1) < 12 * drawn.size
         for t in (0, spec.num_frames - 1)
-        for drawn in [render(face, aus[t], shot, time=t / (spec.num_frames - 1), size=size)]
+        for drawn in [domain.draw(spec, face, aus[t], t, size)]
     )
 
 
-def _write_file(job: _Job, face: Identity, size: int) -> None:
+def _write_file(job: _Job, face: Identity, size: int, domain: Domain) -> None:
     """Write the file of a job, unless the file is a video that already shows the right clip."""
-    if job.what == 'videos' and job.path.exists() and _shows_clip(job.path, job.spec, face, size):
+    drawn = (job.spec, face, size, domain)
+    if job.what == 'videos' and job.path.exists() and _shows_clip(job.path, *drawn):
         return
     aside = _temporary_path(job.path)
     with explain_write_errors(job.path):
         try:
             if job.what == 'videos':
-                _write_video(aside, job.spec, face, size)
+                _write_video(aside, *drawn)
             else:
-                _write_extra(aside, job.what, job.spec, face, size)
+                _write_extra(aside, job.what, *drawn)
             with open(aside, 'rb') as file:
                 os.fsync(file.fileno())
             os.replace(aside, job.path)
@@ -239,9 +224,9 @@ def start_worker(identities: dict[str, Identity], size: int) -> None:
     _WORKER.update(identities=identities, size=size)
 
 
-def _write_file_in_worker(job: _Job) -> None:
+def _write_file_in_worker(domain: Domain, job: _Job) -> None:
     """Write the file of a job in a worker process that :func:`start_worker` initialised."""
-    _write_file(job, _WORKER['identities'][job.spec.identity], _WORKER['size'])
+    _write_file(job, _WORKER['identities'][job.spec.identity], _WORKER['size'], domain)
 
 
 @contextmanager
@@ -259,19 +244,19 @@ def one_opencv_thread() -> Iterator[None]:
 
 
 def _write_files(
-    jobs: list[_Job], identities: dict[str, Identity], size: int, workers: int
+    jobs: list[_Job], identities: dict[str, Identity], size: int, workers: int, domain: Domain
 ) -> None:
     """Write the files of all jobs with a progress bar, in several processes if there are many."""
     bar = tqdm(total=len(jobs), desc='Making the synthetic benchmark', unit='file')
     with bar, one_opencv_thread():
         if workers <= 1 or len(jobs) < 4 * workers:
             for job in jobs:
-                _write_file(job, identities[job.spec.identity], size)
+                _write_file(job, identities[job.spec.identity], size, domain)
                 bar.update()
             return
         pool = ProcessPoolExecutor(workers, initializer=start_worker, initargs=(identities, size))
         try:
-            for _ in pool.map(_write_file_in_worker, jobs, chunksize=4):
+            for _ in pool.map(partial(_write_file_in_worker, domain), jobs, chunksize=4):
                 bar.update()
         except BrokenProcessPool:
             raise OSError(
@@ -299,7 +284,7 @@ def _build_captions(specs: list[ClipSpec]) -> bytes:
 # The record ---------------------------------------------------------------------------------------
 
 
-def _read_record(root: Path, arguments: dict[str, int], digest: str) -> dict[str, Any] | None:
+def _read_record(root: Path, arguments: dict[str, Any], digest: str) -> dict[str, Any] | None:
     """Read the record that an earlier run, finished or not, left in the folder ``root``.
 
     Args:
@@ -432,6 +417,7 @@ def make_benchmark(
     size: int = 112,
     workers: int | None = None,
     extras: Sequence[str] = (),
+    domain: str = SHADED.name,
 ) -> Path:
     """Write the synthetic benchmark to a folder, or only the files that are missing there.
 
@@ -449,21 +435,23 @@ def make_benchmark(
             most 8.
         extras: Names from ``EXTRAS`` of the ground truth to write. Extras can be added by a later
             call.
+        domain: Name of the domain, ``'shaded'`` or ``'comic'``.
 
     Returns:
         ``root`` as a path.
 
     Raises:
         DFERError: If ``root`` contains a benchmark with other arguments or files that do not
-            belong to a benchmark, or if ``size`` or ``extras`` is not allowed.
+            belong to a benchmark, or if ``size``, ``extras`` or ``domain`` is not allowed.
         WriteError: If a file cannot be written.
         OSError: If a worker process is killed.
     """
     _check_arguments(size, extras)
-    root = Path(root)
+    root, drawn = Path(root), find_domain(domain)
     people = (num_train_identities, num_test_identities)
-    arguments = dict(
-        generator=GENERATOR,
+    arguments: dict[str, Any] = dict(
+        **drawn.mark,
+        generator=drawn.version,
         num_train=num_train,
         num_test=num_test,
         num_train_identities=num_train_identities,
@@ -471,9 +459,9 @@ def make_benchmark(
         seed=seed,
         size=size,
     )
-    specs = make_specs(num_train, num_test, *people, seed)
-    identities = make_identities(*people, seed)
-    files = annotations(specs, identities)
+    specs = drawn.make_specs(num_train, num_test, *people, seed)
+    identities = drawn.make_identities(*people, seed)
+    files = annotations(specs, identities, drawn)
     made: dict[str, Any] = dict(arguments=arguments, digest=annotations_digest(files))
     record = _read_record(root, **made)
     if 'captions' in extras:
@@ -481,7 +469,7 @@ def make_benchmark(
     _write_annotations(root, files, recorded=record is not None)
     sizes = (record or {}).get('files', {})
     count = default_workers() if workers is None else workers
-    _complete(root, made, _list_jobs(root, specs, extras), sizes, identities, count)
+    _complete(root, made, _list_jobs(root, specs, extras), sizes, identities, count, drawn)
     return root
 
 
@@ -497,6 +485,7 @@ def _complete(
     sizes: dict[str, int],
     identities: dict[str, Identity],
     workers: int,
+    domain: Domain,
 ) -> None:
     """Write the files that are not finished, and record the sizes of all files.
 
@@ -508,12 +497,13 @@ def _complete(
         sizes: The recorded sizes by path below ``root``.
         identities: The faces by name.
         workers: Number of processes that draw the clips.
+        domain: The domain of the clips.
     """
     todo = _find_unfinished(root, jobs, sizes)
     if todo or not sizes:
         _write_json(root / 'making.json', made)
         _prepare_folders({job.path.parent for job in todo})
-        _write_files(todo, identities, made['arguments']['size'], workers)
+        _write_files(todo, identities, made['arguments']['size'], workers, domain)
         sizes = sizes | {j.path.relative_to(root).as_posix(): j.path.stat().st_size for j in jobs}
         _write_json(root / 'benchmark.json', made | dict(files=sizes))
     (root / 'making.json').unlink(missing_ok=True)

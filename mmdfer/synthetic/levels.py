@@ -10,7 +10,7 @@ docs/levels.md describes the format.
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -23,11 +23,12 @@ from tqdm import tqdm
 from ..errors import DFERError
 from ..files import clear_leftovers, write_aside
 from ..levels import CAPTIONS, ClipLevels, levels_path, write_captions, write_levels
-from .benchmark import GENERATOR, default_workers, one_opencv_thread, start_worker
+from .benchmark import default_workers, one_opencv_thread, start_worker
 from .describer import DescriberNoise, describe_noisily
 from .detector import DetectorNoise, detect
-from .emotions import ClipSpec, curves, make_identities, make_specs
-from .faces import Identity, render_parts
+from .domains import SHADED, Domain, find_domain
+from .emotions import ClipSpec, curves
+from .faces import Identity
 
 #: Version of the noise. It must change whenever the same arguments would give other levels.
 VERSION = 1
@@ -50,21 +51,23 @@ def _stream(spec: ClipSpec, purpose: int, seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([*_NAMESPACE, seed, purpose, *name]))
 
 
-def true_levels(spec: ClipSpec, face: Identity, size: int) -> tuple[np.ndarray, np.ndarray]:
+def true_levels(
+    spec: ClipSpec, face: Identity, size: int, domain: Domain = SHADED
+) -> tuple[np.ndarray, np.ndarray]:
     """Compute the true masks and landmarks of a clip.
 
     Args:
         spec: The parameters of the clip.
         face: The face that the clip shows.
         size: Side S of the square frames in pixels.
+        domain: The domain of the clip.
 
     Returns:
         The masks (T, S, S), uint8, and the landmarks (T, 68, 2), float32, in pixels.
     """
-    shot, last = spec.shot(), spec.num_frames - 1
     frames = [
-        render_parts(face, values, shot, time=t / last, size=size)
-        for t, values in enumerate(curves(spec))
+        domain.draw_parts(spec, face, values, number, size)
+        for number, values in enumerate(curves(spec))
     ]
     masks, landmarks = zip(*frames, strict=True)
     return np.stack(masks), np.stack(landmarks)
@@ -76,6 +79,7 @@ def detect_levels(
     size: int = 112,
     seed: int = 0,
     noise: DetectorNoise | None = None,
+    domain: Domain = SHADED,
 ) -> ClipLevels:
     """Return the masks and landmarks that the simulated detector finds in a clip.
 
@@ -85,9 +89,10 @@ def detect_levels(
         size: Side of the square frames in pixels.
         seed: Seed of the noise.
         noise: The errors of the detector. The default is ``DetectorNoise()``.
+        domain: The domain of the clip.
     """
     rng = _stream(spec, _DETECTOR, seed)
-    found = detect(*true_levels(spec, face, size), noise or DetectorNoise(), rng)
+    found = detect(*true_levels(spec, face, size, domain), noise or DetectorNoise(), rng)
     return ClipLevels((size, size), *found)
 
 
@@ -118,6 +123,7 @@ def make_levels(
     seed: int = 0,
     size: int = 112,
     workers: int | None = None,
+    domain: str = SHADED.name,
 ) -> Path:
     """Write the levels of the synthetic benchmark to a folder, or only the files that are missing.
 
@@ -133,35 +139,41 @@ def make_levels(
         seed: Seed of the benchmark, and of the noise.
         size: Side of the square frames in pixels.
         workers: Number of processes. By default one for each usable CPU, at most 8.
+        domain: Name of the domain, ``'shaded'`` or ``'comic'``.
 
     Returns:
         ``folder`` as a path.
 
     Raises:
-        DFERError: If the folder contains levels with other arguments, or other files.
+        DFERError: If the folder contains levels with other arguments, or other files, or if there
+            is no such domain.
         WriteError: If a file cannot be written.
     """
-    folder = Path(folder)
-    people = (num_train_identities, num_test_identities)
-    specs = make_specs(num_train, num_test, *people, seed)
-    _check_record(folder, _describe_making(specs, seed, size))
+    folder, drawn = Path(folder), find_domain(domain)
+    people, stream_seed = (num_train_identities, num_test_identities), drawn.stream_seed(seed)
+    specs = drawn.make_specs(num_train, num_test, *people, seed)
+    _check_record(folder, _describe_making(specs, seed, size, drawn))
     if not (folder / CAPTIONS).exists():
-        write_captions(folder / CAPTIONS, describe_clips(specs, seed))
+        write_captions(folder / CAPTIONS, describe_clips(specs, stream_seed))
     todo = [spec for spec in specs if not levels_path(folder, clip_name(spec)).exists()]
     if todo:
-        identities = make_identities(*people, seed)
+        identities = drawn.make_identities(*people, seed)
         jobs = [(spec, identities[spec.identity]) for spec in todo]
         for split in sorted({spec.split for spec in todo}):
             clear_leftovers(folder / split)
-        _write_all(folder, jobs, size, seed, default_workers() if workers is None else workers)
+        write = partial(_write_clip, folder, size, stream_seed, drawn)
+        _write_all(write, jobs, size, default_workers() if workers is None else workers)
     return folder
 
 
-def _describe_making(specs: Sequence[ClipSpec], seed: int, size: int) -> dict[str, Any]:
+def _describe_making(
+    specs: Sequence[ClipSpec], seed: int, size: int, domain: Domain
+) -> dict[str, Any]:
     """Return everything on which the levels depend, as JSON values."""
-    clips = json.dumps([spec.to_json() for spec in specs], sort_keys=True)
+    clips = json.dumps([domain.to_json(spec) for spec in specs], sort_keys=True)
     return dict(
-        generator=GENERATOR,
+        **domain.mark,
+        generator=domain.version,
         version=VERSION,
         clips=hashlib.sha256(clips.encode()).hexdigest(),
         seed=seed,
@@ -193,15 +205,15 @@ def _check_record(folder: Path, making: dict[str, Any]) -> None:
         aside.write_text(content, encoding='utf-8')
 
 
-def _write_clip(folder: Path, size: int, seed: int, job: _Job) -> None:
+def _write_clip(folder: Path, size: int, seed: int, domain: Domain, job: _Job) -> None:
     """Write the masks and landmarks of a clip."""
     spec, face = job
-    write_levels(levels_path(folder, clip_name(spec)), detect_levels(spec, face, size, seed))
+    found = detect_levels(spec, face, size, seed, domain=domain)
+    write_levels(levels_path(folder, clip_name(spec)), found)
 
 
-def _write_all(folder: Path, jobs: list[_Job], size: int, seed: int, workers: int) -> None:
-    """Write the masks and landmarks of clips with a progress bar, in several processes if many."""
-    write = partial(_write_clip, folder, size, seed)
+def _write_all(write: Callable[[_Job], None], jobs: list[_Job], size: int, workers: int) -> None:
+    """Call a function for each job with a progress bar, in several processes if there are many."""
     bar = tqdm(total=len(jobs), desc='Making the levels', unit='clip')
     with bar, one_opencv_thread():
         if workers <= 1 or len(jobs) < 4 * workers:

@@ -32,7 +32,7 @@ from tqdm import tqdm
 from ..errors import DFERError
 from ..files import clear_leftovers, explain_write_errors, write_aside
 from .benchmark import default_workers, one_opencv_thread, start_worker
-from .benchmark import frames as drawn_frames
+from .domains import SHADED
 from .emotions import CLASSES as DFEW_CLASSES
 from .emotions import ClipSpec, describe, make_clip
 from .faces import Identity, sample_identity
@@ -480,7 +480,7 @@ def _draw(folder: Path, suffix: str, size: int, seed: int, job: tuple[str, int])
     if target.exists():
         return
     spec, face = sample_clip(shows, take, seed)
-    drawn = drawn_frames(spec, face, size)
+    drawn = SHADED.frames(spec, face, size)
     aside = target.with_name(f'.{os.getpid()}-{target.name}')
     with explain_write_errors(target):
         try:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ..files import write_aside
-from .benchmark import frames
+from .domains import SHADED
 from .emotions import CLASSES, FPS, ClipSpec, curves
 from .faces import PARTS, Identity, render_parts
 from .media import write_video
@@ -78,7 +78,7 @@ def _draw_head(spec: ClipSpec, face: Identity) -> Iterator[tuple[np.ndarray, np.
 
     The second array is 1 in the head and 0 in the background of the clip, with a soft edge.
     """
-    for number, (picture, aus) in enumerate(zip(frames(spec, face, SIDE), curves(spec))):
+    for number, (picture, aus) in enumerate(zip(SHADED.frames(spec, face, SIDE), curves(spec))):
         time = number / (spec.num_frames - 1)
         parts, _ = render_parts(face, aus, spec.shot(), time=time, size=SIDE)
         head = (parts != PARTS.index('background')).astype(np.float32)

@@ -9,17 +9,18 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from .domains import SHADED, Domain
 from .emotions import CLASSES, ClipSpec, Expression, curves, reverse
-from .faces import Identity, render
+from .faces import Identity
 
 _COLUMNS, _CELL, _GAP, _MARGIN = 9, 96, 2, 150
 _INK, _PAPER = (40, 40, 40), 255
 
 
-def _draw_frame(spec: ClipSpec, face: Identity, time: float) -> np.ndarray:
+def _draw_frame(domain: Domain, spec: ClipSpec, face: Identity, time: float) -> np.ndarray:
     """Draw the frame at a time in 0..1 of a clip, RGB uint8 (H, W, 3), without camera noise."""
-    values = curves(spec)[round(time * (spec.num_frames - 1))]
-    return render(face, values, spec.shot(), time=time, size=_CELL)
+    number = round(time * (spec.num_frames - 1))
+    return domain.draw(spec, face, curves(spec)[number], number, _CELL)
 
 
 def _find_moments(spec: ClipSpec) -> tuple[float, float, float]:
@@ -75,7 +76,7 @@ def _draw_heading(text: str) -> np.ndarray:
 
 
 def _draw_class_row(
-    label: int, specs: Sequence[ClipSpec], faces: dict[str, Identity]
+    domain: Domain, label: int, specs: Sequence[ClipSpec], faces: dict[str, Identity]
 ) -> np.ndarray:
     """Draw onset, apex and offset of three clips of a class, which show three faces."""
     kinds = ('plain', 'felt smile', 'rest')
@@ -83,14 +84,16 @@ def _draw_class_row(
     for spec in _sort_by_clarity(s for s in specs if s.label == label and s.kind in kinds):
         clips.setdefault(spec.identity, spec)
     shown = [(spec, time) for spec in list(clips.values())[:3] for time in _find_moments(spec)]
-    cells = [_draw_frame(spec, faces[spec.identity], time) for spec, time in shown]
+    cells = [_draw_frame(domain, spec, faces[spec.identity], time) for spec, time in shown]
     return _draw_row(CLASSES[label], 'onset, apex, offset', cells)
 
 
-def _draw_clip_row(spec: ClipSpec, title: str, note: str, face: Identity) -> np.ndarray:
+def _draw_clip_row(
+    domain: Domain, spec: ClipSpec, title: str, note: str, face: Identity
+) -> np.ndarray:
     """Draw nine evenly spaced frames of a clip."""
     times = (np.arange(_COLUMNS) + 0.5) / _COLUMNS
-    return _draw_row(title, note, [_draw_frame(spec, face, float(t)) for t in times])
+    return _draw_row(title, note, [_draw_frame(domain, spec, face, float(t)) for t in times])
 
 
 def _swap_expressions(spec: ClipSpec) -> ClipSpec:
@@ -105,12 +108,15 @@ def _swap_expressions(spec: ClipSpec) -> ClipSpec:
     return replace(spec, expressions=tuple(moved), label=CLASSES.index(first.name))
 
 
-def contact_sheet(specs: Sequence[ClipSpec], faces: dict[str, Identity]) -> np.ndarray:
+def contact_sheet(
+    specs: Sequence[ClipSpec], faces: dict[str, Identity], domain: Domain = SHADED
+) -> np.ndarray:
     """Draw the contact sheet of a benchmark.
 
     Args:
         specs: The clips of the benchmark.
         faces: The faces of the benchmark by name.
+        domain: The domain of the clips.
 
     Returns:
         The sheet, RGB uint8 (H, W, 3).
@@ -119,7 +125,7 @@ def contact_sheet(specs: Sequence[ClipSpec], faces: dict[str, Identity]) -> np.n
         ValueError: If the benchmark has too few clips to show every class and pair.
     """
     rows = [_draw_heading('One expression per clip: three faces of each class')]
-    rows += [_draw_class_row(i, specs, faces) for i in range(len(CLASSES))]
+    rows += [_draw_class_row(domain, i, specs, faces) for i in range(len(CLASSES))]
     pairs = (s for s in specs if s.kind == 'sequence' and s.expressions[0].name == 'sadness')
     pair = _sort_by_clarity(pairs)[0]
     rows.append(
@@ -127,17 +133,17 @@ def contact_sheet(specs: Sequence[ClipSpec], faces: dict[str, Identity]) -> np.n
     )
     for spec in (pair, _swap_expressions(pair)):
         names = [e.name for e in spec.expressions]
-        rows.append(
-            _draw_clip_row(spec, CLASSES[spec.label], ', then '.join(names), faces[spec.identity])
-        )
+        title, note = CLASSES[spec.label], ', then '.join(names)
+        rows.append(_draw_clip_row(domain, spec, title, note, faces[spec.identity]))
     smiles = (s for s in specs if s.kind == 'felt smile' and len(s.expressions) == 1)
     smile = _sort_by_clarity(smiles)[0]
+    face = faces[smile.identity]
     polite = replace(smile, expressions=tuple(reverse(e) for e in smile.expressions))
     rows.append(
         _draw_heading(
             'A felt smile has a fast onset and a slow offset. A polite smile is its reverse'
         )
     )
-    rows.append(_draw_clip_row(smile, 'happiness', 'felt smile', faces[smile.identity]))
-    rows.append(_draw_clip_row(polite, 'neutral', 'polite smile', faces[smile.identity]))
+    rows.append(_draw_clip_row(domain, smile, 'happiness', 'felt smile', face))
+    rows.append(_draw_clip_row(domain, polite, 'neutral', 'polite smile', face))
     return np.concatenate(rows)

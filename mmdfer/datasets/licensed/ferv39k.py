@@ -13,6 +13,7 @@ from typing import Any
 
 from mmaction.registry import DATASETS
 
+from mmdfer.datasets.class_names import WORDS
 from mmdfer.datasets.licensed.base import (
     FACE_CROP,
     Listed,
@@ -23,7 +24,6 @@ from mmdfer.datasets.licensed.base import (
 )
 from mmdfer.datasets.licensed.discovery import Disk, Folder, choose_folders, choose_list
 from mmdfer.datasets.licensed.label_files import (
-    WORDS,
     Reading,
     Row,
     check_counts,

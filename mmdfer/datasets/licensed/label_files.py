@@ -21,6 +21,7 @@ from zipfile import BadZipFile
 from openpyxl import load_workbook
 from openpyxl.utils.exceptions import InvalidFileException
 
+from mmdfer.datasets.class_names import WORDS
 from mmdfer.errors import DFERError
 
 # Words in the first line that show that the line holds the names of the columns.
@@ -184,18 +185,6 @@ def _row(path: Path, number: int, fields: list[str], width: int, swapped: bool) 
 
 
 # ---------------------------------------------------------------- interpreting labels
-
-#: Words that label files use for the classes of all datasets, and the name of each class here.
-WORDS = {
-    **dict.fromkeys(('happiness', 'happy'), 'happiness'),
-    **dict.fromkeys(('sadness', 'sad'), 'sadness'),
-    **dict.fromkeys(('anger', 'angry'), 'anger'),
-    **{
-        word: word
-        for word in ('neutral', 'surprise', 'disgust', 'fear')
-        + ('contempt', 'anxiety', 'helplessness', 'disappointment')
-    },
-}
 
 
 def word_label(path: Path, row: Row, classes: Sequence[str]) -> int:

@@ -19,6 +19,7 @@ from mmengine import dist
 
 from mmaction.registry import DATASETS
 
+from mmdfer.datasets.class_names import WORDS
 from mmdfer.datasets.licensed.base import (
     FACE_CROP,
     Listed,
@@ -28,7 +29,6 @@ from mmdfer.datasets.licensed.base import (
 )
 from mmdfer.datasets.licensed.discovery import Disk, look
 from mmdfer.datasets.licensed.label_files import (
-    WORDS,
     Reading,
     Row,
     choose_reading,
