@@ -1,0 +1,80 @@
+"""Test the tables of FineCLIPER: the settings of their rows, and how they show finished runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from benchmarks.fine_cliper import ALL, ELSEWHERE, IN_TEST, TABLES, make_domain_rows, make_rows
+
+ROWS = {row.name: row for rows in TABLES.values() for row in rows}
+
+
+def test_rows_have_the_same_tower_frames_pixels_and_epochs(tmp_path: Path) -> None:
+    for row in ROWS.values():
+        (cfg, *_) = (training.cfg for training in row.trainings(tmp_path))
+        assert cfg.model.backbone.arch == 'synth-clip-vit'
+        if row.method.startswith('fine_cliper'):
+            assert cfg.train_cfg.max_epochs <= 4
+            assert cfg.train_dataloader.batch_size == 16
+            sample, load = (cfg.train_dataloader.dataset.pipeline[i] for i in (1, 3))
+            assert (sample.clip_len, load.type) == (8, 'LoadLevels')
+
+
+def test_captions_are_shuffled_in_one_row_alone(tmp_path: Path) -> None:
+    seeds = {
+        name: [
+            loader.dataset.pipeline[3].get('shuffle_captions')
+            for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
+        ]
+        for name, row in ROWS.items()
+        if row.method == ALL.method
+        for cfg in [row.trainings(tmp_path)[0].cfg]
+    }
+    assert seeds.pop('shuffled') == [0, 0, 0]
+    assert set(map(tuple, seeds.values())) == {(None, None, None)}
+
+
+def test_adapters_have_equal_numbers_of_parameters() -> None:
+    from mmaction.registry import MODELS
+
+    counts = []
+    for row in TABLES['adapters'][:3]:
+        (training, *_) = row.trainings(Path('work_dirs'))
+        adapter = MODELS.build(training.cfg.model.backbone).adapter
+        counts.append(sum(p.numel() for p in adapter.parameters()))
+    assert max(counts) < 1.01 * min(counts)
+
+
+def test_tables_show_means_over_the_finished_seeds(tmp_path: Path) -> None:
+    for seed, war in enumerate((70.0, 72.0)):
+        folder = tmp_path / 'all' / f'seed_{seed}'
+        write_report(folder, war, war - 10)
+        write_step(folder, 'train', 100 + 20 * seed)
+        write_step(folder, IN_TEST, 1)
+        (folder / IN_TEST / 'now').mkdir(parents=True)
+        scores = dict(WAR=50 + seed, UAR=40)
+        (folder / IN_TEST / 'now' / 'confusion_matrix.json').write_text(json.dumps(scores))
+        write_step(folder, ELSEWHERE, 1)
+        write_report(folder / ELSEWHERE, war - 20, 30)
+    _, first, second = make_rows(TABLES['levels'], tmp_path)  # the other rows have no result
+    assert first == [ALL.title, '2', '71.00 ± 1.41', '61.00 ± 1.41', '0:01:50']
+    assert second[1:] == ['2', '50.50 ± 0.71', '40.00 ± 0.00', '']
+    _, line = make_domain_rows(TABLES['domains'], tmp_path)
+    assert line[0] == 'FineCLIPER' and line[3].startswith('71.00 ± 1.41 / 61.00')
+    assert line[4] == '51.00 ± 1.41 / 30.00 ± 0.00'
+
+
+def write_report(folder: Path, war: float, uar: float) -> None:
+    """Write a report as ReportHook does, of the last epoch of the config."""
+    folder.mkdir(parents=True, exist_ok=True)
+    epoch = ALL.trainings(folder)[0].last_epoch
+    last = dict(epoch=epoch, WAR=war, UAR=uar, confusion=None)
+    content = dict(dataset='synth', classes=['a', 'b'], last=last, best=last)
+    (folder / 'report.json').write_text(json.dumps(content))
+
+
+def write_step(folder: Path, name: str, seconds: float) -> None:
+    """Write the record of a step that has succeeded."""
+    record = dict(command=['true'], seconds=seconds, status=0)
+    (folder / f'{name}.json').write_text(json.dumps(record))
