@@ -42,6 +42,19 @@ CASES = {
 }
 
 
+def test_attention_is_computed_by_plain_products_in_the_context_alone() -> None:
+    q = torch.randn(2, 3, 8, 16, requires_grad=True)
+    expected = (q @ q.mT / 4).softmax(-1) @ q
+    wrapper = AutocastOptimWrapper(torch.optim.SGD([q], lr=0.0))
+    flags = torch.backends.cuda.flash_sdp_enabled
+    assert flags()
+    with wrapper.optim_context(nn.Linear(1, 1)):
+        assert not flags()
+        found = F.scaled_dot_product_attention(q, q, q)
+    assert flags()
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
+
+
 def test_the_model_runs_in_bfloat16_and_its_weights_stay_in_float32() -> None:
     layer = nn.Linear(8, 8)
     before = layer.weight.detach().clone()
