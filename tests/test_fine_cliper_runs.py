@@ -20,6 +20,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import mmaction
+from mmaction.registry import MODELS
 
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.evaluation import dfer_metric
@@ -78,6 +79,16 @@ def test_stock_tools_train_and_test_and_keep_no_pictures(trained: Path, data_roo
     assert all('parts' not in p and p['pred_score'].shape == (7,) for p in predictions)
     log = next(trained.glob('*/*.log')).read_text()
     assert 'Levels of 8 training clips: 0 lack masks' in log
+
+
+def test_the_page_has_the_numbers_of_parameters() -> None:
+    page = (ROOT / 'docs' / 'methods.md').read_text(encoding='utf-8')
+    config = Config.fromfile(CONFIG.with_name('fine_cliper_dfew.py')).model
+    config.backbone.weights = 'random'
+    parameters = list(MODELS.build(config).parameters())
+    whole = sum(p.numel() for p in parameters)
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    assert f'| {trained:,} | {100 * trained / whole:.1f} % of {whole:,} |' in page
 
 
 class Kill(Hook):
