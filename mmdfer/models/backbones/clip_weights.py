@@ -84,7 +84,7 @@ def build_clip(arch: str, config: dict[str, Any], weights: str | None) -> open_c
     own = arch in small_clip.ARCHS
     if own:
         open_clip.add_model_config(small_clip.config_path(arch))
-    shipped = own and weights is None and small_clip.weights_path(arch).is_file()
+    shipped = own and weights is None
     path = None if shipped else _weights_path(arch, bool(config.get('quick_gelu')), weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # makes weights='random' reproducible; a file overwrites the weights
