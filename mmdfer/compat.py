@@ -208,8 +208,7 @@ def skip_vindlu() -> None:
     for folder in (package and package.submodule_search_locations) or ():
         file = Path(folder, 'modeling_utils.py')
         if file.is_file() and 'apply_chunking_to_forward' not in file.read_text(encoding='utf-8'):
-            mmaction_dependency = importlib.import_module('mmaction.utils.dependency')
-            mmaction_dependency.WITH_MULTIMODAL = False
+            vars(importlib.import_module('mmaction.utils.dependency'))['WITH_MULTIMODAL'] = False
 
 
 # ---------------------------------------------------------------- safe loading of checkpoints

@@ -109,10 +109,12 @@ class FaceMesh:
         """
         x1, y1, x2, y2 = box
         centre, side, angle = np.array([(x1 + x2) / 2, (y1 + y2) / 2]), max(x2 - x1, y2 - y1), 0.0
+        mesh = np.empty((0, 2))
         for _ in range(_PASSES):
-            mesh = self._run(image, centre, _SCALE * side, angle)
-            if mesh is None:
+            found = self._run(image, centre, _SCALE * side, angle)
+            if found is None:
                 return None
+            mesh = found
             lowest, highest = mesh.min(0), mesh.max(0)
             centre, side = (lowest + highest) / 2, float((highest - lowest).max())
             (left, top), (right, bottom) = mesh[_OUTER_CORNERS].tolist()

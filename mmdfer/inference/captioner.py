@@ -70,7 +70,7 @@ class Captioner:
                 f'{self.name}: is a model of the kind {self._config.model_type!r}, which does not '
                 'turn pictures and a prompt into text; choose an image-text-to-text model'
             )
-        _find_weights(self.name)
+        self._commit = _find_weights(self.name)
         self._processor = self._read('AutoProcessor')
         if not hasattr(self._processor, 'image_processor'):
             raise DFERError(
@@ -80,10 +80,9 @@ class Captioner:
 
     def record(self) -> dict[str, Any]:
         """Return the settings on which the captions depend, as JSON values."""
-        commit = getattr(self._config, '_commit_hash', None)
         return dict(
             model=self.name,
-            commit=commit,
+            commit=self._commit,
             prompt=self.prompt,
             frames=_FRAMES,
             longest_side=_LONGEST,
@@ -190,24 +189,27 @@ def _arrange(frames: list[np.ndarray]) -> np.ndarray:
     return np.vstack(rows)
 
 
-def _find_weights(model: str) -> None:
+def _find_weights(model: str) -> str | None:
     """Check that the weights of a model are in safetensors files, and download one if necessary.
 
+    Returns:
+        The commit of a model on the hub, or None for a folder.
+
     Raises:
-        DFERError: If they are not.
+        DFERError: If the weights are in other files.
     """
     if os.path.isdir(model):
         if not any(Path(model).glob('*.safetensors')):
             raise DFERError(f'{model}: has no safetensors file; {_ONLY_SAFETENSORS}')
-        return
+        return None
     hub = import_module('huggingface_hub')
     for name in ('model.safetensors.index.json', 'model.safetensors'):
         try:
-            hub.hf_hub_download(model, name)
+            file = Path(hub.hf_hub_download(model, name))
         except hub.errors.EntryNotFoundError as error:
             missing = error
         else:
-            return
+            return file.parent.name  # .../snapshots/COMMIT/model.safetensors
     reason = _first_line(missing)
     raise DFERError(f'{model}: no safetensors file was found ({reason}); {_ONLY_SAFETENSORS}')
 

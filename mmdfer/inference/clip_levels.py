@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -100,8 +100,8 @@ def prepare_levels(
     if finding is None and captioning is None:
         raise DFERError('nothing to make; give --landmarks FILE, or --captions MODEL, or both')
     paths = {clip.name: levels_path(out, clip.name) for clip in clips}
-    captioner = captioning and Captioner(captioning)
-    settings = dict(dataset=source)
+    captioner = None if captioning is None else Captioner(captioning)
+    settings: dict[str, Any] = dict(dataset=source)
     if finding is not None:
         finding.build()
         settings['landmarks'] = finding.record()
@@ -168,7 +168,7 @@ def _read_done(path: Path) -> set[str]:
     return set(read_captions(path)) if read_whole_lines(path) else set()
 
 
-def _check_settings(out: Path, settings: Mapping[str, Any]) -> None:
+def _check_settings(out: Path, settings: dict[str, Any]) -> None:
     """Record the settings, or compare them with the record of an earlier call.
 
     Landmarks and captions may be made by different calls.
