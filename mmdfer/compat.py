@@ -8,6 +8,7 @@ In MMAction2's own tools, `custom_imports=dict(imports=['mmdfer'])` in the confi
 - `require_mmcv`: without mmcv, MMAction2 fails with a ModuleNotFoundError that names no remedy.
 - `hush_missing_operator`: mmcv-lite warns at each import about an operator that it does not have.
 - `stub_missing_drn`: the wheel of mmaction2 1.2.0 lacks `mmaction.models.localizers.drn`.
+- `skip_vindlu`: with transformers 4.56 or newer, `mmaction.models` fails to import its VindLU.
 - `load_files_safely`: mmengine 0.10.7 cannot load its own checkpoints. onedl-mmengine 0.10.12
   executes code from a checkpoint.
 - `load_urls_safely`: `load_from='https://...'` executes code from the file, up to torch 2.15.
@@ -30,6 +31,7 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
+import importlib
 import inspect
 import json
 import os
@@ -87,6 +89,7 @@ def apply() -> None:
     require_mmcv()
     hush_missing_operator()
     stub_missing_drn()
+    skip_vindlu()
     load_files_safely()
     load_urls_safely()
     disarm_config_text()
@@ -191,6 +194,21 @@ def stub_missing_drn() -> None:
     vars(parent)['drn'], vars(leaf)['DRN'] = leaf, DRN
     sys.modules.setdefault(parent.__name__, parent)
     sys.modules.setdefault(leaf.__name__, leaf)
+
+
+def skip_vindlu() -> None:
+    """Make `import mmaction.models` work with releases of transformers that are too new for VindLU.
+
+    If the package transformers is installed, `import mmaction.models` imports the VindLU models.
+    These import `apply_chunking_to_forward` from `transformers.modeling_utils`, which does not have
+    it since release 4.56. MMAction2 then registers placeholders of the VindLU models, as it does
+    without transformers. The file is searched without importing it, which would take long.
+    """
+    package = find_spec('transformers')
+    for folder in (package and package.submodule_search_locations) or ():
+        file = Path(folder, 'modeling_utils.py')
+        if file.is_file() and 'apply_chunking_to_forward' not in file.read_text(encoding='utf-8'):
+            vars(importlib.import_module('mmaction.utils.dependency'))['WITH_MULTIMODAL'] = False
 
 
 # ---------------------------------------------------------------- safe loading of checkpoints

@@ -239,6 +239,33 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         aside.write_text(text, encoding='utf-8')
 
 
+def append_line(path: str | os.PathLike, line: str) -> None:
+    """Append a line to a text file in UTF-8, which is on disk when this function returns.
+
+    If the process is killed meanwhile, the file may end in a part of the line, which
+    :func:`read_whole_lines` removes.
+
+    Raises:
+        WriteError: If the line cannot be written, as in :func:`explain_write_errors`.
+    """
+    with explain_write_errors(path), Path(path).open('ab') as file:
+        file.write(f'{line}\n'.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_whole_lines(path: str | os.PathLike) -> list[str]:
+    """Return the lines of a file of :func:`append_line`, and remove a line that was cut off.
+
+    A file that does not exist has no lines.
+    """
+    content = Path(path).read_bytes() if Path(path).is_file() else b''
+    whole = content[: content.rfind(b'\n') + 1]
+    if whole != content:  # the next line would be appended to the rest
+        write_text(path, whole.decode())
+    return whole.decode().split('\n')[:-1]
+
+
 def hash_file(path: str | os.PathLike) -> str:
     """Return the SHA-256 of a file's content in hexadecimal digits."""
     total = hashlib.sha256()

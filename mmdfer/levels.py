@@ -242,10 +242,14 @@ def write_captions(path: str | Path, captions: Mapping[str, str]) -> None:
     Raises:
         WriteError: If the file cannot be written.
     """
-    lines = (dict(clip=clip, caption=caption) for clip, caption in captions.items())
-    content = ''.join(json.dumps(line, ensure_ascii=False) + '\n' for line in lines)
+    content = ''.join(f'{format_caption(*pair)}\n' for pair in captions.items())
     with write_aside(path) as aside:
         aside.write_bytes(content.encode())
+
+
+def format_caption(clip: str, caption: str) -> str:
+    """Return the line of a clip in a file of captions, without the line break."""
+    return json.dumps(dict(clip=clip, caption=caption), ensure_ascii=False)
 
 
 def read_captions(path: str | Path) -> dict[str, str]:

