@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import trees
-from conftest import NUM_TEST, NUM_TRAIN
+from conftest import NUM_TEST, NUM_TRAIN, ROOT
 from mmengine.config import Config
 from sklearn.metrics import accuracy_score, recall_score
 
@@ -19,7 +19,7 @@ from mmaction.registry import DATASETS, MODELS
 from mmdfer.cli.train import main as train
 from mmdfer.cli.zero_shot import main as zero_shot
 from mmdfer.datasets import DFEW, MAFW, FERV39k
-from mmdfer.datasets.class_names import match_classes, standard_name
+from mmdfer.datasets.class_names import SPELLINGS, match_classes, standard_name
 from mmdfer.engine.runner.other_dataset import list_datasets
 from mmdfer.errors import DFERError
 from mmdfer.evaluation import SharedClassesMetric, dfer_metric
@@ -91,6 +91,13 @@ def test_the_classes_of_all_datasets_match() -> None:
 )
 def test_every_spelling_is_known(names: str, expected: str) -> None:
     assert {standard_name(name) for name in names.split()} == {expected}
+
+
+def test_the_documented_table_is_that_of_the_code() -> None:
+    page = (ROOT / 'docs' / 'get_started.md').read_text()
+    table = page.split('| name here | other words |')[1].split('\n\n')[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.split('|')[1:3]] for line in table]
+    assert {name: tuple(filter(None, others.split(', '))) for name, others in cells} == SPELLINGS
 
 
 def test_a_name_out_of_the_table_matches_only_itself() -> None:
