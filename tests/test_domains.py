@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from mmdfer.cli.make_synthetic import main as make_synthetic
 from mmdfer.datasets import SynthDFER
@@ -223,9 +224,7 @@ def test_the_command_makes_domain_levels_and_sheet(tmp_path: Path) -> None:
     )
     assert (folder / 'videos/train/00001.mp4').is_file()
     assert (folder / 'levels/train/00001.npz').is_file()
-    sheets = []
-    for domain in DOMAINS:
-        path = tmp_path / f'{domain}.png'
-        make_synthetic(['--domain', domain, '--contact-sheet', str(path)])
-        sheets.append(cv2.imread(str(path)))
-    assert sheets[0].shape == sheets[1].shape and (sheets[0] != sheets[1]).mean() > 0.5
+    sheet = tmp_path / 'sheet.png'
+    make_synthetic(['--domain', 'comic', '--contact-sheet', str(sheet)])
+    drawn, documented = (cv2.imread(str(p)) for p in (sheet, ROOT / 'docs/synthetic_comic.jpg'))
+    assert np.abs(drawn.astype(int) - documented).mean() < 8  # the documented one is a JPEG file
