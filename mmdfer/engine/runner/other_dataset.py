@@ -115,6 +115,7 @@ def take_clips(
                 f'{cfg.filename}: the pipeline has no LoadLevels, so the model reads no levels; '
                 'leave out --levels'
             )
+        clips.pop('levels', None)  # they would be made, but not read
         return clips, False
     if levels is None:
         found = _find_loading(theirs.get('pipeline', ())) or {}
