@@ -46,7 +46,9 @@ class SharedClassesMetric(DFERMetric):
             among = int(sample['pred_score'][columns].argmax())
             self.results[place] = (among, columns.index(label), predicted not in columns)
 
-    def compute_metrics(self, results: list[tuple[int, int, bool]]) -> dict[str, float]:
+    def compute_metrics(  # type: ignore[override]
+        self, results: list[tuple[int, int, bool]]
+    ) -> dict[str, float]:
         """Compute the metrics of all clips, and save the confusion matrix.
 
         Args:

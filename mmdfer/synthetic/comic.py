@@ -198,7 +198,8 @@ def _flatten(image: np.ndarray, style: Style) -> np.ndarray:
     step = 256 / style.tones
     table = np.floor(np.arange(256) / step) * step + step / 2
     hsv[:, :, 2] = table.astype(np.uint8)[hsv[:, :, 2]]
-    hsv[:, :, 1] = cv2.multiply(hsv[:, :, 1], 1.15)
+    saturation: np.ndarray = hsv[:, :, 1]
+    hsv[:, :, 1] = np.minimum(np.rint(saturation * 1.15), 255).astype(np.uint8)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import open_clip
@@ -348,9 +348,13 @@ def train(
 
 
 class AnySettings(Protocol):
-    """Describe what :func:`optimise` needs of the settings of a training."""
+    """Describe what :func:`optimise` needs of the settings of a training, a dataclass."""
 
-    steps: int
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def steps(self) -> int:
+        """Return the number of training steps."""
 
 
 def optimise(
