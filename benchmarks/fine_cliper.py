@@ -197,10 +197,13 @@ def run_all(rows: Sequence[Row], work_dir: Path, jobs: int) -> list[str]:
             training.check()
     os.environ['OMP_NUM_THREADS'] = str(max(1, count_cpus() // jobs))
     todo = [(row, seed) for seed in range(SEEDS) for row in rows if seed < row.seeds]
-    with ProcessPoolExecutor(jobs) as pool:
+    pool = ProcessPoolExecutor(jobs)
+    try:
         running = [pool.submit(run_seed, row, seed, work_dir) for row, seed in todo]
         done = tqdm(as_completed(running), 'trainings', len(running))
         return [failed for run in done if (failed := run.result()) is not None]
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an interruption, no other training starts
 
 
 # ------------------------------------------------------------------ tables

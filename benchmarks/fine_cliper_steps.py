@@ -99,7 +99,9 @@ def parse_args() -> argparse.Namespace:
         '--largest', type=int, default=8, help='clips of the last row, which has checkpointing'
     )
     parser.add_argument('--repeats', type=int, default=2, help='steps that count')
-    parser.add_argument('--trained', choices=TRAINED, help='measure this row only')
+    parser.add_argument(
+        '--trained', choices=TRAINED, help='measure one row only, of the first batch size'
+    )
     parser.add_argument('--checkpointing', action='store_true', help='for --trained')
     return parser.parse_args()
 
@@ -115,7 +117,7 @@ def main() -> None:
         flags = ['--trained', trained, '--batches', str(batch), '--device', args.device]
         flags += ['--repeats', str(args.repeats), *['--checkpointing'] * checkpointing]
         command = [sys.executable, '-m', 'benchmarks.fine_cliper_steps', *flags]
-        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
         seconds, memory = map(float, done.stdout.split()[-2:])
         cells = ['yes' if checkpointing else 'no', f'{seconds:.1f} s', f'{memory:.2f} GB']
         table.append([trained, str(batch), *cells])

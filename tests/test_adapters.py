@@ -381,10 +381,25 @@ def test_another_adapter_is_refused_and_none_is_a_start() -> None:
         with pytest.raises(DFERError, match=rf'{words}.*model\.backbone\.adapter') as error:
             other.load_state_dict(copy.copy(state))
         assert '\n' not in str(error.value)
+    for kind, changed in (('LoRA', dict(alpha=None)), ('FRU', dict(beside='mlp'))):
+        other = MODELS.build(backbone(None) | dict(adapter=ADAPTERS[kind] | changed))
+        with pytest.raises(DFERError, match=r'model\.backbone\.adapter'):  # the shapes are equal
+            other.load_state_dict(build(kind).state_dict())
     with pytest.raises(DFERError, match='text_adapter'):
         build('LoRA').load_state_dict(build('LoRA', text=True).state_dict())
     missing, unexpected = build('AIM').load_state_dict(build(None).state_dict(), strict=False)
     assert set(missing) == set(own_parameters(build('AIM'))) and not unexpected
+
+
+def test_a_tower_that_was_trained_is_a_start_of_lora() -> None:
+    trained, fresh = build(None, trains=['visual']), build('LoRA', trains=['visual'])
+    with torch.no_grad():
+        for parameter in trained.clip.visual.parameters():
+            parameter.add_(0.01)
+    missing, unexpected = fresh.load_state_dict(trained.state_dict(), strict=False)
+    assert not unexpected and all('adapter' in name for name in missing)
+    with torch.no_grad():
+        torch.testing.assert_close(fresh(clips()), trained(clips()), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('head', HEADS)

@@ -51,9 +51,9 @@ NARROW: dict[str, dict[str, Any]] = {
 
 
 def nets() -> list[Path]:
-    """Return the configs of the methods whose model is not a CLIPRecognizer."""
+    """Return the configs of the methods whose backbone is not a FrozenCLIP."""
     bases = CONFIGS.glob('_base_/models/*.py')
-    clip = {path.stem for path in bases if 'CLIPRecognizer' in path.read_text()}
+    clip = {path.stem for path in bases if 'FrozenCLIP' in path.read_text()}
     found = []
     for path in CONFIGS.glob('*/*.py'):
         base = re.search(r'_base_/models/(\w+)\.py', path.read_text())

@@ -82,8 +82,8 @@ class LoadLevels(BaseTransform):
         masks: Whether to draw the part masks.
         landmarks: Whether to draw the landmarks.
         captions: Whether to read the captions.
-        shuffle_captions: A seed by which the captions of the file are permuted between its clips,
-            as a control experiment. By default, each clip gets its own caption.
+        shuffle_captions: A seed by which each clip gets the caption of another clip of the file, of
+            any split, as a control experiment. By default, each clip gets its own caption.
     """
 
     def __init__(
@@ -170,11 +170,13 @@ class LoadLevels(BaseTransform):
         if clip is None or not self.captions:
             return None
         if self._read is None:
-            captions = read_captions(self._check_folder() / CAPTIONS)
-            texts = list(captions.values())
+            self._read = captions = read_captions(self._check_folder() / CAPTIONS)
             if self.shuffle_captions is not None:
-                random.Random(self.shuffle_captions).shuffle(texts)
-            self._read = dict(zip(captions, texts, strict=True))
+                order = list(captions)
+                random.Random(self.shuffle_captions).shuffle(order)
+                # Each clip gets the caption of the next one, and so never its own.
+                following = order[1:] + order[:1]
+                self._read = {a: captions[b] for a, b in zip(order, following, strict=True)}
         return self._read.get(clip)
 
 

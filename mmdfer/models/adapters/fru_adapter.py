@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
@@ -101,3 +103,9 @@ class FRUAdapter(FrameMixingAdapter):
             raise DFERError(f"FRUAdapter: beside must be 'block' or 'mlp', got {beside!r}")
         blocks = (FRUBlock(dims, width, num_frames, beside) for _ in range(layers))
         super().__init__(blocks, num_frames)
+        self.beside = beside
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the type and what the adapter is added beside."""
+        return super().settings | dict(beside=self.beside)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from open_clip.transformer import Transformer
@@ -105,8 +106,13 @@ class LoRA(TowerAdapter):
     def __init__(self, dims: int, layers: int, rank: int = 8, alpha: float | None = None) -> None:
         check_sizes('LoRA', rank=rank)
         super().__init__()
-        scale = 1.0 if alpha is None else alpha / rank
-        self.blocks = nn.ModuleList(LoRABlock(dims, rank, scale) for _ in range(layers))
+        self.scale = 1.0 if alpha is None else alpha / rank
+        self.blocks = nn.ModuleList(LoRABlock(dims, rank, self.scale) for _ in range(layers))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the type and the factor of the products."""
+        return super().settings | dict(scale=self.scale)
 
     def attach(self, transformer: Transformer) -> None:
         """Add the updates to the attention weights of a frozen transformer.

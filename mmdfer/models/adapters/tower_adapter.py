@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from open_clip.transformer import Transformer
 from torch import nn
 
@@ -18,6 +20,14 @@ class TowerAdapter(nn.Module):
     The parameters of an adapter belong to the adapter and not to the tower, so their names begin
     with ``adapter.`` or ``text_adapter.`` in FrozenCLIP.
     """
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return what the tensors of a checkpoint do not show: the type, and other arguments.
+
+        FrozenCLIP saves them, and refuses a checkpoint with others.
+        """
+        return dict(type=type(self).__name__)
 
     def attach(self, transformer: Transformer) -> None:
         """Make a frozen transformer use this adapter in its own forward pass.

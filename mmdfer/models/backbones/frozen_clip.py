@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -28,6 +29,9 @@ from mmdfer.models.backbones.frame_encoder import FrameEncoder
 from mmdfer.models.json_tensor import from_tensor, to_tensor
 from mmdfer.models.parameter_patterns import is_named
 from mmdfer.synthetic import small_clip
+
+# How torch names a weight to which LoRA adds an update.
+_PARAMETRIZED = re.compile(r'parametrizations\.(\w+)\.original')
 
 IMAGES_PER_PASS = 64  # limits the memory of one pass through open_clip's own image tower
 
@@ -300,6 +304,12 @@ class FrozenCLIP(FrameEncoder):
         return dict(arch=self.arch, sha256=self.digest)
 
     @property
+    def _adapters(self) -> dict[str, dict[str, Any]]:
+        """Return the settings of the adapters, keyed by the argument of this class."""
+        adapters = dict(adapter=self.adapter, text_adapter=self.text_adapter)
+        return {key: adapter.settings for key, adapter in adapters.items() if adapter is not None}
+
+    @property
     def trains_frames(self) -> bool:
         """Return whether the image tower has an adapter, or a parameter that is trained now.
 
@@ -330,7 +340,7 @@ class FrozenCLIP(FrameEncoder):
         for key in [k for k in state if k.startswith(f'{prefix}clip.')]:
             if key.removeprefix(f'{prefix}clip.') not in self._trained:
                 del state[key]
-        state[f'{prefix}identity'] = to_tensor(self.identity)
+        state[f'{prefix}identity'] = to_tensor(self.identity | self._adapters)
 
     def _put_back_frozen(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
         """Refuse a state dict of another CLIP or adapter, and add the frozen tensors.
@@ -339,7 +349,7 @@ class FrozenCLIP(FrameEncoder):
         """
         written = state.pop(f'{prefix}identity', None)
         saved = self.identity if written is None else from_tensor(written)
-        if saved != self.identity:
+        if any(saved[key] != value for key, value in self.identity.items()):
             raise DFERError(
                 f'the checkpoint was trained with CLIP {saved["arch"]!r} (weights '
                 f'{saved["sha256"][:12]}), but the model has {self.arch!r} (weights '
@@ -347,21 +357,33 @@ class FrozenCLIP(FrameEncoder):
                 'values used in training'
             )
         for option in ('adapter', 'text_adapter'):
-            self._check_adapter(state, prefix, option)
+            self._check_adapter(state, prefix, option, saved.get(option))
         for name, tensor in self.clip.state_dict(keep_vars=True).items():
+            key = f'{prefix}clip.{name}'
             if name not in self._trained:
-                state[f'{prefix}clip.{name}'] = tensor.detach()
+                state[key] = tensor.detach()
+            elif (plain := _PARAMETRIZED.sub(r'\1', key)) in state:
+                state[key] = state.pop(plain)  # trained without LoRA, which renames the weight
 
-    def _check_adapter(self, state: dict[str, Tensor], prefix: str, option: str) -> None:
+    def _check_adapter(
+        self, state: dict[str, Tensor], prefix: str, option: str, settings: dict | None
+    ) -> None:
         """Refuse a state dict with the tensors of an adapter that this model does not have.
 
         A state dict without such tensors is accepted, so that an adapter can start to train from a
         checkpoint that was trained without it.
+
+        Args:
+            state: The state dict.
+            prefix: Prefix of the keys of this module.
+            option: ``'adapter'`` or ``'text_adapter'``.
+            settings: ``TowerAdapter.settings`` of the saved adapter, if they are known.
         """
         adapter, begin = getattr(self, option), f'{prefix}{option}.'
         saved = {k: tuple(v.shape) for k, v in state.items() if k.startswith(begin)}
         own = {} if adapter is None else adapter.state_dict(prefix=begin)
-        if saved and saved != {key: tuple(tensor.shape) for key, tensor in own.items()}:
+        differs = saved != {key: tuple(tensor.shape) for key, tensor in own.items()}
+        if saved and (differs or settings not in (None, self._adapters.get(option))):
             raise DFERError(
                 f'the checkpoint was trained with another {option} of CLIP than the model has '
                 f'({"none" if adapter is None else type(adapter).__name__}): set model.backbone.'

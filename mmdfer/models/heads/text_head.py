@@ -311,7 +311,7 @@ def fill_templates(owner: str, templates: Sequence[str], classes: Sequence[str])
                 'belongs'
             )
     names = [name.replace('_', ' ') for name in classes]
-    return [[template.format(name) for template in templates] for name in names]
+    return [[template.replace('{}', name) for template in templates] for name in names]
 
 
 def check_length(owner: str, clip: FrozenCLIP, texts: Sequence[str], more: int = 0) -> None:
