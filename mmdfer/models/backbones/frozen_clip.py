@@ -348,7 +348,7 @@ class FrozenCLIP(FrameEncoder):
         This is a hook that runs before a state dict is loaded.
         """
         written = state.pop(f'{prefix}identity', None)
-        saved = self.identity if written is None else from_tensor(written)
+        saved: dict[str, Any] = self.identity if written is None else from_tensor(written)
         if any(saved[key] != value for key, value in self.identity.items()):
             raise DFERError(
                 f'the checkpoint was trained with CLIP {saved["arch"]!r} (weights '
