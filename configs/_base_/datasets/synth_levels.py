@@ -1,6 +1,6 @@
 """Load the synthetic benchmark with masks, landmarks and captions, which are made if missing.
 
-All values are our choice: 8 frames of 64 x 64 pixels, batches of 16 clips, and captions that are
+All values are our choice: 8 frames of 64 x 64 pixels, batches of 8 clips, and captions that are
 left out of three training views in ten, so that the model also learns to do without them.
 """
 
@@ -30,7 +30,7 @@ test_pipeline = [
     dict(type='PackLevels'),
 ]
 train_dataloader = dict(
-    batch_size=16, dataset=dict(num_views=None, levels=levels, pipeline=train_pipeline)
+    batch_size=8, dataset=dict(num_views=None, levels=levels, pipeline=train_pipeline)
 )
 val_dataloader = dict(batch_size=32, dataset=dict(levels=levels, pipeline=test_pipeline))
 test_dataloader = val_dataloader
