@@ -16,7 +16,7 @@ def test_rows_have_the_same_tower_frames_pixels_and_epochs(tmp_path: Path) -> No
         assert cfg.model.backbone.arch == 'synth-clip-vit'
         if row.method.startswith('fine_cliper'):
             assert cfg.train_cfg.max_epochs <= 4
-            assert cfg.train_dataloader.batch_size == 16
+            assert cfg.train_dataloader.batch_size == 8
             sample, load = (cfg.train_dataloader.dataset.pipeline[i] for i in (1, 3))
             assert (sample.clip_len, load.type) == (8, 'LoadLevels')
 
