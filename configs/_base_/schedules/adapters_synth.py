@@ -1,7 +1,7 @@
 """Train adapters on the synthetic benchmark for 4 epochs, with AdamW and a cosine.
 
 All values are our choice. The model computes in bfloat16, which takes half the time. Rate and batch
-size were chosen on the held-out training people, by WAR of FineCLIPER on frames alone with one seed:
+size were chosen on the held-out training people, by WAR in % of frames alone with one seed:
 
     clips in a batch    rate    WAR
     16                  1e-3    74.3
