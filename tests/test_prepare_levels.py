@@ -194,6 +194,24 @@ def test_pictures_of_crops_need_no_detector(
     assert load(root.parent, tmp_path / 'out', captions=False)['data_samples'].parts is not None
 
 
+def test_frames_of_several_aspect_ratios(
+    films: Path, mesh_model: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    (root := tmp_path / 'data' / 'clip').mkdir(parents=True)
+    (frame,) = VideoReader(films / FILM).read([45])
+    crop = frame[30:290, 200:460]
+    for number in range(12):  # the first frame is the largest, and not among the four that are read
+        shape = (600, 450) if number == 0 else (300, 280) if number % 2 else (300, 300)
+        picture = cv2.resize(crop, shape[::-1])
+        cv2.imwrite(str(root / f'{number}.png'), picture[..., ::-1])
+    write_lists(root.parent, ['clip'], ['clip'])
+    run('--landmarks', mesh_model, '--detector', 'none')
+    levels = read_levels(levels_path(tmp_path / 'out', 'clip'))
+    assert levels is not None and levels.mixed and levels.size == (256, 192)
+    sample = load(root.parent, tmp_path / 'out', captions=False)['data_samples']
+    assert sample.parts.shape[-2:] == (300, 300)
+
+
 def test_an_interrupted_run_continues(
     films: Path,
     mesh_model: Path,
