@@ -26,9 +26,10 @@ from mmdfer.levels import NUM_LANDMARKS, ClipLevels
 
 # The longer side of the masks in pixels at most. It is enough for an encoder that sees 224 pixels.
 _LONGEST = 256
-# Without a detector, each picture is a crop with this margin, as METAINFO['face_crop'] of the
-# datasets says. The box of the face is then the picture without the margin.
-_MARGIN = 0.12
+#: Without a detector, each picture is a crop of a face. The box of the face is the picture without
+#: the margin that METAINFO['face_crop'] of the dataset names, or else this one, which the datasets
+#: of this package have.
+MARGIN = 0.12
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,14 @@ class _FrameLevels:
     mask: np.ndarray | None = None
 
 
-def find_levels(film: Film, finding: LevelFinding) -> ClipLevels:
+def find_levels(film: Film, finding: LevelFinding, margin: float = MARGIN) -> ClipLevels:
     """Find the landmarks and the parts of the largest face in each frame of a clip.
 
     Args:
         film: The clip.
         finding: How they are found.
+        margin: Margin of the crops, as a fraction of the longer side of the box of the face. It is
+            only used without a face detector.
 
     Returns:
         The levels of all frames. The longer side of the masks has 256 pixels at most. If the frames
@@ -111,7 +114,7 @@ def find_levels(film: Film, finding: LevelFinding) -> ClipLevels:
     whole = isinstance(detector, WholePicture)
     found = []
     for _, image, faces in follow_faces(((time, read()) for time, read in film.read()), detector):
-        box = (_inset(faces[0].box) if whole else faces[0].box) if faces else None
+        box = (_inset(faces[0].box, margin) if whole else faces[0].box) if faces else None
         found.append(_find_in_frame(image, box, finder, parser))
     shape = max(found, key=lambda frame: frame.size[0] * frame.size[1]).shape
     masks = np.zeros((len(found), *shape), np.uint8)
@@ -142,8 +145,8 @@ def _find_in_frame(
     return _FrameLevels((height, width), shape, relative, mask)
 
 
-def _inset(box: Box) -> Box:
-    """Return the box of the face in a crop with the margin ``_MARGIN``, whose box is given."""
+def _inset(box: Box, margin: float) -> Box:
+    """Return the box of the face in a crop with this margin, whose box is given."""
     x1, y1, x2, y2 = box
-    margin = _MARGIN / (1 + 2 * _MARGIN) * max(x2 - x1, y2 - y1)
-    return x1 + margin, y1 + margin, x2 - margin, y2 - margin
+    border = margin / (1 + 2 * margin) * max(x2 - x1, y2 - y1)
+    return x1 + border, y1 + border, x2 - border, y2 - border
