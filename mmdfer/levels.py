@@ -72,6 +72,7 @@ class ClipLevels:
         landmarks: Landmarks (T, 68, 2), float32, as x and y in pixels of the frame, where (0, 0)
             is the centre of the upper left pixel. NaN marks a landmark that was not found. None if
             the clip has no landmarks at all.
+        mixed: Whether the frames of the clip have different sizes, of which ``size`` is one.
 
     Raises:
         ValueError: If an array has another type, shape or range.
@@ -80,6 +81,7 @@ class ClipLevels:
     size: tuple[int, int]
     masks: np.ndarray | None = None
     landmarks: np.ndarray | None = None
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         """Check the arrays."""
@@ -166,6 +168,8 @@ def write_levels(path: str | Path, levels: ClipLevels) -> None:
         WriteError: If the file cannot be written.
     """
     arrays = dict(size=np.array(levels.size, np.int64))
+    if levels.mixed:
+        arrays['mixed'] = np.array(True)
     for name in ('masks', 'landmarks'):
         if (array := getattr(levels, name)) is not None:
             arrays[name] = array
@@ -222,11 +226,14 @@ def _parse_levels(content: bytes) -> ClipLevels:
             return np.lib.format.read_array(stored, allow_pickle=False)
 
         size, masks, landmarks = read('size'), read('masks'), read('landmarks')
+        mixed = read('mixed')
     if size is None:
         raise ValueError('it has no array size, the height and the width of the frames')
     if size.shape != (2,) or size.dtype.kind not in 'iu' or size.min() < 1:
         raise ValueError(f'size is {_describe(size)}, but must be two positive integers (H, W)')
-    return ClipLevels((int(size[0]), int(size[1])), masks, landmarks)
+    if mixed is not None and (mixed.shape or mixed.dtype != bool):
+        raise ValueError(f'mixed is {_describe(mixed)}, but must be a single truth value')
+    return ClipLevels((int(size[0]), int(size[1])), masks, landmarks, bool(mixed))
 
 
 # Captions -----------------------------------------------------------------------------------------

@@ -194,6 +194,11 @@ NPZ_DAMAGES: dict[str, tuple[Callable[[bytes, np.random.Generator], bytes | None
         lambda c, rng: arrays_with(masks=None, size=np.array((24, int(rng.integers(33, 99))))),
         ERROR,
     ),
+    'other aspect ratio of mixed frames': (
+        lambda c, rng: arrays_with(masks=None, size=np.array((24, 66)), mixed=np.array(True)),
+        dict(lacks=('masks',)),
+    ),
+    'mixed is a number': (lambda c, rng: arrays_with(mixed=np.array(3)), ERROR),
     'size is not that of the masks': (lambda c, rng: arrays_with(size=np.array((48, 64))), ERROR),
     'no size': (lambda c, rng: arrays_with(size=None), ERROR),
     'negative size': (lambda c, rng: arrays_with(masks=None, size=np.array((-24, -32))), ERROR),

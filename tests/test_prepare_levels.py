@@ -7,19 +7,22 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
+from mmengine.config import Config
 from tiny_captioners import make_model
 
 from mmdfer.cli import prepare_levels
 from mmdfer.datasets import CSVDataset
 from mmdfer.datasets.transforms.video_reader import VideoReader
 from mmdfer.errors import DFERError
-from mmdfer.faces import FaceMesh, LandmarkPolygons, build_parser
+from mmdfer.faces import FaceMesh, LandmarkPolygons, WholePicture, build_parser
 from mmdfer.inference import captioner, clip_levels
+from mmdfer.inference.face_levels import LevelFinding
 from mmdfer.levels import (
     PARTS,
     ClipLevels,
@@ -47,7 +50,9 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[..., str]:
     """Return a function that runs the command on the dataset in ``tmp_path``."""
 
     def call(*flags: object) -> str:
-        arguments = ['align_dfer_custom', '--out', tmp_path / 'out', '--workers', 1, *flags]
+        arguments = ['align_dfer_custom', '--out', tmp_path / 'out', *flags]
+        if '--landmarks' in flags:
+            arguments += ['--workers', 1]
         options = ['--cfg-options', f'data_root={tmp_path / "data"}']
         prepare_levels.main([*map(str, arguments), *options])
         return capsys.readouterr().out
@@ -192,6 +197,59 @@ def test_pictures_of_crops_need_no_detector(
     # The face is in the same place of both pictures, although they have different sizes.
     assert np.abs(levels.landmarks[0] - levels.landmarks[1]).max() < 2
     assert load(root.parent, tmp_path / 'out', captions=False)['data_samples'].parts is not None
+
+
+def test_frames_of_several_aspect_ratios(
+    films: Path, mesh_model: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    (root := tmp_path / 'data' / 'clip').mkdir(parents=True)
+    (frame,) = VideoReader(films / FILM).read([45])
+    crop = frame[30:290, 200:460]
+    for number in range(12):  # the first frame is the largest, and not among the four that are read
+        shape = (600, 450) if number == 0 else (300, 280) if number % 2 else (300, 300)
+        picture = cv2.resize(crop, shape[::-1])
+        cv2.imwrite(str(root / f'{number}.png'), picture[..., ::-1])
+    write_lists(root.parent, ['clip'], ['clip'])
+    run('--landmarks', mesh_model, '--detector', 'none')
+    levels = read_levels(levels_path(tmp_path / 'out', 'clip'))
+    assert levels is not None and levels.mixed and levels.size == (256, 192)
+    sample = load(root.parent, tmp_path / 'out', captions=False)['data_samples']
+    assert sample.parts.shape[-2:] == (300, 300)
+
+
+def test_the_margin_of_the_crops_is_that_of_the_dataset(
+    small_data: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = []
+
+    def find(image: np.ndarray, box: tuple[float, ...]) -> None:
+        boxes.append(box)
+
+    tools = WholePicture(), SimpleNamespace(find=find), LandmarkPolygons()
+    monkeypatch.setattr(LevelFinding, 'build', lambda self: tools)
+    monkeypatch.setattr(LevelFinding, 'record', lambda self: {})
+    (small_data / 'faces.json').write_text('{"margin": 0.25, "size": 60}')
+    run('--landmarks', 'any', '--detector', 'none')
+    assert len(boxes) == 9
+    assert set(boxes) == {(10, 10, 50, 30)}  # of 60 x 40 pixels, 10 on each side
+
+
+def test_a_clip_that_has_vanished_is_left_out(
+    mesh_model: Path, llava: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(captioner, '_TOKENS', 2)
+    monkeypatch.chdir(small_data)
+    clips = [clip_levels.Clip(name, name) for name in ('a', '00025', 'gone')]
+    finding = LevelFinding(str(mesh_model), detector='none')
+    captioning = captioner.Captioning(str(llava))
+    made = clip_levels.prepare_levels(clips, Path('out'), {}, finding, captioning, 1)
+    for outcomes in made.outcomes.values():
+        assert [(o.clip.name, bool(o.reason)) for o in outcomes] == [
+            ('a', False), ('00025', True), ('gone', True)
+        ]  # fmt: skip
+    printed = prepare_levels.describe(made, Path('out'))
+    assert 'left out: gone: ' in printed and 'The levels of 1 clips are in out.' in printed
+    assert Path('out/left_out.txt').read_text().splitlines()[1].startswith('gone: gone: ')
 
 
 def test_an_interrupted_run_continues(
@@ -383,7 +441,10 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     ('flags', 'message'),
     [
         ([], 'nothing to make; give --landmarks FILE, or --captions MODEL, or both'),
-        (['--landmarks', 'no.tflite'], 'ai-edge-litert cannot be imported .*; run "pip install ai'),
+        (
+            ['--landmarks', 'no.tflite', '--detector', 'none'],
+            'ai-edge-litert cannot be imported .*; run "pip install ai',
+        ),
         (['--captions', 'some/model'], 'transformers cannot be imported .*; run "pip install tra'),
         (['--captions', 'some/model', '--prompt', 'no.txt'], 'no.txt: the prompt cannot be read'),
     ],
@@ -399,7 +460,7 @@ def test_what_is_missing_is_said_before_any_work(
     monkeypatch.setitem(sys.modules, 'ai_edge_litert.interpreter', None)
     monkeypatch.setitem(sys.modules, 'transformers', None)
     with pytest.raises(SystemExit, match=message):
-        run('--detector', 'none', *flags)
+        run(*flags)
     assert not (tmp_path / 'out').exists()
 
 
@@ -417,6 +478,51 @@ def test_files_of_another_origin_are_not_mixed(
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / 'captions.jsonl').write_text(format_caption('a', 'the lips part'))
     with pytest.raises(SystemExit, match='captions.jsonl: was not made by prepare_levels'):
+        run('--captions', llava)
+
+
+def test_the_levels_of_the_dataset_itself_are_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cfg = Config(dict(test_dataloader=dict(dataset=dict(
+        type='SynthDFER', split='test', num_train=2, num_test=2, levels='levels', pipeline=[]
+    ))))  # fmt: skip
+    clips, _ = prepare_levels.list_clips(cfg)
+    assert len(clips) == 2 and not Path('levels').exists()
+
+
+def test_other_crops_of_the_same_clips_are_not_mixed(
+    llava: Path, small_data: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(captioner, '_TOKENS', 2)
+    run('--captions', llava)
+    (small_data / 'faces.json').write_text('{"margin": 0.25, "size": 60}')
+    with pytest.raises(SystemExit, match='contains levels with other settings .dataset was'):
+        run('--captions', llava)
+
+
+@pytest.mark.parametrize(
+    'flags',
+    [('--captions', '--workers', '2'), ('--captions', '--detector', 'none')]
+    + [('--landmarks', '--prompt', 'a.txt'), ('--landmarks', '--work-dir', 'a')],
+)
+def test_flags_without_effect_are_refused(
+    flags: tuple[str, ...], capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        prepare_levels.main(['align_dfer_custom', '--out', 'a', flags[0], 'model', *flags[1:]])
+    assert flags[1] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_only_one_process_makes_levels_in_a_folder(
+    llava: Path, small_data: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    (tmp_path / 'out').mkdir()
+    with (
+        FileLock(tmp_path / 'out' / 'prepare_levels.lock'),
+        pytest.raises(SystemExit, match='out: another process makes levels in this folder; wait'),
+    ):
         run('--captions', llava)
 
 

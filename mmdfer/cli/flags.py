@@ -36,13 +36,18 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--cfg-options` for a command that reads a config."""
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help=_OPTIONS)
+
+
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that MMAction2's train.py and test.py share."""
     parser.add_argument(
         '--work-dir',
         help='folder for logs, checkpoints and metrics (default: work_dirs/<name of the config>)',
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help=_OPTIONS)
+    add_config_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],

@@ -22,21 +22,22 @@ from mmaction.registry import DATASETS
 
 from mmdfer.cli.flags import (
     add_config,
+    add_config_options,
     add_detector_flags,
-    add_run_flags,
     command_parser,
-    read_run_config,
 )
 from mmdfer.cli.resumable import resumable
 from mmdfer.datasets.base import DFERDataset, find_datasets
+from mmdfer.engine.runner.config import read_config
 from mmdfer.errors import DFERError
 from mmdfer.faces import PARSERS
-from mmdfer.features.dataset_config import LOADERS, without_features
+from mmdfer.features.dataset_config import LOADERS, without_argument, without_features
 from mmdfer.inference.captioner import PROMPT, Captioning
-from mmdfer.inference.clip_levels import Clip, Made, prepare_levels
-from mmdfer.inference.face_levels import LevelFinding
+from mmdfer.inference.clip_levels import LEFT_OUT, Clip, Made, prepare_levels
+from mmdfer.inference.face_levels import MARGIN, LevelFinding
 
 _SHOWN = 20
+_ONLY_WITH = dict(landmarks=('parser', 'detector', 'face_model', 'workers'), captions=('prompt',))
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -76,8 +77,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=int,
         help='number of processes for landmarks (default: the number of CPUs)',
     )
-    add_run_flags(parser)
-    return parser.parse_args(argv)
+    add_config_options(parser)
+    args = parser.parse_args(argv)
+    for flag, names in _ONLY_WITH.items():
+        for name in names if getattr(args, flag) is None else ():
+            if getattr(args, name) != parser.get_default(name):
+                parser.error(f'--{name.replace("_", "-")} has no effect without --{flag}')
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -90,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         captioning = Captioning(args.captions, args.prompt)
     out = Path(args.out)
     with resumable():
-        clips, source = list_clips(read_run_config(args))
+        clips, source = list_clips(read_config(args.config, args.cfg_options))
         made = prepare_levels(clips, out, source, finding, captioning, args.workers)
     print(describe(made, out))
 
@@ -106,27 +112,32 @@ def list_clips(cfg: Config) -> tuple[list[Clip], list[Any]]:
             the same name.
     """
     init_default_scope('mmaction')
-    clips: dict[str, str] = {}
+    clips: dict[str, Clip] = {}
     sources: dict[str, Any] = {}
     for dataset in _build_datasets(cfg):
         sources[json.dumps(dataset.source, sort_keys=True)] = dataset.source
+        margin = dataset.metainfo.get('face_crop', {}).get('margin', MARGIN)
         for index in range(len(dataset)):
             info = dataset.get_data_info(index)
-            if clips.setdefault(info['clip'], info['filename']) != info['filename']:
+            clip = Clip(info['clip'], info['filename'], margin)
+            if (other := clips.setdefault(clip.name, clip)).path != clip.path:
                 raise DFERError(
-                    f'{info["filename"]}: has the name {info["clip"]!r} of another clip, '
-                    f'{clips[info["clip"]]}; make the levels of each dataset with a config of its '
-                    'own'
+                    f'{clip.path}: has the name {clip.name!r} of another clip, {other.path}; make '
+                    'the levels of each dataset with a config of its own'
                 )
-    return [Clip(*pair) for pair in clips.items()], [sources[key] for key in sorted(sources)]
+    return list(clips.values()), [sources[key] for key in sorted(sources)]
 
 
 def _build_datasets(cfg: Config) -> Iterator[DFERDataset]:
-    """Yield the datasets of all loaders of a config, without features."""
+    """Yield the datasets of all loaders of a config, without features.
+
+    Their argument ``levels`` is left out, because with it a dataset itself writes levels.
+    """
     for loader in LOADERS:
         if cfg.get(loader) is None:
             continue
-        dataset = DATASETS.build(without_features(cfg[loader].dataset))
+        clips = without_argument(without_features(cfg[loader].dataset), 'levels')
+        dataset = DATASETS.build(clips)
         dataset.full_init()
         inner = list(find_datasets(dataset, DFERDataset))
         if not inner:
@@ -142,16 +153,16 @@ def describe(made: Made, out: Path) -> str:
     lines = []
     for key, outcomes in made.outcomes.items():
         read = [outcome for outcome in outcomes if not outcome.reason]
-        line = f'{key}: {len(read)} new, {made.there[key]} finished before'
+        line = f'{key}: {len(read)} new, {made.finished_before[key]} finished before'
         frames, found = (sum(getattr(o, name) for o in read) for name in ('frames', 'found'))
         if key == 'landmarks' and frames:
             line += f'; a face was found in {found} of {frames} new frames'
         elif found < frames:
             line += f'; the model gave no caption for {frames - found} clips'
         lines.append(line)
-    reasons = {o.reason: None for outcomes in made.outcomes.values() for o in outcomes if o.reason}
-    lines += [f'left out: {reason}' for reason in list(reasons)[:_SHOWN]]
+    reasons = list(made.unreadable().values())
+    lines += [f'left out: {reason}' for reason in reasons[:_SHOWN]]
     if len(reasons) > _SHOWN:
-        lines.append(f'... and {len(reasons) - _SHOWN} more')
-    lines.append(f'The levels of {made.clips} clips are in {out}.')
+        lines.append(f'... and {len(reasons) - _SHOWN} more; {out / LEFT_OUT} lists all')
+    lines.append(f'The levels of {made.clips - len(reasons)} clips are in {out}.')
     return '\n'.join(lines)

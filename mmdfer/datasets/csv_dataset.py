@@ -53,6 +53,16 @@ class CSVDataset(DFERDataset):
         """Raise DFERError if ``data_root`` has no usable ``classes.txt``."""
         read_classes(Path(data_root, 'classes.txt'))
 
+    @property
+    def source(self) -> dict[str, Any]:
+        """Return the folder of the dataset, and how ``prepare_faces`` cropped its faces.
+
+        Two datasets of this class may use the same clip names, and only the folder tells them
+        apart.
+        """
+        crops = _read_crops(self.root / FACES)
+        return {**super().source, 'root': str(self.root.resolve()), 'crops': crops}
+
     def load_data_list(self) -> list[dict[str, Any]]:
         """Return the entry of each line: ``filename``, ``label`` and ``clip``."""
         numbers = {name: number for number, name in enumerate(self.metainfo['classes'])}
@@ -85,16 +95,28 @@ class CSVDataset(DFERDataset):
 def read_meta(root: Path) -> dict[str, Any]:
     """Return the class names, and the margin and size of the face crops if they are recorded."""
     meta: dict[str, Any] = dict(classes=read_classes(root / 'classes.txt'))
-    if (path := root / FACES).is_file():
-        try:
-            recorded = json.loads(path.read_text())
-            meta['face_crop'] = {key: recorded[key] for key in ('margin', 'size')}
-        except (ValueError, KeyError, TypeError):
-            raise DFERError(
-                f'{path}: is not the record of prepare_faces; delete it, or prepare the dataset '
-                'again'
-            ) from None
+    if (recorded := _read_crops(root / FACES)) is not None:
+        meta['face_crop'] = {key: recorded[key] for key in ('margin', 'size')}
     return meta
+
+
+def _read_crops(path: Path) -> dict[str, Any] | None:
+    """Return the settings of ``prepare_faces``, or None if the file does not exist.
+
+    Raises:
+        DFERError: If the file is not the record of ``prepare_faces``.
+    """
+    if not path.is_file():
+        return None
+    try:
+        recorded = json.loads(path.read_text())
+    except ValueError:
+        recorded = None
+    if not isinstance(recorded, dict) or not recorded.keys() >= {'margin', 'size'}:
+        raise DFERError(
+            f'{path}: is not the record of prepare_faces; delete it, or prepare the dataset again'
+        )
+    return recorded
 
 
 def read_classes(path: Path) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ from mmdfer.files import clear_leftovers, explain_write_errors, write_aside
 try:
     import fcntl
 except ImportError:  # on Windows, filelock uses other locks
-    fcntl = None  # type: ignore[assignment]  # _check_locks tests for None
+    fcntl = None  # type: ignore[assignment]  # check_locks tests for None
 
 CLIPS_PER_SHARD = 64
 _BYTES = 2  # size of a number in half precision
@@ -357,7 +357,7 @@ def open_bank(
     with explain_write_errors(folder):
         (folder / 'shards').mkdir(parents=True, exist_ok=True)
     path = folder / 'manifest.json'
-    _check_locks(folder / 'manifest.lock')
+    check_locks(folder / 'manifest.lock')
     with FileLock(folder / 'manifest.lock'):
         clear_leftovers(folder)
         manifest = _read_manifest(path)
@@ -378,12 +378,16 @@ def open_bank(
     return bank
 
 
-def _check_locks(path: Path) -> None:
+def check_locks(path: Path, flag: str = '--bank') -> None:
     """Raise DFERError if the file system of a lock file does not support locks.
 
     Without this check, filelock would wait forever, raise an error, or leave a file behind that
     locks out all other processes after its own process is killed. Which of these happens depends on
     the version of filelock and on the file system.
+
+    Args:
+        path: The lock file.
+        flag: The flag of the command that names the folder, for the message.
     """
     if fcntl is None:
         return
@@ -396,7 +400,7 @@ def _check_locks(path: Path) -> None:
         except OSError as error:
             raise DFERError(
                 f'{path.parent}: the file system does not lock files ({error.strerror}); give '
-                '--bank a folder on another file system, or mount this one with locks (Lustre: '
+                f'{flag} a folder on another file system, or mount this one with locks (Lustre: '
                 '-o flock; NFS: without nolock)'
             ) from error
 

@@ -86,6 +86,13 @@ def without_features(dataset: dict) -> dict:
     return _change_clips(dataset, lambda clips: clips['dataset'] if is_encoded(clips) else clips)
 
 
+def without_argument(dataset: dict, name: str) -> dict:
+    """Return the config of a dataset without an argument of its innermost datasets."""
+    return _change_clips(
+        dataset, lambda clips: {key: value for key, value in clips.items() if key != name}
+    )
+
+
 def replace_clips(dataset: dict, clips: dict) -> dict:
     """Return the config of a dataset in which other clips take the place of its own.
 

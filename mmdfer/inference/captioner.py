@@ -14,7 +14,7 @@ from PIL import Image
 
 from mmdfer.datasets.transforms.frame_reader import FolderReader
 from mmdfer.datasets.transforms.video_reader import VideoReader
-from mmdfer.errors import DFERError
+from mmdfer.errors import DFERError, UnreadableClipError
 from mmdfer.faces.pictures import shrink
 
 #: The prompt that is used if the user gives no other file. It is our choice.
@@ -175,6 +175,8 @@ class Captioner:
 
 def _sample_frames(path: str) -> list[np.ndarray]:
     """Return frames of a clip at equal distances, of the same size, each RGB uint8 (H, W, 3)."""
+    if not os.path.exists(path):
+        raise UnreadableClipError(f'{path}: does not exist; correct the path')
     reader = FolderReader(path) if os.path.isdir(path) else VideoReader(path)
     numbers = [int((number + 0.5) * len(reader) / _FRAMES) for number in range(_FRAMES)]
     frames = [shrink(frame, _LONGEST)[0] for frame in reader.read(numbers)]

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from mmdfer.cpus import count_cpus
 from mmdfer.errors import DFERError, UnreadableClipError
-from mmdfer.files import append_line, clear_leftovers, read_whole_lines, write_text
+from mmdfer.features.bank import check_locks
+from mmdfer.files import (
+    append_line,
+    clear_leftovers,
+    explain_write_errors,
+    read_whole_lines,
+    write_text,
+)
 from mmdfer.inference.captioner import Captioner, Captioning
-from mmdfer.inference.face_levels import LevelFinding, find_levels
+from mmdfer.inference.face_levels import MARGIN, LevelFinding, find_levels
 from mmdfer.inference.film import open_film
 from mmdfer.inference.pool import run_all
 from mmdfer.levels import CAPTIONS, format_caption, levels_path, read_captions, write_levels
 
 RECORD = 'prepared_levels.json'  # the settings of the files
+#: The clips that the last call could not read, one line "name: reason" for each.
+LEFT_OUT = 'left_out.txt'
+_LOCK = 'prepare_levels.lock'  # which a process holds while it makes levels
 
 
 @dataclass(frozen=True)
@@ -30,10 +42,13 @@ class Clip:
     Attributes:
         name: Name of the clip in its dataset.
         path: The video or the folder of pictures.
+        margin: Margin around the face if the pictures are crops of a face, as a fraction of the
+            longer side of its box.
     """
 
     name: str
     path: str
+    margin: float = MARGIN
 
 
 @dataclass(frozen=True)
@@ -59,13 +74,19 @@ class Made:
 
     Attributes:
         clips: Number of clips of the dataset.
-        there: Number of clips that were finished before, for ``'landmarks'`` and ``'captions'``.
+        finished_before: Number of clips that were finished before, for ``'landmarks'`` and
+            ``'captions'``.
         outcomes: The outcomes of the other clips, for the same keys.
     """
 
     clips: int
-    there: dict[str, int] = field(default_factory=dict)
+    finished_before: dict[str, int] = field(default_factory=dict)
     outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+
+    def unreadable(self) -> dict[str, str]:
+        """Return the reason of each clip that could not be read, by the name of the clip."""
+        every = (outcome for outcomes in self.outcomes.values() for outcome in outcomes)
+        return {outcome.clip.name: outcome.reason for outcome in every if outcome.reason}
 
 
 def prepare_levels(
@@ -94,8 +115,8 @@ def prepare_levels(
         What was made.
 
     Raises:
-        DFERError: If a package, a model or a file is missing, or if ``out`` contains files of other
-            settings or of another origin.
+        DFERError: If a package, a model or a file is missing, if ``out`` contains files of other
+            settings or of another origin, or if another process makes levels there.
     """
     if finding is None and captioning is None:
         raise DFERError('nothing to make; give --landmarks FILE, or --captions MODEL, or both')
@@ -107,31 +128,56 @@ def prepare_levels(
         settings['landmarks'] = finding.record()
     if captioner is not None:
         settings['captions'] = captioner.record()
-    _check_settings(out, settings)
     made = Made(len(clips))
-    if captioner is not None:
-        done = _read_done(out / CAPTIONS)
-        todo = [clip for clip in clips if clip.name not in done]
-        _keep(made, 'captions', len(clips) - len(todo), _describe_all(captioner, todo, out))
-    if finding is not None:
-        for folder in {path.parent for path in paths.values()}:
-            clear_leftovers(folder)
-        todo = [clip for clip in clips if not paths[clip.name].is_file()]
-        work = partial(_find, out=out, finding=finding)
-        results = run_all(work, todo, workers or count_cpus(), 'Finding landmarks', 'clip')
-        _keep(made, 'landmarks', len(clips) - len(todo), results)
+    with _lock(out):
+        _check_settings(out, settings)
+        if captioner is not None:
+            done = _read_done(out / CAPTIONS)
+            todo = [clip for clip in clips if clip.name not in done]
+            _run(made, 'captions', len(clips) - len(todo), _describe_all(captioner, todo, out))
+        if finding is not None:
+            for folder in {path.parent for path in paths.values()}:
+                clear_leftovers(folder)
+            todo = [clip for clip in clips if not paths[clip.name].is_file()]
+            work = partial(_find, out=out, finding=finding)
+            results = run_all(work, todo, workers or count_cpus(), 'Finding landmarks', 'clip')
+            _run(made, 'landmarks', len(clips) - len(todo), results)
+        _list_unreadable(out / LEFT_OUT, made.unreadable())
     return made
 
 
-def _keep(made: Made, key: str, there: int, results: Iterator[Outcome]) -> None:
-    """Run the work of which ``results`` yields the outcomes, and keep these."""
-    made.there[key], made.outcomes[key] = there, list(results)
+@contextmanager
+def _lock(out: Path) -> Iterator[None]:
+    """Lock the folder of levels, because two processes would append to one file of captions.
+
+    Raises:
+        DFERError: If another process holds the lock.
+    """
+    with explain_write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    check_locks(out / _LOCK, '--out')
+    lock = FileLock(out / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise DFERError(
+            f'{out}: another process makes levels in this folder; wait until it has finished'
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run(made: Made, key: str, finished_before: int, results: Iterator[Outcome]) -> None:
+    """Do the work whose outcomes ``results`` yields, and keep the outcomes."""
+    made.finished_before[key], made.outcomes[key] = finished_before, list(results)
 
 
 def _find(clip: Clip, out: Path, finding: LevelFinding) -> Outcome:
     """Write the landmarks and masks of a clip."""
     try:
-        levels = find_levels(open_film(clip.path), finding)
+        levels = find_levels(open_film(Path(clip.path)), finding, clip.margin)
     except UnreadableClipError as error:
         return Outcome(clip, reason=str(error))
     write_levels(levels_path(out, clip.name), levels)
@@ -158,6 +204,14 @@ def _describe(clip: Clip, captioner: Captioner, out: Path) -> Outcome:
     if caption:
         append_line(out / CAPTIONS, format_caption(clip.name, caption))
     return Outcome(clip, 1, int(bool(caption)))
+
+
+def _list_unreadable(path: Path, reasons: dict[str, str]) -> None:
+    """Write the clips that could not be read and the reasons, or delete the list if all were."""
+    if reasons:
+        write_text(path, ''.join(f'{name}: {reason}\n' for name, reason in reasons.items()))
+    else:
+        path.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------- what was made before

@@ -189,7 +189,7 @@ def _crop(film: LabelledFilm, out: Path, cropping: Cropping) -> Outcome:
     frames = crops = 0
     reason = ''
     try:
-        frames, crops = write_crops(open_film(film.path), aside, detector, cropping)
+        frames, crops = write_crops(open_film(Path(film.path)), aside, detector, cropping)
         if not crops:
             reason = 'no face was found'
     except DFERError as error:

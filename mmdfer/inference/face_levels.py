@@ -26,9 +26,10 @@ from mmdfer.levels import NUM_LANDMARKS, ClipLevels
 
 # The longer side of the masks in pixels at most. It is enough for an encoder that sees 224 pixels.
 _LONGEST = 256
-# Without a detector, each picture is a crop with this margin, as METAINFO['face_crop'] of the
-# datasets says. The box of the face is then the picture without the margin.
-_MARGIN = 0.12
+#: Without a detector, each picture is a crop of a face. The box of the face is the picture without
+#: the margin that METAINFO['face_crop'] of the dataset names, or else this one, which the datasets
+#: of this package have.
+MARGIN = 0.12
 
 
 @dataclass(frozen=True)
@@ -78,26 +79,31 @@ class _FrameLevels:
     """Hold what was found in a frame.
 
     Attributes:
+        size: Height and width of the frame in pixels.
         shape: Height and width of the masks in pixels, at most ``_LONGEST``.
         landmarks: Landmarks (68, 2) as fractions of the width and the height, or None.
         mask: Part mask of this shape, or None.
     """
 
+    size: tuple[int, int]
     shape: tuple[int, int]
     landmarks: np.ndarray | None = None
     mask: np.ndarray | None = None
 
 
-def find_levels(film: Film, finding: LevelFinding) -> ClipLevels:
+def find_levels(film: Film, finding: LevelFinding, margin: float = MARGIN) -> ClipLevels:
     """Find the landmarks and the parts of the largest face in each frame of a clip.
 
     Args:
         film: The clip.
         finding: How they are found.
+        margin: Margin of the crops, as a fraction of the longer side of the box of the face. It is
+            only used without a face detector.
 
     Returns:
         The levels of all frames. The longer side of the masks has 256 pixels at most. If the frames
-        have different sizes, the levels have the size of the largest frame, as ClipDecode has it.
+        have different sizes, the levels are stretched to the shape of the frame with the largest
+        area, as ClipDecode stretches the frames, and they are marked as ``mixed``.
         Where no face is found, the landmarks are NaN and the mask is background.
 
     Raises:
@@ -108,9 +114,9 @@ def find_levels(film: Film, finding: LevelFinding) -> ClipLevels:
     whole = isinstance(detector, WholePicture)
     found = []
     for _, image, faces in follow_faces(((time, read()) for time, read in film.read()), detector):
-        box = (_inset(faces[0].box) if whole else faces[0].box) if faces else None
+        box = (_inset(faces[0].box, margin) if whole else faces[0].box) if faces else None
         found.append(_find_in_frame(image, box, finder, parser))
-    shape = max((frame.shape for frame in found), key=lambda shape: shape[0] * shape[1])
+    shape = max(found, key=lambda frame: frame.size[0] * frame.size[1]).shape
     masks = np.zeros((len(found), *shape), np.uint8)
     landmarks = np.full((len(found), NUM_LANDMARKS, 2), np.nan, np.float32)
     for number, frame in enumerate(found):
@@ -118,7 +124,7 @@ def find_levels(film: Film, finding: LevelFinding) -> ClipLevels:
             exact = cv2.INTER_NEAREST_EXACT
             masks[number] = cv2.resize(frame.mask, shape[::-1], interpolation=exact)
             landmarks[number] = frame.landmarks * shape[::-1] - 0.5
-    return ClipLevels(shape, masks, landmarks)
+    return ClipLevels(shape, masks, landmarks, len({frame.size for frame in found}) > 1)
 
 
 def _find_in_frame(
@@ -130,16 +136,17 @@ def _find_in_frame(
     shape = max(1, round(height * factor)), max(1, round(width * factor))
     landmarks = None if box is None else finder.find(image, box)
     if box is None or landmarks is None:
-        return _FrameLevels(shape)
+        return _FrameLevels((height, width), shape)
     relative = (landmarks + 0.5) / (width, height)
     small = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA)
     x1, y1, x2, y2 = (value * factor for value in box)
     points = (relative * shape[::-1] - 0.5).astype(np.float32)
-    return _FrameLevels(shape, relative, parser.parse(small, (x1, y1, x2, y2), points))
+    mask = parser.parse(small, (x1, y1, x2, y2), points)
+    return _FrameLevels((height, width), shape, relative, mask)
 
 
-def _inset(box: Box) -> Box:
-    """Return the box of the face in a crop with the margin ``_MARGIN``, whose box is given."""
+def _inset(box: Box, margin: float) -> Box:
+    """Return the box of the face in a crop with this margin, whose box is given."""
     x1, y1, x2, y2 = box
-    margin = _MARGIN / (1 + 2 * _MARGIN) * max(x2 - x1, y2 - y1)
-    return x1 + margin, y1 + margin, x2 - margin, y2 - margin
+    border = margin / (1 + 2 * margin) * max(x2 - x1, y2 - y1)
+    return x1 + border, y1 + border, x2 - border, y2 - border

@@ -15,7 +15,7 @@ import numpy as np
 
 from mmdfer.datasets.transforms.frame_reader import FolderReader
 from mmdfer.datasets.transforms.video_reader import VideoStream
-from mmdfer.errors import DFERError
+from mmdfer.errors import DFERError, UnreadableClipError
 
 #: Frames per second that a folder of frames or an array is taken to have.
 ASSUMED_FPS = 25.0
@@ -162,7 +162,8 @@ def open_film(source: str | os.PathLike | int | np.ndarray, name: str = 'array')
         name: Name of an array in messages and output files.
 
     Raises:
-        DFERError: If there is no such file, or if it is not one of these kinds.
+        UnreadableClipError: If there is no such file or folder.
+        DFERError: If the source is not of one of these kinds.
     """
     if isinstance(source, np.ndarray):
         return _FrameArray(source, name)
@@ -175,9 +176,11 @@ def open_film(source: str | os.PathLike | int | np.ndarray, name: str = 'array')
     try:
         path.stat()
     except OSError as error:
-        raise DFERError(f'{text}: cannot be read ({error.strerror}); correct the path') from None
+        raise UnreadableClipError(
+            f'{text}: cannot be read ({error.strerror}); correct the path'
+        ) from None
     if path.is_dir() and text:
         return _FrameFolder(path)
     if not path.is_file():
-        raise DFERError(f'{text!r}: is neither a file nor a folder; correct the path')
+        raise UnreadableClipError(f'{text!r}: is neither a file nor a folder; correct the path')
     return _VideoFile(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ _COLOURS = {
 PALETTE = np.array([_COLOURS[part] for part in PARTS], np.uint8)
 DOT = (0, 255, 0)  # no part has this colour
 _SHIFT = 4  # fractional bits of the coordinates for OpenCV
+_AGAIN = 'delete the file, and make the levels of this clip again'
 _LARGEST_ASPECT_ERROR = 0.02  # of the ratio of height to width between the levels and the frames
 
 
@@ -150,7 +152,7 @@ class LoadLevels(BaseTransform):
             found = self.landmarks and not np.isnan(landmarks[numbers]).all()
             landmarks = landmarks[numbers] if found else None
         nothing = masks is None and landmarks is None
-        return None if nothing else ClipLevels(levels.size, masks, landmarks)
+        return None if nothing else replace(levels, masks=masks, landmarks=landmarks)
 
     def _check_folder(self) -> Path:
         """Return the folder of levels.
@@ -160,8 +162,9 @@ class LoadLevels(BaseTransform):
         """
         if not (folder := Path(self.folder)).is_dir():
             raise DFERError(
-                f'{folder}: the folder of levels does not exist; for the synthetic benchmark, make '
-                'it with mmdfer make_synthetic --levels, or correct folder of LoadLevels'
+                f'{folder}: the folder of levels does not exist; make it with mmdfer '
+                'prepare_levels, or for the synthetic benchmark with mmdfer make_synthetic '
+                '--levels, or correct folder of LoadLevels'
             )
         return folder
 
@@ -181,18 +184,24 @@ class LoadLevels(BaseTransform):
 
 
 def _check_fit(path: Path, levels: ClipLevels, results: dict[str, Any]) -> None:
-    """Raise DFERError unless the levels have the length and the aspect ratio of the clip."""
+    """Raise DFERError unless the levels have the length and the aspect ratio of the clip.
+
+    The frames of a clip of mixed sizes have no common aspect ratio. ClipDecode stretches them to
+    the largest sampled frame, which need not be the largest frame of the clip.
+    """
     if len(levels) != results['total_frames']:
         raise DFERError(
             f'{path}: has the levels of {len(levels)} frames, but the clip {results["filename"]} '
-            f'has {results["total_frames"]} frames; make the levels of this clip again'
+            f'has {results["total_frames"]} frames; {_AGAIN}'
         )
+    if levels.mixed:
+        return
     height, width = results['imgs'][0].shape[:2]
     if abs(levels.size[0] * width / (levels.size[1] * height) - 1) > _LARGEST_ASPECT_ERROR:
         raise DFERError(
             f'{path}: was made for frames of {levels.size[0]} x {levels.size[1]} pixels, but the '
             f'frames of {results["filename"]} have {height} x {width} pixels, which is another '
-            'aspect ratio; make the levels of this clip again'
+            f'aspect ratio; {_AGAIN}'
         )
 
 
@@ -205,7 +214,7 @@ def draw_levels(levels: ClipLevels, shape: tuple[int, int]) -> list[np.ndarray]:
 
     Args:
         levels: The masks or landmarks, or both, of N frames.
-        shape: Height and width of the pictures in pixels, of the aspect ratio of ``levels.size``.
+        shape: Height and width of the pictures in pixels, to which the levels are scaled.
 
     Returns:
         One RGB uint8 array (*shape, 3) for each frame.
