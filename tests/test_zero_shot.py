@@ -180,6 +180,9 @@ def test_from_one_domain_to_the_other_and_back(monkeypatch: pytest.MonkeyPatch) 
     given = small + synth_options(*loaders, inside='dataset.dataset')
     train(['coop_synth', *given])
     train(['coop_synth', '--on', 'synth_comic', *given, '--on-options', *synth_options(*loaders)])
+    trained = 'work_dirs/coop_synth_on_synth_comic'
+    words = ['coop_synth', f'{trained}/epoch_1.pth', '--on', 'synth', *small, *ON_SYNTH]
+    assert 'folder of a training' in fail([*words, '--work-dir', trained])
     ways = (
         ('coop_synth', 'synth', 'synth_comic'),
         ('coop_synth_on_synth_comic', 'synth_comic', 'synth'),
@@ -202,7 +205,7 @@ def test_a_model_of_seven_classes_on_eleven(capsys: pytest.CaptureFixture) -> No
     zero_shot(
         ['clip_zero_shot_synth', '--on', 'MAFW', '--on-options', 'test_dataloader.dataset.fold=2']
     )
-    report = read('work_dirs/clip_zero_shot_synth_on_mafw')
+    report = read('work_dirs/clip_zero_shot_synth_zero_shot_on_mafw')
     truth = trees.mafw(Path('again'), media=False).truth['test', 2]
     counts = trees.tally(truth, 11)
     assert report['left_out'] == dict(zip(OTHERS, counts[7:], strict=True))
@@ -215,8 +218,8 @@ def test_a_model_of_seven_classes_on_eleven(capsys: pytest.CaptureFixture) -> No
     assert 'Zero-shot, without training, tested on synthetic tree like MAFW: WAR' in text
     assert f'clips of contempt ({counts[7]}), anxiety' in text
     assert 'not results on MAFW' in text
-    log = next(Path('work_dirs/clip_zero_shot_synth_on_mafw').glob('*/confusion_matrix.json'))
-    assert log.is_file()
+    folder = Path('work_dirs/clip_zero_shot_synth_zero_shot_on_mafw')
+    assert next(folder.glob('*/confusion_matrix.json')).is_file()
 
 
 def save_net(path: str, classes: list[str]) -> Config:
@@ -273,7 +276,7 @@ def test_a_net_of_eleven_classes_on_seven(capsys: pytest.CaptureFixture, data: P
     assert report['other_classes'] == pytest.approx(100 * float(outside))
 
 
-def fail(capsys: pytest.CaptureFixture, arguments: list[str]) -> str:
+def fail(arguments: list[str]) -> str:
     """Return the one line with which a zero-shot test ends."""
     with pytest.raises(SystemExit) as exit_:
         zero_shot(arguments)
@@ -281,17 +284,17 @@ def fail(capsys: pytest.CaptureFixture, arguments: list[str]) -> str:
     return str(exit_.value.code)
 
 
-def test_errors_are_one_line(capsys: pytest.CaptureFixture) -> None:
+def test_errors_are_one_line() -> None:
     config = 'clip_zero_shot_synth'
-    line = fail(capsys, [config, '--on', 'dfww'])
+    line = fail([config, '--on', 'dfww'])
     assert 'dfww: no such config' in line and 'ferv39k, mafw, synth, synth_comic' in line
-    assert 'no such checkpoint' in fail(capsys, [config, 'none.pth', '--on', 'synth'])
-    assert 'give its checkpoint' in fail(capsys, ['r3d18_synth', '--on', 'synth', *ON_SYNTH])
-    assert 'reads no levels' in fail(capsys, [config, '--on', 'synth', '--levels', 'x', *ON_SYNTH])
+    assert 'no such checkpoint' in fail([config, 'none.pth', '--on', 'synth'])
+    assert 'give its checkpoint' in fail(['r3d18_synth', '--on', 'synth', *ON_SYNTH])
+    assert 'reads no levels' in fail([config, '--on', 'synth', '--levels', 'x', *ON_SYNTH])
     save_net('net.pth', ['happy', 'sad', 'boredom'])
-    assert "'boredom' of the model" in fail(capsys, ['net.py', 'net.pth', '--on', 'dfew'])
+    assert "'boredom' of the model" in fail(['net.py', 'net.pth', '--on', 'dfew'])
     missing = ['--on-options', 'test_dataloader.dataset.data_root=nowhere']
-    assert 'nowhere' in fail(capsys, [config, '--on', 'mafw', *missing])
+    assert 'nowhere' in fail([config, '--on', 'mafw', *missing])
 
 
 def test_training_on_other_classes_is_refused() -> None:
@@ -338,4 +341,4 @@ def test_a_model_of_levels(capsys: pytest.CaptureFixture, data: Path) -> None:
     assert read('dfew')['levels'] is False
     assert 'no levels, so the model was tested on the frames alone' in capsys.readouterr().out
     only = ['--cfg-options', "model.levels=('caption',)"]
-    assert 'reads only caption' in fail(capsys, ['levels.py', '--on', 'dfew', *only])
+    assert 'reads only caption' in fail(['levels.py', '--on', 'dfew', *only])

@@ -19,6 +19,7 @@ from mmdfer.datasets.class_names import match_classes
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.engine.runner.config import check_checkpoint
 from mmdfer.engine.runner.other_dataset import find_clips, take_clips
+from mmdfer.engine.runner.resume_checkpoint import POINTER
 from mmdfer.errors import DFERError
 from mmdfer.evaluation import SharedClassesMetric
 from mmdfer.evaluation.report import synthetic_note
@@ -65,10 +66,15 @@ def run_zero_shot(
 
     Raises:
         DFERError: If a class of the model is unknown, if fewer than two classes are shared, or if a
-            file or a setting does not fit.
+            file or a setting does not fit, or if the work directory is that of a training.
     """
     if checkpoint is not None:
         check_checkpoint(checkpoint)
+    if Path(cfg.work_dir, POINTER).exists():
+        raise DFERError(
+            f'{cfg.work_dir}: this is the folder of a training, whose report.json would be '
+            'replaced; give another folder with --work-dir'
+        )
     loaded = _load(checkpoint)
     meta = loaded.get('meta') or {}
     clips, lacks = take_clips(cfg, target, 'test_dataloader', levels)
