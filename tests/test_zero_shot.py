@@ -20,10 +20,15 @@ from mmdfer.cli.train import main as train
 from mmdfer.cli.zero_shot import main as zero_shot
 from mmdfer.datasets import DFEW, MAFW, FERV39k
 from mmdfer.datasets.class_names import SPELLINGS, match_classes, standard_name
-from mmdfer.engine.runner.other_dataset import list_datasets
+from mmdfer.engine.runner.other_dataset import (
+    list_datasets,
+    list_levels,
+    read_dataset_config,
+    take_clips,
+)
 from mmdfer.errors import DFERError
 from mmdfer.evaluation import SharedClassesMetric, dfer_metric
-from mmdfer.evaluation.report import read_fold, synthetic_note
+from mmdfer.evaluation.report import overlap_note, read_fold, synthetic_note
 from mmdfer.synthetic import CLASSES
 from mmdfer.synthetic.benchmark import make_benchmark
 
@@ -316,6 +321,11 @@ def test_drawn_faces_are_no_results_on_a_real_dataset(name: str) -> None:
     assert synthetic_note(name) == 'synthetic data: not results on any real dataset'
 
 
+def test_dfew_and_mafw_share_clips() -> None:
+    assert '1,097 clips' in overlap_note('DFEW', 'MAFW') == overlap_note('MAFW', 'DFEW')
+    assert overlap_note('DFEW', 'FERV39k') == overlap_note(None, 'MAFW') == ''
+
+
 # Levels -------------------------------------------------------------------------------------------
 
 LEVELS = """
@@ -331,14 +341,40 @@ default_hooks = dict(levels=dict(type='LevelsHook'))
 """
 
 
+@pytest.mark.parametrize(
+    ('name', 'folder', 'expected'),
+    [
+        ('mafw', 'x', ['frames', 'parts']),  # neutral clips have no caption
+        ('fine_cliper_mafw', 'x', ['frames', 'parts']),
+        ('fine_cliper_dfew', None, ['frames', 'parts', 'caption']),
+        ('dfew', 'x', ['frames', 'parts', 'caption']),
+        ('dfew', None, ['frames']),
+    ],
+)
+def test_which_levels_are_loaded(name: str, folder: str | None, expected: list[str]) -> None:
+    Path('levels.py').write_text(LEVELS)
+    cfg, target = Config.fromfile('levels.py'), read_dataset_config(name)
+    clips, lacks = take_clips(cfg, target, 'test_dataloader', folder)
+    assert list_levels(clips['pipeline']) == expected and lacks == (expected == ['frames'])
+
+
+def test_the_benchmark_has_a_default_folder() -> None:
+    Path('levels.py').write_text(LEVELS)
+    target = read_dataset_config('synth')
+    del target.test_dataloader.dataset['data_root']
+    clips, _ = take_clips(Config.fromfile('levels.py'), target, 'test_dataloader')
+    assert clips['levels'] == 'data/synth/levels'
+
+
 def test_a_model_of_levels(capsys: pytest.CaptureFixture, data: Path) -> None:
     Path('levels.py').write_text(LEVELS)
     zero_shot(['levels.py', '--on', 'synth_comic', '--work-dir', 'comic', *ON_SYNTH])
-    assert read('comic')['levels'] is True
+    assert read('comic')['levels'] == ['frames', 'parts', 'caption']
     assert f'Levels of {NUM_TEST} test clips: 0 lack masks, 0 lack' in capsys.readouterr().out
     assert (data / 'synth_comic' / 'levels' / 'captions.jsonl').is_file()
     zero_shot(['levels.py', '--on', 'dfew', '--work-dir', 'dfew'])
-    assert read('dfew')['levels'] is False
-    assert 'no levels, so the model was tested on the frames alone' in capsys.readouterr().out
+    report = read('dfew')
+    assert (report['levels'], report['unused_levels']) == (['frames'], ['parts', 'caption'])
+    assert 'Tested on frames only, because the test does not load' in capsys.readouterr().out
     only = ['--cfg-options', "model.levels=('caption',)"]
     assert 'reads only caption' in fail(['levels.py', '--on', 'dfew', *only])

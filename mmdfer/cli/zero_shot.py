@@ -43,7 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='DIR',
         help='folder of the masks, landmarks and captions of this dataset, for models that read '
         'them (docs/levels.md); without it, such a model is tested on the frames alone. Those of '
-        'the synthetic benchmark are made',
+        'the synthetic benchmark are made. Captions of MAFW are not read',
     )
     add_bank_flag(parser)
     add_run_flags(parser)

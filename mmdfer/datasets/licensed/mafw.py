@@ -124,6 +124,7 @@ class MAFW(ListedDataset):
 
     METAINFO = dict(classes=CLASSES, dataset='MAFW', face_crop=FACE_CROP)
     COUNTS = COUNTS
+    TEST_CAPTIONS = False  # in the release, only clips that are not neutral have one
 
     def __init__(
         self,
