@@ -91,7 +91,7 @@ def test_the_flags_are_mmaction2s(tool: str, monkeypatch: pytest.MonkeyPatch) ->
     theirs = _parser(theirs['parse_args'], monkeypatch)
     assert len(theirs) > 8
     assert {name: ours.get(name) for name in theirs} == theirs
-    more = {'--shuffle-frames'} if tool == 'test.py' else set()
+    more = {'--shuffle-frames'} if tool == 'test.py' else {'--on', '--on-options'}
     assert set(ours) - set(theirs) == {'--bank', *more}
 
 
@@ -102,7 +102,9 @@ def _parser(parse: Callable, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple
         patch.setattr(
             argparse.ArgumentParser,
             'parse_args',
-            lambda self, *_: parsers.append(self) or argparse.Namespace(local_rank=0),
+            lambda self, *_: (
+                parsers.append(self) or argparse.Namespace(local_rank=0, on=None, on_options=None)
+            ),
         )
         parse()
     return {

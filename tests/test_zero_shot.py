@@ -20,10 +20,15 @@ from mmdfer.cli.train import main as train
 from mmdfer.cli.zero_shot import main as zero_shot
 from mmdfer.datasets import DFEW, MAFW, FERV39k
 from mmdfer.datasets.class_names import SPELLINGS, match_classes, standard_name
-from mmdfer.engine.runner.other_dataset import list_datasets
+from mmdfer.engine.runner.other_dataset import (
+    list_datasets,
+    list_levels,
+    read_dataset_config,
+    take_clips,
+)
 from mmdfer.errors import DFERError
 from mmdfer.evaluation import SharedClassesMetric, dfer_metric
-from mmdfer.evaluation.report import read_fold, synthetic_note
+from mmdfer.evaluation.report import overlap_note, read_fold, synthetic_note
 from mmdfer.synthetic import CLASSES
 from mmdfer.synthetic.benchmark import make_benchmark
 
@@ -180,6 +185,9 @@ def test_from_one_domain_to_the_other_and_back(monkeypatch: pytest.MonkeyPatch) 
     given = small + synth_options(*loaders, inside='dataset.dataset')
     train(['coop_synth', *given])
     train(['coop_synth', '--on', 'synth_comic', *given, '--on-options', *synth_options(*loaders)])
+    trained = 'work_dirs/coop_synth_on_synth_comic'
+    words = ['coop_synth', f'{trained}/epoch_1.pth', '--on', 'synth', *small, *ON_SYNTH]
+    assert 'folder of a training' in fail([*words, '--work-dir', trained])
     ways = (
         ('coop_synth', 'synth', 'synth_comic'),
         ('coop_synth_on_synth_comic', 'synth_comic', 'synth'),
@@ -202,7 +210,7 @@ def test_a_model_of_seven_classes_on_eleven(capsys: pytest.CaptureFixture) -> No
     zero_shot(
         ['clip_zero_shot_synth', '--on', 'MAFW', '--on-options', 'test_dataloader.dataset.fold=2']
     )
-    report = read('work_dirs/clip_zero_shot_synth_on_mafw')
+    report = read('work_dirs/clip_zero_shot_synth_zero_shot_on_mafw')
     truth = trees.mafw(Path('again'), media=False).truth['test', 2]
     counts = trees.tally(truth, 11)
     assert report['left_out'] == dict(zip(OTHERS, counts[7:], strict=True))
@@ -215,8 +223,8 @@ def test_a_model_of_seven_classes_on_eleven(capsys: pytest.CaptureFixture) -> No
     assert 'Zero-shot, without training, tested on synthetic tree like MAFW: WAR' in text
     assert f'clips of contempt ({counts[7]}), anxiety' in text
     assert 'not results on MAFW' in text
-    log = next(Path('work_dirs/clip_zero_shot_synth_on_mafw').glob('*/confusion_matrix.json'))
-    assert log.is_file()
+    folder = Path('work_dirs/clip_zero_shot_synth_zero_shot_on_mafw')
+    assert next(folder.glob('*/confusion_matrix.json')).is_file()
 
 
 def save_net(path: str, classes: list[str]) -> Config:
@@ -273,7 +281,7 @@ def test_a_net_of_eleven_classes_on_seven(capsys: pytest.CaptureFixture, data: P
     assert report['other_classes'] == pytest.approx(100 * float(outside))
 
 
-def fail(capsys: pytest.CaptureFixture, arguments: list[str]) -> str:
+def fail(arguments: list[str]) -> str:
     """Return the one line with which a zero-shot test ends."""
     with pytest.raises(SystemExit) as exit_:
         zero_shot(arguments)
@@ -281,17 +289,17 @@ def fail(capsys: pytest.CaptureFixture, arguments: list[str]) -> str:
     return str(exit_.value.code)
 
 
-def test_errors_are_one_line(capsys: pytest.CaptureFixture) -> None:
+def test_errors_are_one_line() -> None:
     config = 'clip_zero_shot_synth'
-    line = fail(capsys, [config, '--on', 'dfww'])
+    line = fail([config, '--on', 'dfww'])
     assert 'dfww: no such config' in line and 'ferv39k, mafw, synth, synth_comic' in line
-    assert 'no such checkpoint' in fail(capsys, [config, 'none.pth', '--on', 'synth'])
-    assert 'give its checkpoint' in fail(capsys, ['r3d18_synth', '--on', 'synth', *ON_SYNTH])
-    assert 'reads no levels' in fail(capsys, [config, '--on', 'synth', '--levels', 'x', *ON_SYNTH])
+    assert 'no such checkpoint' in fail([config, 'none.pth', '--on', 'synth'])
+    assert 'give its checkpoint' in fail(['r3d18_synth', '--on', 'synth', *ON_SYNTH])
+    assert 'reads no levels' in fail([config, '--on', 'synth', '--levels', 'x', *ON_SYNTH])
     save_net('net.pth', ['happy', 'sad', 'boredom'])
-    assert "'boredom' of the model" in fail(capsys, ['net.py', 'net.pth', '--on', 'dfew'])
+    assert "'boredom' of the model" in fail(['net.py', 'net.pth', '--on', 'dfew'])
     missing = ['--on-options', 'test_dataloader.dataset.data_root=nowhere']
-    assert 'nowhere' in fail(capsys, [config, '--on', 'mafw', *missing])
+    assert 'nowhere' in fail([config, '--on', 'mafw', *missing])
 
 
 def test_training_on_other_classes_is_refused() -> None:
@@ -313,6 +321,11 @@ def test_drawn_faces_are_no_results_on_a_real_dataset(name: str) -> None:
     assert synthetic_note(name) == 'synthetic data: not results on any real dataset'
 
 
+def test_dfew_and_mafw_share_clips() -> None:
+    assert '1,097 clips' in overlap_note('DFEW', 'MAFW') == overlap_note('MAFW', 'DFEW')
+    assert overlap_note('DFEW', 'FERV39k') == overlap_note(None, 'MAFW') == ''
+
+
 # Levels -------------------------------------------------------------------------------------------
 
 LEVELS = """
@@ -328,14 +341,40 @@ default_hooks = dict(levels=dict(type='LevelsHook'))
 """
 
 
+@pytest.mark.parametrize(
+    ('name', 'folder', 'expected'),
+    [
+        ('mafw', 'x', ['frames', 'parts']),  # neutral clips have no caption
+        ('fine_cliper_mafw', 'x', ['frames', 'parts']),
+        ('fine_cliper_dfew', None, ['frames', 'parts', 'caption']),
+        ('dfew', 'x', ['frames', 'parts', 'caption']),
+        ('dfew', None, ['frames']),
+    ],
+)
+def test_which_levels_are_loaded(name: str, folder: str | None, expected: list[str]) -> None:
+    Path('levels.py').write_text(LEVELS)
+    cfg, target = Config.fromfile('levels.py'), read_dataset_config(name)
+    clips, lacks = take_clips(cfg, target, 'test_dataloader', folder)
+    assert list_levels(clips['pipeline']) == expected and lacks == (expected == ['frames'])
+
+
+def test_the_benchmark_has_a_default_folder() -> None:
+    Path('levels.py').write_text(LEVELS)
+    target = read_dataset_config('synth')
+    del target.test_dataloader.dataset['data_root']
+    clips, _ = take_clips(Config.fromfile('levels.py'), target, 'test_dataloader')
+    assert clips['levels'] == 'data/synth/levels'
+
+
 def test_a_model_of_levels(capsys: pytest.CaptureFixture, data: Path) -> None:
     Path('levels.py').write_text(LEVELS)
     zero_shot(['levels.py', '--on', 'synth_comic', '--work-dir', 'comic', *ON_SYNTH])
-    assert read('comic')['levels'] is True
+    assert read('comic')['levels'] == ['frames', 'parts', 'caption']
     assert f'Levels of {NUM_TEST} test clips: 0 lack masks, 0 lack' in capsys.readouterr().out
     assert (data / 'synth_comic' / 'levels' / 'captions.jsonl').is_file()
     zero_shot(['levels.py', '--on', 'dfew', '--work-dir', 'dfew'])
-    assert read('dfew')['levels'] is False
-    assert 'no levels, so the model was tested on the frames alone' in capsys.readouterr().out
+    report = read('dfew')
+    assert (report['levels'], report['unused_levels']) == (['frames'], ['parts', 'caption'])
+    assert 'Tested on frames only, because the test does not load' in capsys.readouterr().out
     only = ['--cfg-options', "model.levels=('caption',)"]
-    assert 'reads only caption' in fail(capsys, ['levels.py', '--on', 'dfew', *only])
+    assert 'reads only caption' in fail(['levels.py', '--on', 'dfew', *only])

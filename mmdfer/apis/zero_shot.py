@@ -10,18 +10,21 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import CheckpointLoader, Runner
+from torch import nn
 
 from mmaction.registry import DATASETS
 
 from mmdfer.datasets import DFERDataset
-from mmdfer.datasets.base import check_roots, find_datasets
+from mmdfer.datasets.base import check_roots, find_dataset_class, find_datasets
 from mmdfer.datasets.class_names import match_classes
 from mmdfer.engine.runner.build import build_runner
 from mmdfer.engine.runner.config import check_checkpoint
-from mmdfer.engine.runner.other_dataset import find_clips, take_clips
+from mmdfer.engine.runner.other_dataset import find_clips, list_levels, take_clips
+from mmdfer.engine.runner.resume_checkpoint import POINTER
+from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.errors import DFERError
 from mmdfer.evaluation import SharedClassesMetric
-from mmdfer.evaluation.report import synthetic_note
+from mmdfer.evaluation.report import overlap_note, synthetic_note
 from mmdfer.features import EncodedClips
 from mmdfer.features.dataset_config import replace_clips, use_bank
 from mmdfer.files import write_aside
@@ -52,28 +55,36 @@ def run_zero_shot(
         target: The config of the other dataset, as ``read_dataset_config`` returns it.
         levels: Folder of the levels of the other dataset (docs/levels.md), for models that read
             levels. If neither this argument nor ``target`` names it, the model is tested without
-            levels. The levels of the synthetic benchmark are made.
+            levels. The levels of the synthetic benchmark are made. Captions of MAFW are only read
+            if ``target`` loads them, because in the release neutral clips have none.
         bank: Argument ``bank`` of EncodedClips, or None for no feature bank.
 
     Returns:
         The content of ``report.json``: ``trained_on``, ``tested_on``, ``note`` (about synthetic
-        data), ``checkpoint``, ``classes`` (the shared ones), ``left_out`` (the number of clips by
-        class), ``unused_classes`` (of the model), ``clips``, ``other_classes`` (percentage of
-        clips whose highest score had another class), ``levels`` (whether they were used, None if
-        the model reads none), and ``dataset``, ``last`` and ``best`` as in the report of a
-        training.
+        data, or about clips that are in both datasets), ``checkpoint``, ``classes`` (the shared
+        ones), ``left_out`` (the number of clips by class), ``unused_classes`` (of the model),
+        ``clips``, ``other_classes`` (percentage of clips whose highest score had another class),
+        ``levels`` (those that the test used, None if the model reads frames only),
+        ``unused_levels`` (of the model), and ``dataset``, ``last`` and ``best`` as in the report
+        of a training.
 
     Raises:
         DFERError: If a class of the model is unknown, if fewer than two classes are shared, or if a
-            file or a setting does not fit.
+            file or a setting does not fit, or if the work directory is that of a training.
     """
     if checkpoint is not None:
         check_checkpoint(checkpoint)
+    if Path(cfg.work_dir, POINTER).exists():
+        raise DFERError(
+            f'{cfg.work_dir}: this is the folder of a training, whose report.json would be '
+            'replaced; give another folder with --work-dir'
+        )
     loaded = _load(checkpoint)
     meta = loaded.get('meta') or {}
-    clips, lacks = take_clips(cfg, target, 'test_dataloader', levels)
+    clips, _ = take_clips(cfg, target, 'test_dataloader', levels)
     check_roots(clips)
-    _check_levels(cfg, lacks)
+    loaded_levels = list_levels(clips.get('pipeline', ()))
+    _check_levels(cfg, loaded_levels)
     classes = _find_classes(cfg, loaded)
     _check_match(clips, classes)
     clips = dict(clips, model_classes=classes, test_mode=True)
@@ -88,7 +99,7 @@ def run_zero_shot(
     about = dict(
         trained_on=_find_training_set(cfg, meta) if checkpoint is not None else None,
         checkpoint=checkpoint,
-        levels=not lacks if 'levels' in cfg.model else None,
+        **_describe_levels(unwrap(runner.model), loaded_levels),
         unused_classes=[name for name in classes if name not in _metric(runner).shared],
     )
     report = _build_report(runner, metrics, about, int(meta.get('epoch') or 0))
@@ -130,14 +141,22 @@ def _check_match(clips: Mapping[str, Any], classes: Sequence[str]) -> None:
     match_classes(classes, found.metainfo['classes'])
 
 
-def _check_levels(cfg: Config, lacks: bool) -> None:
-    """Raise DFERError if the model reads only levels that the dataset lacks."""
+def _check_levels(cfg: Config, loaded: Sequence[str]) -> None:
+    """Raise DFERError if the model reads only levels that the pipeline does not load."""
     levels = cfg.model.get('levels')
-    if lacks and levels and 'frames' not in levels:
+    if levels and not set(levels) & set(loaded):
         raise DFERError(
-            f'{cfg.filename}: the model reads only {" and ".join(levels)}, but the dataset has no '
-            'levels; give their folder with --levels'
+            f'{cfg.filename}: the model reads only {" and ".join(levels)}, but a test on this '
+            f'dataset loads only {" and ".join(loaded)}; give the folder of levels with --levels, '
+            'or a config of the dataset that loads them (docs/levels.md)'
         )
+
+
+def _describe_levels(model: nn.Module, loaded: Sequence[str]) -> dict[str, Any]:
+    """Return the entries ``levels`` and ``unused_levels`` of the report."""
+    levels: Sequence[str] = getattr(model, 'levels', ('frames',))
+    used, unused = [[x for x in levels if (x in loaded) is there] for there in (True, False)]
+    return dict(levels=None if tuple(levels) == ('frames',) else used, unused_levels=unused)
 
 
 def _find_training_set(cfg: Config, meta: Mapping[str, Any]) -> str | None:
@@ -145,9 +164,8 @@ def _find_training_set(cfg: Config, meta: Mapping[str, Any]) -> str | None:
     known = (meta.get('dataset_meta') or {}).get('dataset')
     if known or cfg.get('train_dataloader') is None:
         return known
-    kind = find_clips(cfg, 'train_dataloader', str(cfg.filename))['type']
-    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-    return kind.METAINFO.get('dataset')
+    kind = find_dataset_class(find_clips(cfg, 'train_dataloader', str(cfg.filename)))
+    return None if kind is None else kind.METAINFO.get('dataset')
 
 
 def _metric(runner: Runner) -> Any:
@@ -162,14 +180,14 @@ def _build_report(
     served = runner.test_dataloader.dataset
     found = next(find_datasets(served, EncodedClips), None)
     clips = next(find_datasets(found.dataset if found else served, DFERDataset))
-    name, metric = clips.metainfo.get('dataset'), _metric(runner)
+    name, trained, metric = clips.metainfo.get('dataset'), about['trained_on'], _metric(runner)
     recalls = {k.removeprefix(_RECALL): v for k, v in metrics.items() if k.startswith(_RECALL)}
     confusion = None if metric.confusion is None else metric.confusion.tolist()
     scores = dict(WAR=metrics['WAR'], UAR=metrics['UAR'])
     return dict(
         about,
         tested_on=name,
-        note=synthetic_note(name) or synthetic_note(about['trained_on']),
+        note=synthetic_note(name) or synthetic_note(trained) or overlap_note(trained, name),
         left_out=clips.left_out,
         clips=len(clips),
         other_classes=metrics['other_classes'],
@@ -213,6 +231,9 @@ def describe(report: Mapping[str, Any]) -> str:
             f'{", ".join(report["unused_classes"])}; {report["other_classes"]:.1f} % of the clips '
             'had their highest score there'
         )
-    if report['levels'] is False:
-        lines.append('The dataset has no levels, so the model was tested on the frames alone')
+    if report['unused_levels']:
+        lines.append(
+            f'Tested on {" and ".join(report["levels"])} only, because the test does not load '
+            f'{" and ".join(report["unused_levels"])} of this dataset'
+        )
     return '\n'.join([*lines, *filter(None, [report['note']])])

@@ -133,9 +133,15 @@ def add_on_flags(parser: argparse.ArgumentParser, what: str, required: bool = Fa
     )
 
 
-def name_work_dir(args: argparse.Namespace) -> str:
-    """Return the default work directory of a run of `config` on the dataset `on`."""
-    return str(Path('work_dirs', f'{Path(args.config).stem}_on_{Path(args.on).stem.lower()}'))
+def name_work_dir(args: argparse.Namespace, run: str = '') -> str:
+    """Return the default work directory of a run of `config` on the dataset `on`.
+
+    Args:
+        args: The parsed command line.
+        run: A word for the kind of the run, if it is not a training.
+    """
+    words = [Path(args.config).stem, run, 'on', Path(args.on).stem.lower()]
+    return str(Path('work_dirs', '_'.join(filter(None, words))))
 
 
 def add_detector_flags(parser: argparse.ArgumentParser) -> None:

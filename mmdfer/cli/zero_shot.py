@@ -43,7 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='DIR',
         help='folder of the masks, landmarks and captions of this dataset, for models that read '
         'them (docs/levels.md); without it, such a model is tested on the frames alone. Those of '
-        'the synthetic benchmark are made',
+        'the synthetic benchmark are made. Captions of MAFW are not read',
     )
     add_bank_flag(parser)
     add_run_flags(parser)
@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Test a checkpoint on another dataset."""
     args = parse_args(argv)
     with one_line_errors():
-        if args.work_dir is None:  # report.json of the training must not be replaced
-            args.work_dir = name_work_dir(args)
+        if args.work_dir is None:
+            args.work_dir = name_work_dir(args, 'zero_shot')
         cfg = read_run_config(args)
         target = read_dataset_config(args.on, args.on_options)
         with explain_full_disk(cfg.work_dir):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, ClassVar, TypeVar
@@ -80,6 +80,8 @@ class DFERDataset(BaseActionDataset):
     LOST = 2**31 - 1
     #: Number of cross-validation folds of the dataset, or 0 if it has a single split.
     FOLDS: ClassVar[int] = 0
+    #: Whether the zero-shot test reads the captions of this dataset, if no config decides it.
+    TEST_CAPTIONS: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -319,11 +321,23 @@ def check_roots(part: Any) -> None:
     elif isinstance(part, dict):
         for value in part.values():
             check_roots(value)
-        if part.get('data_root'):
-            kind = part.get('type')
-            kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-            if isinstance(kind, type) and issubclass(kind, DFERDataset):
-                kind.check_root(part['data_root'])
+        kind = find_dataset_class(part)
+        if part.get('data_root') and kind is not None:
+            kind.check_root(part['data_root'])
+
+
+def find_dataset_class(part: Mapping[str, Any]) -> type[DFERDataset] | None:
+    """Return the class of the dataset that a config describes.
+
+    Args:
+        part: The config.
+
+    Returns:
+        The class, or None if the config has no ``type``, or one that is not a DFERDataset.
+    """
+    kind = part.get('type')
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    return kind if isinstance(kind, type) and issubclass(kind, DFERDataset) else None
 
 
 def list_wrapped(dataset: Any) -> list[Any]:

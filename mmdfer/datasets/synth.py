@@ -17,6 +17,7 @@ from mmdfer.synthetic.domains import SHADED, find_domain
 from mmdfer.synthetic.emotions import CLASSES, FPS, MAX_FRAMES
 from mmdfer.synthetic.levels import make_levels
 
+DATA_ROOT = 'data/synth'
 SPLITS = ('train', 'test', 'fit', 'heldout')
 
 
@@ -61,7 +62,7 @@ class SynthDFER(DFERDataset):
 
     def __init__(
         self,
-        data_root: str = 'data/synth',
+        data_root: str = DATA_ROOT,
         split: str = 'train',
         num_train: int = 1400,
         num_test: int = 700,
@@ -73,16 +74,26 @@ class SynthDFER(DFERDataset):
         if split not in SPLITS:
             raise DFERError(f'SynthDFER: split must be one of {", ".join(SPLITS)}, got {split!r}')
         self.domain = find_domain(domain)
+        self.levels = levels
         made: dict[str, Any] = dict(num_train=num_train, num_test=num_test)
-        if dist.is_main_process():
-            making = dict(made, seed=make_seed, domain=domain)
-            make_benchmark(data_root, **making)
-            if levels is not None:
-                make_levels(levels, **making)
-        dist.barrier()
         self._made = {**made, 'make_seed': make_seed, **self.domain.mark}
+        self._arguments = dict(made, seed=make_seed, domain=domain)
         super().__init__(ann_file=str(Path(data_root) / f'{split}.txt'), **kwargs)
         self._metainfo['dataset'] = self.domain.dataset
+
+    def full_init(self) -> None:
+        """Make what is missing of the benchmark, and read the label file of the split.
+
+        The constructor does not make the benchmark with ``lazy_init=True``, so that a dataset can
+        also be built before the ranks of a run can wait for each other.
+        """
+        if not self._fully_initialized:
+            if dist.is_main_process():
+                make_benchmark(Path(self.ann_file).parent, **self._arguments)
+                if self.levels is not None:
+                    make_levels(self.levels, **self._arguments)
+            dist.barrier()
+        super().full_init()
 
     @property
     def source(self) -> dict[str, Any]:

@@ -119,3 +119,20 @@ def synthetic_note(dataset: str | None) -> str:
     rest = re.sub(r'(?i)\bsynth_\w+|synth(etic)?( tree like)?|[()\[\]]', ' ', dataset)
     name = ' '.join(rest.split()).strip(' ,:;_-')
     return f'synthetic data: not results on {name or "any real dataset"}'
+
+
+def overlap_note(trained_on: str | None, tested_on: str | None) -> str:
+    """Return the note about clips that the datasets of a training and of a test share.
+
+    The number is the one in ``docs/datasets.md``.
+
+    Args:
+        trained_on: The name of the dataset of the training, or None.
+        tested_on: The name of the dataset of the test, or None.
+
+    Returns:
+        The note, or an empty string if no shared clips are known.
+    """
+    if {trained_on, tested_on} != {'DFEW', 'MAFW'}:
+        return ''
+    return '1,097 clips are in both DFEW and MAFW, so the model has seen test clips in training'

@@ -124,6 +124,7 @@ class MAFW(ListedDataset):
 
     METAINFO = dict(classes=CLASSES, dataset='MAFW', face_crop=FACE_CROP)
     COUNTS = COUNTS
+    TEST_CAPTIONS = False  # in the release, only clips that are not neutral have one
 
     def __init__(
         self,
@@ -146,10 +147,17 @@ class MAFW(ListedDataset):
                 'define the classes together; remove ann_file'
             )
         self.labels, self.captions, self.class_order = labels, captions, class_order
+        self.levels = levels
         super().__init__(*args, **kwargs)
-        if levels is not None:
+
+    def full_init(self) -> None:
+        """Read the label files, and write the captions of the release if they are missing."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        if self.levels is not None:
             if dist.is_main_process():
-                self._write_captions(Path(levels, CAPTIONS))
+                self._write_captions(Path(self.levels, CAPTIONS))
             dist.barrier()
 
     def _write_captions(self, path: Path) -> None:

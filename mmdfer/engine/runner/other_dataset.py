@@ -8,16 +8,17 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmaction.registry import DATASETS
-
-from mmdfer.datasets import DFERDataset, LoadLevels, SynthDFER
+from mmdfer.datasets import LoadLevels, SynthDFER
+from mmdfer.datasets.base import find_dataset_class
 from mmdfer.datasets.class_names import match_classes
+from mmdfer.datasets.synth import DATA_ROOT
 from mmdfer.engine.runner.config import read_config
 from mmdfer.errors import DFERError
 from mmdfer.features.dataset_config import LOADERS, replace_clips, without_features
 from mmdfer.installed import installed
 from mmdfer.synthetic import DOMAINS
 
+_SWITCHES = ('masks', 'landmarks', 'captions')  # the arguments of LoadLevels that switch it off
 VIEWS = ('pipeline', 'num_views', 'seed')  # what a dataset keeps of the config that it is put into
 
 
@@ -67,25 +68,12 @@ def find_clips(cfg: Config, loader: str, name: str) -> dict[str, Any]:
     """
     part = cfg.get(loader)
     clips = dict(without_features(part.dataset)) if part is not None else {}
-    if find_type(DATASETS, clips, DFERDataset):
+    if find_dataset_class(clips) is not None:
         return clips
     raise DFERError(
         f'{name}: {loader}.dataset must be a dataset of this package, with EncodedClips around it '
         f'or without, but is {clips.get("type", "missing")}'
     )
-
-
-def find_type(registry: Any, part: Mapping[str, Any], kind: type) -> bool:
-    """Return whether the config of an object has a type that is a class or a subclass of it.
-
-    Args:
-        registry: The registry in which a type that is given as a word is looked up.
-        part: The config of the object.
-        kind: The class.
-    """
-    found = part.get('type')
-    found = registry.get(found) if isinstance(found, str) else found
-    return isinstance(found, type) and issubclass(found, kind)
 
 
 def take_clips(
@@ -102,7 +90,8 @@ def take_clips(
 
     Returns:
         The config of the dataset, and whether it lacks levels that the pipeline loads. They are
-        then switched off in the pipeline.
+        then switched off in the pipeline. So are levels that the other config switches off, and
+        captions that the class of the dataset keeps out of tests.
     """
     own = find_clips(cfg, loader, Path(cfg.filename or 'config').stem)
     theirs = find_clips(target, loader, Path(target.filename or 'config').stem)
@@ -117,16 +106,27 @@ def take_clips(
             )
         clips.pop('levels', None)  # they would be made, but not read
         return clips, False
+    kind, found = find_dataset_class(theirs), _find_loading(theirs.get('pipeline', ()))
+    if found is None:
+        found = dict(captions=kind is None or kind.TEST_CAPTIONS)
     if levels is None:
-        found = _find_loading(theirs.get('pipeline', ())) or {}
         levels = theirs.get('levels') or found.get('folder')
-    if find_type(DATASETS, theirs, SynthDFER):
-        levels = levels or f'{theirs["data_root"]}/levels'
+    if kind is not None and issubclass(kind, SynthDFER):
+        levels = levels or str(Path(theirs.get('data_root', DATA_ROOT), 'levels'))
         clips['levels'] = levels
-    off = dict(masks=False, landmarks=False, captions=False)
-    changed = dict(load, **(off if levels is None else dict(folder=levels)))
+    off = {key: False for key in _SWITCHES if levels is None or not found.get(key, True)}
+    changed = dict(load, **off, **({} if levels is None else dict(folder=levels)))
     clips['pipeline'] = [changed if part is load else part for part in own['pipeline']]
     return clips, levels is None
+
+
+def list_levels(pipeline: Sequence[Any]) -> list[str]:
+    """Return the levels that a pipeline loads, by the names that FineCLIPER gives them."""
+    load = _find_loading(pipeline)
+    if load is None:
+        return ['frames']
+    masks, landmarks, captions = (load.get(key, True) for key in _SWITCHES)
+    return ['frames', *['parts'] * (masks or landmarks), *['caption'] * captions]
 
 
 def _find_loading(pipeline: Sequence[Any]) -> Any:
