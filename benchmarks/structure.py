@@ -45,7 +45,7 @@ LEVELS = (
     ('datasets', 'models', 'faces'),
     ('synthetic',),
     ('compat', 'levels'),
-    ('files', 'cpus', 'installed', 'tables', 'weights'),
+    ('files', 'cpus', 'installed', 'tables', 'weights', 'workers'),
     ('errors', 'version'),
 )
 FOLDERS = (PACKAGE, 'tools', 'configs', 'tests', 'benchmarks')

@@ -20,6 +20,11 @@ class UnreadableClipError(DFERError):
     """Report a clip without a single readable frame: its video or all its pictures are damaged."""
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the name of its type if it has none."""
+    return str(error).strip().partition('\n')[0] or type(error).__name__
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn a DFERError into one line on stderr, and exit the process with status 1.

@@ -24,7 +24,7 @@ from tokenize import TokenError
 
 import numpy as np
 
-from mmdfer.errors import DFERError
+from mmdfer.errors import DFERError, first_line
 from mmdfer.files import read_patiently, write_aside
 
 #: The parts of a face. The values of a mask are indices into this tuple.
@@ -202,7 +202,7 @@ def read_levels(path: str | Path) -> ClipLevels | None:
     try:
         return _parse_levels(content)
     except _DAMAGED as error:
-        reason = str(error).strip().partition('\n')[0] or type(error).__name__
+        reason = first_line(error)
         raise DFERError(f'{path}: is not a file of levels ({reason}); {_REMEDY}') from None
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -409,7 +410,69 @@ def test_a_caption_that_was_cut_off_is_made_again(
     assert file.read_text() == whole
 
 
+def test_a_model_of_the_hub_stays_at_its_commit(
+    llava: Path,
+    small_data: Path,
+    tmp_path: Path,
+    run: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import huggingface_hub
+    import transformers
+
+    newest, read = 'first', []
+
+    def download(model: str, name: str, revision: str | None = None) -> str:
+        return f'snapshots/{revision or newest}/{name}'
+
+    def stand_in_for(kind: Any) -> None:
+        load = kind.from_pretrained
+
+        def from_pretrained(model: str, **options: object) -> object:
+            if model == 'some/model':  # transformers itself calls it with the folder
+                read.append(options.pop('revision'))
+            return load(str(llava), **options)
+
+        monkeypatch.setattr(kind, 'from_pretrained', from_pretrained)
+
+    monkeypatch.setattr(huggingface_hub, 'hf_hub_download', download)
+    for name in ('AutoConfig', 'AutoProcessor', 'AutoModelForImageTextToText'):
+        stand_in_for(getattr(transformers, name))
+    monkeypatch.setattr(captioner, '_TOKENS', 2)
+    run('--captions', 'some/model')
+    assert read == ['main', 'first', 'first']
+    read.clear()
+    newest = 'second'
+    captions = tmp_path / 'out' / 'captions.jsonl'
+    captions.write_text(captions.read_text()[:-20])
+    assert 'captions: 1 new, 2 finished before' in run('--captions', 'some/model')
+    assert read == ['first'] * 3
+
+
+def test_a_folder_with_another_model_is_refused(
+    llava: Path,
+    small_data: Path,
+    tmp_path: Path,
+    run: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(captioner, '_TOKENS', 2)
+    shutil.copytree(llava, folder := tmp_path / 'model')
+    run('--captions', folder)
+    with (folder / 'model.safetensors').open('r+b') as file:
+        file.seek(-1, 2)
+        file.write(b'x')
+    with pytest.raises(SystemExit, match=r'other settings \(captions.files was'):
+        run('--captions', folder)
+
+
 # ---------------------------------------------------------------- what is refused
+
+
+def test_an_old_release_of_transformers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, 'transformers', __version__='4.57.1')
+    with pytest.raises(DFERError, match=r"transformers 4.57.1 is older than 5; run pip install 't"):
+        captioner.Captioner(captioner.Captioning('some/model'))
 
 
 def test_only_safetensors_are_read(llava: Path, tmp_path: Path) -> None:
@@ -445,7 +508,10 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
             ['--landmarks', 'no.tflite', '--detector', 'none'],
             'ai-edge-litert cannot be imported .*; run "pip install ai',
         ),
-        (['--captions', 'some/model'], 'transformers cannot be imported .*; run "pip install tra'),
+        (
+            ['--captions', 'some/model'],
+            r'transformers cannot be imported .*; run pip install .transformers>=5.',
+        ),
         (['--captions', 'some/model', '--prompt', 'no.txt'], 'no.txt: the prompt cannot be read'),
     ],
 )

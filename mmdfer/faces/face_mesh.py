@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mmdfer.errors import DFERError
+from mmdfer.errors import DFERError, first_line
 from mmdfer.faces.face import Box
 from mmdfer.faces.model_file import read_model
 
@@ -86,8 +86,9 @@ class FaceMesh:
             )
             self._net.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            reason = str(error).partition('\n')[0]
-            raise DFERError(f'{model}: LiteRT cannot read this file ({reason}); {_WHERE}') from None
+            raise DFERError(
+                f'{model}: LiteRT cannot read this file ({first_line(error)}); {_WHERE}'
+            ) from None
         inputs, outputs = self._net.get_input_details(), self._net.get_output_details()
         sizes = {int(np.prod(output['shape'])): output['index'] for output in outputs}
         shape = tuple(inputs[0]['shape'])
@@ -169,8 +170,7 @@ def _import_litert() -> Any:
     try:
         return import_module('ai_edge_litert.interpreter')
     except ImportError as error:
-        reason = str(error).partition('\n')[0]
         raise DFERError(
-            f'landmarks: the package ai-edge-litert cannot be imported ({reason}); run "pip '
-            'install ai-edge-litert"'
+            f'landmarks: the package ai-edge-litert cannot be imported ({first_line(error)}); run '
+            '"pip install ai-edge-litert"'
         ) from error

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdfer.errors import DFERError
+from mmdfer.errors import DFERError, first_line
 from mmdfer.faces.face import Box, Face
 from mmdfer.faces.model_file import read_model
 from mmdfer.levels import PARTS
@@ -40,7 +40,7 @@ class UniFace:
             self._net = package.RetinaFace()
         except (OSError, RuntimeError) as error:
             raise DFERError(
-                f'face detector uniface: its weights cannot be loaded ({_first_line(error)}); '
+                f'face detector uniface: its weights cannot be loaded ({first_line(error)}); '
                 'check the connection to the internet, or choose the face detector centerface'
             ) from error
 
@@ -82,7 +82,7 @@ class UniFaceParser:
             self._net = package.BiSeNet()
         except (OSError, RuntimeError) as error:
             raise DFERError(
-                f'face parser uniface: its weights cannot be loaded ({_first_line(error)}); '
+                f'face parser uniface: its weights cannot be loaded ({first_line(error)}); '
                 f'check the connection to the internet, or {_NO_PARSER}'
             ) from error
 
@@ -125,7 +125,7 @@ class MediaPipe:
         except (RuntimeError, ValueError) as error:
             raise DFERError(
                 f'{model}: mediapipe cannot run this file as a face detector '
-                f'({_first_line(error)}); get blaze_face_short_range.tflite from {where}'
+                f'({first_line(error)}); get blaze_face_short_range.tflite from {where}'
             ) from error
 
     def detect(self, image: np.ndarray) -> list[Face]:
@@ -148,10 +148,6 @@ def _import(package: str, requirement: str, otherwise: str = _NO_DETECTOR) -> An
         return import_module(package)
     except ImportError as error:
         raise DFERError(
-            f'{package}: the package cannot be imported ({_first_line(error)}); run "pip install '
+            f'{package}: the package cannot be imported ({first_line(error)}); run "pip install '
             f'{requirement}", or {otherwise}'
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition('\n')[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,8 +15,9 @@ from PIL import Image
 
 from mmdfer.datasets.transforms.frame_reader import FolderReader
 from mmdfer.datasets.transforms.video_reader import VideoReader
-from mmdfer.errors import DFERError, UnreadableClipError
+from mmdfer.errors import DFERError, UnreadableClipError, first_line
 from mmdfer.faces.pictures import shrink
+from mmdfer.files import hash_file
 
 #: The prompt that is used if the user gives no other file. It is our choice.
 PROMPT = Path(__file__).with_name('caption_prompt.txt')
@@ -23,7 +25,9 @@ PROMPT = Path(__file__).with_name('caption_prompt.txt')
 _FRAMES = 8  # of each clip, at equal distances
 _LONGEST = 384  # pixels of the longer side of a frame
 _TOKENS = 96  # of a caption at most
+_OLDEST = 5  # release of transformers
 _COLUMNS = 4  # of frames in the single picture for models without a chat template
+_READ_SUFFIXES = ('.safetensors', '.json', '.jinja', '.txt', '.model')
 _ONLY_SAFETENSORS = (
     'only safetensors files are read, because loading other files can execute code; choose a model '
     'with safetensors files, or convert its weights'
@@ -55,13 +59,15 @@ class Captioner:
 
     Args:
         captioning: The model and the prompt.
+        commit: Commit of a model on the hub. By default, the newest one.
 
     Raises:
         DFERError: If the package transformers, the model or the prompt is missing, if the weights
             are not in safetensors files, or if the model does not turn pictures into text.
     """
 
-    def __init__(self, captioning: Captioning) -> None:
+    def __init__(self, captioning: Captioning, commit: str | None = None) -> None:
+        self._commit = commit
         self.name, self.prompt = captioning.model, _read_prompt(captioning.prompt)
         self._package = _import_transformers()
         self._config = self._read('AutoConfig')
@@ -70,7 +76,7 @@ class Captioner:
                 f'{self.name}: is a model of the kind {self._config.model_type!r}, which does not '
                 'turn pictures and a prompt into text; choose an image-text-to-text model'
             )
-        self._commit = _find_weights(self.name)
+        self._commit = _find_weights(self.name, commit)
         self._processor = self._read('AutoProcessor')
         if not hasattr(self._processor, 'image_processor'):
             raise DFERError(
@@ -83,6 +89,7 @@ class Captioner:
         return dict(
             model=self.name,
             commit=self._commit,
+            files=None if self._commit else _hash_model(self.name),
             prompt=self.prompt,
             frames=_FRAMES,
             longest_side=_LONGEST,
@@ -123,7 +130,7 @@ class Captioner:
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise DFERError(
                 f'{self.name}: cannot be given {_FRAMES} frames and a prompt '
-                f'({_first_line(error)}); choose another model'
+                f'({first_line(error)}); choose another model'
             ) from error
         return self._decode(inputs['input_ids'][0], tokens[0])
 
@@ -135,11 +142,11 @@ class Captioner:
         """
         try:
             return getattr(self._package, kind).from_pretrained(
-                self.name, trust_remote_code=False, **options
+                self.name, trust_remote_code=False, revision=self._commit or 'main', **options
             )
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise DFERError(
-                f'{self.name}: transformers cannot load the model ({_first_line(error)}); give the '
+                f'{self.name}: transformers cannot load the model ({first_line(error)}); give the '
                 'name of a model, or the folder with its files; code in its files is not executed'
             ) from error
 
@@ -191,8 +198,12 @@ def _arrange(frames: list[np.ndarray]) -> np.ndarray:
     return np.vstack(rows)
 
 
-def _find_weights(model: str) -> str | None:
+def _find_weights(model: str, commit: str | None) -> str | None:
     """Check that the weights of a model are in safetensors files, and download one if necessary.
+
+    Args:
+        model: Name or folder of the model.
+        commit: Commit of a model on the hub, or None for the newest one.
 
     Returns:
         The commit of a model on the hub, or None for a folder.
@@ -207,13 +218,20 @@ def _find_weights(model: str) -> str | None:
     hub = import_module('huggingface_hub')
     for name in ('model.safetensors.index.json', 'model.safetensors'):
         try:
-            file = Path(hub.hf_hub_download(model, name))
+            file = Path(hub.hf_hub_download(model, name, revision=commit))
         except hub.errors.EntryNotFoundError as error:
             missing = error
         else:
             return file.parent.name  # .../snapshots/COMMIT/model.safetensors
-    reason = _first_line(missing)
+    reason = first_line(missing)
     raise DFERError(f'{model}: no safetensors file was found ({reason}); {_ONLY_SAFETENSORS}')
+
+
+def _hash_model(folder: str) -> str:
+    """Return a digest of the files in a model's folder on which its captions can depend."""
+    files = sorted(path for path in Path(folder).iterdir() if path.suffix in _READ_SUFFIXES)
+    hashes = ''.join(f'{path.name} {hash_file(path)}\n' for path in files)
+    return hashlib.sha256(hashes.encode()).hexdigest()[:16]
 
 
 def _read_prompt(path: str) -> str:
@@ -235,14 +253,15 @@ def _read_prompt(path: str) -> str:
 
 def _import_transformers() -> Any:
     """Import transformers, or say how to install it."""
+    remedy = "run pip install 'transformers>=5'"
     try:
-        return import_module('transformers')
+        package = import_module('transformers')
     except ImportError as error:
         raise DFERError(
-            f'captions: the package transformers cannot be imported ({_first_line(error)}); run '
-            '"pip install transformers"'
+            f'captions: the package transformers cannot be imported ({first_line(error)}); {remedy}'
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition('\n')[0] or type(error).__name__
+    if int(package.__version__.partition('.')[0]) < _OLDEST:
+        raise DFERError(
+            f'captions: transformers {package.__version__} is older than {_OLDEST}; {remedy}'
+        )
+    return package

@@ -121,7 +121,7 @@ def prepare_levels(
     if finding is None and captioning is None:
         raise DFERError('nothing to make; give --landmarks FILE, or --captions MODEL, or both')
     paths = {clip.name: levels_path(out, clip.name) for clip in clips}
-    captioner = None if captioning is None else Captioner(captioning)
+    captioner = None if captioning is None else _build_captioner(captioning, out)
     settings: dict[str, Any] = dict(dataset=source)
     if finding is not None:
         finding.build()
@@ -186,6 +186,14 @@ def _find(clip: Clip, out: Path, finding: LevelFinding) -> Outcome:
     return Outcome(clip, len(found), int(found.sum()))
 
 
+def _build_captioner(captioning: Captioning, out: Path) -> Captioner:
+    """Build the captioner, with the commit of its model that an earlier call for ``out`` used."""
+    then = _read_record(out / RECORD).get('captions', {})
+    return Captioner(
+        captioning, then.get('commit') if then.get('model') == captioning.model else None
+    )
+
+
 def _describe_all(captioner: Captioner, clips: Sequence[Clip], out: Path) -> Iterator[Outcome]:
     """Write the captions of clips, and yield the outcomes."""
     if not clips:
@@ -231,7 +239,7 @@ def _check_settings(out: Path, settings: dict[str, Any]) -> None:
         DFERError: If the folder contains files of other settings or of another origin.
     """
     path = out / RECORD
-    recorded = _read_record(path) if path.is_file() else {}
+    recorded = _read_record(path)
     present = dict(
         landmarks=next(out.rglob('*.npz'), None), captions=next(out.glob(CAPTIONS), None)
     )
@@ -252,9 +260,11 @@ def _check_settings(out: Path, settings: dict[str, Any]) -> None:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """Return the settings of an earlier call."""
+    """Return the settings of an earlier call, or an empty dict if there was none."""
     try:
         recorded = json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        return {}
     except (OSError, ValueError):
         recorded = None
     if not isinstance(recorded, dict):

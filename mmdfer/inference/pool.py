@@ -11,6 +11,8 @@ from typing import TypeVar
 import cv2
 from tqdm import tqdm
 
+from mmdfer.workers import end_with_parent, explain_killed_worker
+
 Job = TypeVar('Job')
 Result = TypeVar('Result')
 
@@ -29,6 +31,9 @@ def run_all(
 
     Yields:
         The result of each call.
+
+    Raises:
+        DFERError: If a process is killed.
     """
     with tqdm(total=len(jobs), desc=title, unit=unit, disable=not jobs) as bar:
         if min(workers, len(jobs)) <= 1:
@@ -41,13 +46,19 @@ def run_all(
         try:
             futures = [pool.submit(function, job) for job in jobs]
             for future in as_completed(futures):
-                yield future.result()
+                with explain_killed_worker():
+                    result = future.result()
+                yield result
                 bar.update()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:
-    """Prepare a worker process: the main process handles Ctrl-C, and OpenCV uses one thread."""
+    """Prepare a worker process: the main process handles Ctrl-C, and OpenCV uses one thread.
+
+    The worker ends if the main process is killed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     cv2.setNumThreads(1)

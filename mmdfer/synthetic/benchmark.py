@@ -20,14 +20,10 @@ import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import parent_process
-from multiprocessing.connection import wait
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import cv2
@@ -37,6 +33,7 @@ from tqdm import tqdm
 from ..cpus import count_cpus
 from ..errors import DFERError
 from ..files import clear_leftovers, explain_write_errors, write_aside
+from ..workers import end_with_parent, explain_killed_worker
 from .domains import SHADED, Domain, find_domain
 from .emotions import ClipSpec, curves, describe
 from .faces import Identity
@@ -201,14 +198,6 @@ def _write_file(job: _Job, face: Identity, size: int, domain: Domain) -> None:
 _WORKER: dict[str, Any] = {}  # the identities and the frame size, set in each worker process
 
 
-def _end_with_parent() -> None:
-    """End this worker process when its parent is killed, because it would wait for work forever."""
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
-
-
 def start_worker(identities: dict[str, Identity], size: int) -> None:
     """Initialise a worker process of a process pool.
 
@@ -219,7 +208,7 @@ def start_worker(identities: dict[str, Identity], size: int) -> None:
         size: Side of the square frames in pixels.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     cv2.setNumThreads(1)
     _WORKER.update(identities=identities, size=size)
 
@@ -256,13 +245,9 @@ def _write_files(
             return
         pool = ProcessPoolExecutor(workers, initializer=start_worker, initargs=(identities, size))
         try:
-            for _ in pool.map(partial(_write_file_in_worker, domain), jobs, chunksize=4):
-                bar.update()
-        except BrokenProcessPool:
-            raise OSError(
-                'a worker process was killed, perhaps because the memory was full; run the same '
-                'command with fewer workers to continue'
-            ) from None
+            with explain_killed_worker():
+                for _ in pool.map(partial(_write_file_in_worker, domain), jobs, chunksize=4):
+                    bar.update()
         finally:  # After Ctrl-C too, the clips in progress are finished and no other is started.
             pool.shutdown(cancel_futures=True)
 

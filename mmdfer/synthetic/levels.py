@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ..errors import DFERError
 from ..files import clear_leftovers, write_aside
 from ..levels import CAPTIONS, ClipLevels, levels_path, write_captions, write_levels
+from ..workers import explain_killed_worker
 from .benchmark import default_workers, one_opencv_thread, start_worker
 from .describer import DescriberNoise, describe_noisily
 from .detector import DetectorNoise, detect
@@ -223,7 +224,8 @@ def _write_all(write: Callable[[_Job], None], jobs: list[_Job], size: int, worke
             return
         pool = ProcessPoolExecutor(workers, initializer=start_worker, initargs=({}, size))
         try:
-            for _ in pool.map(write, jobs, chunksize=4):
-                bar.update()
+            with explain_killed_worker():
+                for _ in pool.map(write, jobs, chunksize=4):
+                    bar.update()
         finally:  # After Ctrl-C too, the clips in progress are finished and no other is started.
             pool.shutdown(cancel_futures=True)

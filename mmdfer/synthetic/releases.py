@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from ..errors import DFERError
 from ..files import clear_leftovers, explain_write_errors, write_aside
+from ..workers import explain_killed_worker
 from .benchmark import default_workers, one_opencv_thread, start_worker
 from .domains import SHADED
 from .emotions import CLASSES as DFEW_CLASSES
@@ -521,8 +522,9 @@ def _draw_all(
             return
         pool = ProcessPoolExecutor(workers, initializer=start_worker, initargs=({}, size))
         try:
-            for _ in pool.map(draw, jobs):
-                bar.update()
+            with explain_killed_worker():
+                for _ in pool.map(draw, jobs):
+                    bar.update()
         finally:
             pool.shutdown(cancel_futures=True)
 
