@@ -10,6 +10,7 @@ from mmengine.config import Config, DictAction
 
 from mmdfer.cli import COMMANDS
 from mmdfer.engine.runner.config import read_config
+from mmdfer.engine.runner.other_dataset import list_datasets
 from mmdfer.faces import DETECTORS
 
 _OPTIONS = (
@@ -120,8 +121,7 @@ def add_on_flags(parser: argparse.ArgumentParser, what: str, required: bool = Fa
         '--on',
         required=required,
         metavar='DATASET',
-        help=f'{what}: dfew, ferv39k, mafw, synth, synth_comic or custom, or a config that loads '
-        'the dataset',
+        help=f'{what}: one of {", ".join(list_datasets())}, or a config that loads the dataset',
     )
     parser.add_argument(
         '--on-options',

@@ -5,9 +5,10 @@ person: each domain draws its people and clips from random streams of its own, a
 than those of the small CLIPs' training.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,8 +18,8 @@ from .emotions import ClipSpec, curves
 from .faces import Identity, render, render_parts
 
 
-class Domain:
-    """Draw the clips of the first domain, whose faces have soft shading.
+class Domain(ABC):
+    """Draw the clips of one domain of the benchmark.
 
     Attributes:
         name: Name of the domain, as commands and SynthDFER take it.
@@ -27,21 +28,122 @@ class Domain:
             other clips.
     """
 
+    name: ClassVar[str]
+    dataset: ClassVar[str]
+    version: ClassVar[int]
+
+    @property
+    def mark(self) -> dict[str, Any]:
+        """Return the entries that tell the records of this domain from those of the first one."""
+        return dict(domain=self.name)
+
+    @abstractmethod
+    def stream_seed(self, seed: int) -> int:
+        """Return the seed of all random streams of the benchmark with the seed ``seed``.
+
+        It must differ from the seeds of all other domains.
+        """
+
+    @abstractmethod
+    def make_identities(self, num_train: int, num_test: int, seed: int) -> dict[str, Identity]:
+        """Draw the people of both splits.
+
+        Args:
+            num_train: Number of people of the training split.
+            num_test: Number of people of the test split.
+            seed: Seed of the benchmark.
+
+        Returns:
+            The people by name, the training split first.
+        """
+
+    @abstractmethod
+    def make_specs(
+        self,
+        num_train: int,
+        num_test: int,
+        num_train_identities: int,
+        num_test_identities: int,
+        seed: int,
+    ) -> list[ClipSpec]:
+        """Draw the parameters of all clips; the arguments are those of ``make_benchmark``."""
+
+    @abstractmethod
+    def to_json(self, spec: ClipSpec) -> dict[str, Any]:
+        """Return all parameters of a clip as values that JSON can store."""
+
+    @abstractmethod
+    def draw(
+        self,
+        spec: ClipSpec,
+        face: Identity,
+        aus: np.ndarray,
+        number: int,
+        size: int,
+        camera: np.random.Generator | None = None,
+    ) -> np.ndarray:
+        """Draw one frame of a clip.
+
+        Args:
+            spec: The parameters of the clip.
+            face: The face that the clip shows.
+            aus: Intensities (A,) of the action units in this frame, in the order of ``AUS``.
+            number: Number of the frame in the clip.
+            size: Side of the square frame in pixels.
+            camera: The random generator of the camera noise. By default there is no noise.
+
+        Returns:
+            The frame, RGB uint8 (size, size, 3).
+        """
+
+    @abstractmethod
+    def draw_parts(
+        self, spec: ClipSpec, face: Identity, aus: np.ndarray, number: int, size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the part mask (size, size) and the landmarks (68, 2) of a frame of :meth:`draw`.
+
+        Args:
+            spec: The parameters of the clip.
+            face: The face that the clip shows.
+            aus: Intensities (A,) of the action units in this frame, in the order of ``AUS``.
+            number: Number of the frame in the clip.
+            size: Side of the square frame in pixels.
+        """
+
+    def frames(self, spec: ClipSpec, face: Identity, size: int) -> Iterator[np.ndarray]:
+        """Draw a clip frame by frame.
+
+        Args:
+            spec: The parameters of the clip.
+            face: The face that the clip shows.
+            size: Side of the square frames in pixels.
+
+        Yields:
+            The frames in order, each RGB uint8 (size, size, 3).
+        """
+        camera = spec.camera()
+        for number, aus in enumerate(curves(spec)):
+            yield self.draw(spec, face, aus, number, size, camera)
+
+
+class Shaded(Domain):
+    """Draw the clips of the first domain, whose faces have soft shading (``faces.py``)."""
+
     name = 'shaded'
     dataset = 'synth'
     version = 1
 
     @property
     def mark(self) -> dict[str, Any]:
-        """Return the entries that tell the records of this domain from those of the first one."""
+        """Return no entries: the records of the first domain have none."""
         return {}
 
     def stream_seed(self, seed: int) -> int:
-        """Return the seed of all random streams of the benchmark with the seed ``seed``."""
+        """Return the seed itself."""
         return seed
 
     def make_identities(self, num_train: int, num_test: int, seed: int) -> dict[str, Identity]:
-        """Draw the faces of both splits, as :func:`emotions.make_identities` does."""
+        """Draw the people of both splits, as :func:`emotions.make_identities` does."""
         return emotions.make_identities(num_train, num_test, seed)
 
     def make_specs(
@@ -69,51 +171,16 @@ class Domain:
         size: int,
         camera: np.random.Generator | None = None,
     ) -> np.ndarray:
-        """Draw one frame of a clip.
-
-        Args:
-            spec: The parameters of the clip.
-            face: The face that the clip shows.
-            aus: Intensities (A,) of the action units in this frame, in the order of ``AUS``.
-            number: Number of the frame in the clip.
-            size: Side of the square frame in pixels.
-            camera: The random generator of the camera noise. By default there is no noise.
-
-        Returns:
-            The frame, RGB uint8 (size, size, 3).
-        """
+        """Draw one frame of a clip; see :meth:`Domain.draw`."""
         time = number / (spec.num_frames - 1)
         return render(face, aus, spec.shot(), time=time, size=size, rng=camera)
 
     def draw_parts(
         self, spec: ClipSpec, face: Identity, aus: np.ndarray, number: int, size: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the part mask (size, size) and the landmarks (68, 2) of a frame of :meth:`draw`.
-
-        Args:
-            spec: The parameters of the clip.
-            face: The face that the clip shows.
-            aus: Intensities (A,) of the action units in this frame, in the order of ``AUS``.
-            number: Number of the frame in the clip.
-            size: Side of the square frame in pixels.
-        """
+        """Compute mask and landmarks of a frame; see :meth:`Domain.draw_parts`."""
         time = number / (spec.num_frames - 1)
         return render_parts(face, aus, spec.shot(), time=time, size=size)
-
-    def frames(self, spec: ClipSpec, face: Identity, size: int) -> Iterator[np.ndarray]:
-        """Draw a clip frame by frame.
-
-        Args:
-            spec: The parameters of the clip.
-            face: The face that the clip shows.
-            size: Side of the square frames in pixels.
-
-        Yields:
-            The frames in order, each RGB uint8 (size, size, 3).
-        """
-        camera = spec.camera()
-        for number, aus in enumerate(curves(spec)):
-            yield self.draw(spec, face, aus, number, size, camera)
 
 
 class Comic(Domain):
@@ -127,26 +194,12 @@ class Comic(Domain):
     _WORD = int.from_bytes(b'comic', 'little')
     _PERSON, _STYLE = 4, 2
 
-    @property
-    def mark(self) -> dict[str, Any]:
-        """Return the entries that tell the records of this domain from those of the first one."""
-        return dict(domain=self.name)
-
     def stream_seed(self, seed: int) -> int:
         """Return a seed that begins with ``seed`` and goes on with the name of the domain."""
         return (self._WORD << 32) + seed
 
     def make_identities(self, num_train: int, num_test: int, seed: int) -> dict[str, Identity]:
-        """Draw the people of both splits, each from random streams of its own.
-
-        Args:
-            num_train: Number of people of the training split.
-            num_test: Number of people of the test split.
-            seed: Seed of the benchmark.
-
-        Returns:
-            The people by name, the training split first.
-        """
+        """Draw the people of both splits, each from random streams of its own."""
         own = self.stream_seed(seed)
         faces = emotions.make_identities(num_train, num_test, own)
         return {
@@ -203,7 +256,7 @@ class Comic(Domain):
         return comic.draw_parts(face, aus, *self._sample(spec), time, size)
 
 
-SHADED, COMIC = Domain(), Comic()
+SHADED, COMIC = Shaded(), Comic()
 #: The domains by name.
 DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (SHADED, COMIC)}
 
