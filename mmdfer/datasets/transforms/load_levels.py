@@ -217,7 +217,7 @@ def draw_levels(levels: ClipLevels, shape: tuple[int, int]) -> list[np.ndarray]:
         shape: Height and width of the pictures in pixels, to which the levels are scaled.
 
     Returns:
-        One RGB uint8 array (*shape, 3) for each frame.
+        One RGB uint8 array (H, W, 3) of this height and width for each frame.
     """
     pictures = []
     for number in range(len(levels)):
