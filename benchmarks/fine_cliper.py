@@ -26,7 +26,6 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from tqdm import tqdm
 
@@ -148,11 +147,9 @@ def run_seed(row: Row, seed: int, work_dir: Path) -> str | None:
     Returns:
         What failed, or None.
     """
-    method = methods()[row.method]
-    entry = read_entry(method, work_dir / row.name, row.seeds, row.options)
     training = row.trainings(work_dir)[seed]
     try:
-        train(entry, training)
+        train(training)
         if row.name == ALL.name:
             run_test(training, IN_TEST, 'test', options=shuffled(LOADERS[2]))
         if any(row.name == other.name for other in TABLES['domains']):
@@ -265,24 +262,25 @@ def make_domain_rows(rows: Sequence[Row], work_dir: Path) -> Iterator[list[str]]
             yield [row.title, row.domain, str(len(there)), *cells]
 
 
-def classify_captions() -> list[list[str]]:
+@cache
+def classify_captions() -> list[str]:
     """Return the line of a classifier of the captions alone, which each table contains."""
     specs = make_specs(1400, 700, 140, 70, 0)
     scores = measure_captions(specs, describe_clips(specs), 'test people')
     name, best = max(scores.items(), key=lambda item: item[1]['WAR'])
     title = f'captions, logistic regression on {name}'
-    return [[title, '1', f'{best["WAR"]:.2f}', f'{best["UAR"]:.2f}', '']]
+    return [title, '1', f'{best["WAR"]:.2f}', f'{best["UAR"]:.2f}', '']
 
 
 def make_tables(names: Sequence[str], work_dir: Path) -> str:
     """Return the chosen tables in Markdown, and write them to `tables.md` in the work directory."""
-    captions, parts = classify_captions(), []
+    parts = []
     for name in names:
-        rows: Any = TABLES[name]
+        rows = TABLES[name]
         if name == 'domains':
             table = list(make_domain_rows(rows, work_dir))
         else:
-            table = [*make_rows(rows, work_dir), *captions]
+            table = [*make_rows(rows, work_dir), classify_captions()]
         parts.append(f'## {name}\n\n{markdown_table(table)}\n')
     text = 'Synthetic data: not results on real faces.\n\n' + '\n'.join(parts)
     write_text(work_dir / 'tables.md', text)

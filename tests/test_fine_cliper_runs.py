@@ -17,7 +17,7 @@ import torch
 from conftest import NUM_TEST, NUM_TRAIN, ROOT
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
 
 import mmaction
 from mmaction.registry import MODELS
@@ -121,7 +121,8 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert (tmp_path / 'epoch_1.pth').is_file() and not (tmp_path / 'epoch_2.pth').exists()
     train(resume=True)
     whole, resumed = (
-        torch.load(folder / 'epoch_2.pth', weights_only=False) for folder in (trained, tmp_path)
+        CheckpointLoader.load_checkpoint(str(folder / 'epoch_2.pth'), map_location='cpu')
+        for folder in (trained, tmp_path)
     )
     assert whole['state_dict'].keys() == resumed['state_dict'].keys()
     for name, tensor in whole['state_dict'].items():

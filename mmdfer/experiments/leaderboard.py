@@ -301,56 +301,43 @@ def run_job(entry: Entry, training: Training) -> Fold:
     Raises:
         RunError: If a step fails.
     """
-    result = train(entry, training)
     config, folder = str(entry.cfg.filename), training.folder
-    tail = _options(training)
+    tail = ['--cfg-options', *training.options] if training.options else []
+    # Methods with the same frame vectors share a feature bank.
+    bank = ['--bank'] if 'bank' in training.flags else []
+    if bank and not entry.extraction.done():
+        flags = [*bank, '--work-dir', str(entry.folder / 'extract'), *tail]
+        entry.extraction.run(own_command('extract_features', config, *flags))
+    result = train(training)
     # Methods without training, such as zero-shot CLIP, have no checkpoint to test.
     newest, shuffled = newest_checkpoint(folder), Step('shuffled', folder)
     if newest is not None and not shuffled.done():
-        flags = [*_bank(training), '--shuffle-frames', '--work-dir', str(folder / 'shuffled')]
-        shuffled.run(own_command('test', config, str(newest), *flags, *tail))
+        flags = [*bank, '--shuffle-frames', '--work-dir', str(folder / 'shuffled'), *tail]
+        shuffled.run(own_command('test', config, str(newest), *flags))
     if not entry.measurement.done():
         out = ['--out', str(_figures(entry))]
         entry.measurement.run(own_command('complexity', config, *out, *tail))
     return result
 
 
-def train(entry: Entry, training: Training) -> Fold:
-    """Fill the feature bank of a method and train it, unless this is done.
+def train(training: Training) -> Fold:
+    """Run a training unless it is finished, and return its result.
 
     Args:
-        entry: The method.
         training: The training with one seed, on one fold if the dataset has folds.
 
-    Returns:
-        The result of the training.
-
     Raises:
-        RunError: If a step fails.
+        RunError: If the training fails.
     """
-    config, tail = str(entry.cfg.filename), _options(training)
-    # Methods with the same frame vectors share a feature bank.
-    if (bank := _bank(training)) and not entry.extraction.done():
-        flags = [*bank, '--work-dir', str(entry.folder / 'extract'), *tail]
-        entry.extraction.run(own_command('extract_features', config, *flags))
-    if (result := training.result()) is not None:
-        return result
-    step = Step('train', training.folder)
-    training.keep_settings()
-    step.run(own_command('train', *training.arguments()))
-    if (result := training.result()) is None:
-        raise step.error(f'the training ended without a report of epoch {training.last_epoch}')
+    result = training.result()
+    if result is None:
+        step = Step('train', training.folder)
+        training.keep_settings()
+        step.run(own_command('train', *training.arguments()))
+        result = training.result()
+        if result is None:
+            raise step.error(f'the training ended without a report of epoch {training.last_epoch}')
     return result
-
-
-def _bank(training: Training) -> list[str]:
-    """Return the flag of the feature bank if the training uses one."""
-    return ['--bank'] if 'bank' in training.flags else []
-
-
-def _options(training: Training) -> list[str]:
-    """Return the flags that replace settings of the config."""
-    return ['--cfg-options', *training.options] if training.options else []
 
 
 def time_left(jobs: Sequence[tuple[Entry, Training]], number: int) -> str:

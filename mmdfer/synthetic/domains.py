@@ -44,7 +44,6 @@ class Domain(ABC):
         It must differ from the seeds of all other domains.
         """
 
-    @abstractmethod
     def make_identities(self, num_train: int, num_test: int, seed: int) -> dict[str, Identity]:
         """Draw the people of both splits.
 
@@ -56,8 +55,8 @@ class Domain(ABC):
         Returns:
             The people by name, the training split first.
         """
+        return emotions.make_identities(num_train, num_test, self.stream_seed(seed))
 
-    @abstractmethod
     def make_specs(
         self,
         num_train: int,
@@ -67,10 +66,12 @@ class Domain(ABC):
         seed: int,
     ) -> list[ClipSpec]:
         """Draw the parameters of all clips; the arguments are those of ``make_benchmark``."""
+        people = (num_train_identities, num_test_identities)
+        return emotions.make_specs(num_train, num_test, *people, self.stream_seed(seed))
 
-    @abstractmethod
     def to_json(self, spec: ClipSpec) -> dict[str, Any]:
         """Return all parameters of a clip as values that JSON can store."""
+        return spec.to_json()
 
     @abstractmethod
     def draw(
@@ -142,26 +143,6 @@ class Shaded(Domain):
         """Return the seed itself."""
         return seed
 
-    def make_identities(self, num_train: int, num_test: int, seed: int) -> dict[str, Identity]:
-        """Draw the people of both splits, as :func:`emotions.make_identities` does."""
-        return emotions.make_identities(num_train, num_test, seed)
-
-    def make_specs(
-        self,
-        num_train: int,
-        num_test: int,
-        num_train_identities: int,
-        num_test_identities: int,
-        seed: int,
-    ) -> list[ClipSpec]:
-        """Draw the parameters of all clips, as :func:`emotions.make_specs` does."""
-        people = (num_train_identities, num_test_identities)
-        return emotions.make_specs(num_train, num_test, *people, seed)
-
-    def to_json(self, spec: ClipSpec) -> dict[str, Any]:
-        """Return all parameters of a clip as values that JSON can store."""
-        return spec.to_json()
-
     def draw(
         self,
         spec: ClipSpec,
@@ -201,7 +182,7 @@ class Comic(Domain):
     def make_identities(self, num_train: int, num_test: int, seed: int) -> dict[str, Identity]:
         """Draw the people of both splits, each from random streams of its own."""
         own = self.stream_seed(seed)
-        faces = emotions.make_identities(num_train, num_test, own)
+        faces = super().make_identities(num_train, num_test, seed)
         return {
             self._rename(name): comic.sample_person(
                 np.random.Generator(np.random.PCG64([own, self._PERSON, *name.encode()])), face
@@ -209,17 +190,9 @@ class Comic(Domain):
             for name, face in faces.items()
         }
 
-    def make_specs(
-        self,
-        num_train: int,
-        num_test: int,
-        num_train_identities: int,
-        num_test_identities: int,
-        seed: int,
-    ) -> list[ClipSpec]:
+    def make_specs(self, *args: int, **kwargs: int) -> list[ClipSpec]:
         """Draw the parameters of all clips, whose expressions are distributed as in each domain."""
-        people = (num_train_identities, num_test_identities)
-        specs = emotions.make_specs(num_train, num_test, *people, self.stream_seed(seed))
+        specs = super().make_specs(*args, **kwargs)
         return [replace(spec, identity=self._rename(spec.identity)) for spec in specs]
 
     def _rename(self, identity: str) -> str:
@@ -234,7 +207,7 @@ class Comic(Domain):
     def to_json(self, spec: ClipSpec) -> dict[str, Any]:
         """Return all parameters of a clip as values that JSON can store."""
         shot, style = self._sample(spec)
-        return spec.to_json() | dict(shot=asdict(shot), style=asdict(style))
+        return super().to_json(spec) | dict(shot=asdict(shot), style=asdict(style))
 
     def draw(
         self,
