@@ -108,7 +108,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
     'texts': (
         ALL,
         Row('positive', 'positive texts alone', 'fine_cliper_positive'),
-        Row('learned_fusion', 'learned weights of the levels', 'fine_cliper_learned_fusion'),
+        Row('margin_fusion', 'weights by the margin of each level', 'fine_cliper_margin_fusion'),
         Row('mean_fusion', 'equal weights of the levels', 'fine_cliper_mean_fusion'),
     ),
     'adapters': (

@@ -2,4 +2,4 @@
 
 _base_ = ['../fine_cliper/fine_cliper_synth.py']
 
-model = dict(backbone=dict(adapter=None), levels=('caption',))
+model = dict(backbone=dict(adapter=None), neck=None, levels=('caption',))

@@ -7,6 +7,5 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-# Captions stay out of the fused similarities in training, because neutral clips have none.
-model = dict(cls_head=dict(classes={{_base_.classes}}), apart=('caption',))
+model = dict(cls_head=dict(classes={{_base_.classes}}))
 default_hooks = dict(levels=dict(type='LevelsHook'))

@@ -14,6 +14,7 @@ model = dict(
         adapter=dict(width=48, num_frames={{_base_.num_frames}}),
         checkpointing=False,
     ),
+    neck=dict(num_frames={{_base_.num_frames}}),
     cls_head=dict(classes={{_base_.classes}}),
 )
 default_hooks = dict(levels=dict(type='LevelsHook'))

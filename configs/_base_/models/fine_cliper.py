@@ -6,9 +6,11 @@ the clip. No code exists, and the paper's text beyond its abstract could not be 
 
 All else is our choice, as docs/methods.md explains. The adapters of the image tower are those of
 AIM with a width of 192, and the text tower has LoRA of rank 8, because captions and classes would
-otherwise have no trained part. The score is the difference of the two similarities. Parts pass
-through the same weights as the frames. A level has the weight of the gap between its two largest
-probabilities, and trains by its own loss too, so that this gap says how much the level knows.
+otherwise have no trained part. The temporal transformer of DFER-CLIP reads the frame vectors in
+their order, because the adapters alone hardly learn the direction of a change (docs/methods.md).
+Its positions are drawn with a standard deviation that suits vectors of unit length. The score is
+the difference of the two similarities. Parts pass through the same weights as the frames. Each
+level trains by its own loss, and one learned scalar for each level weighs them.
 """
 
 model = dict(
@@ -21,8 +23,8 @@ model = dict(
         text_adapter=dict(type='LoRA', rank=8),
         checkpointing=True,
     ),
+    neck=dict(type='TemporalTransformer', num_frames=16, std=0.02),
     cls_head=dict(type='TwoSidedHead', score='difference', loss='softmax'),
     levels=('frames', 'parts', 'caption'),
-    fusion='margin',
-    level_loss=1.0,
+    fusion='learned',
 )

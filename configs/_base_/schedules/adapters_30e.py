@@ -2,9 +2,11 @@
 
 All values of this schedule are our choice, because those of FineCLIPER could not be read. An
 adapter starts as the identity and has few parameters, so its rate is larger than the 1e-5 that
-full fine-tuning of CLIP allows, and the warm-up is short. One clip of 16 frames with its pictures
-of the face parts takes 2 to 3 GB in ViT-B/16 with checkpointing, so a GPU of 24 GB holds the 8
-clips of a batch, in float32 too. The gradients of 4 batches are summed, so a step has 32 clips.
+full fine-tuning of CLIP allows, and the warm-up is short. The scalars that weigh the levels have
+ten times the rate, because they would otherwise stay near their start. One clip of 16 frames with
+its pictures of the face parts takes 2 to 3 GB in ViT-B/16 with checkpointing, so a GPU of 24 GB
+holds the 8 clips of a batch, in float32 too. The gradients of 4 batches are summed, so a step has
+32 clips.
 """
 
 max_epochs, warm_up = 30, 3
@@ -14,6 +16,7 @@ test_cfg = dict(type='TestLoop')
 
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.05),
+    paramwise_cfg=dict(custom_keys={'level_scalars': dict(lr_mult=10)}),
     clip_grad=dict(max_norm=5.0),
     accumulative_counts=4,
 )

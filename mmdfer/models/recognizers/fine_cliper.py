@@ -14,7 +14,7 @@ from mmdfer.errors import DFERError
 from mmdfer.models.recognizers.clip_recognizer import CLIPRecognizer, FrameFeatures
 
 Level = Literal['frames', 'parts', 'caption']
-Fusion = Literal['margin', 'learned', 'mean']
+Fusion = Literal['learned', 'margin', 'mean']
 
 LEAST_MARGIN = 1e-6  # levels that are all undecided get equal weights
 
@@ -30,16 +30,22 @@ class FineCLIPER(CLIPRecognizer):
         caption            ─ text tower ──────────► (B,D) ┘  level and clip ─► sum ─► head.score
 
     Parts are pictures of face masks and landmarks. The weights of a clip are zero for the levels
-    that it lacks, and they sum to one over the levels that it has, so that a missing level changes
-    nothing but the weights of the others: there is no bias and no token for it. A clip without any
-    of the levels has equal logits for all classes.
+    that it lacks, and nothing else shows that it lacks them: there is no bias and no token. A clip
+    without any of the levels has equal logits for all classes.
 
-    The weights are computed in one of three forms:
+    The weights of the other levels are computed in one of three forms:
 
-    - ``'margin'``: proportional to how decided the level is on this clip, which is the difference
-      of its two largest class probabilities. No gradient flows through these weights.
-    - ``'learned'``: the softmax of one learned scalar for each level, zero at the start.
-    - ``'mean'``: equal.
+    - ``'learned'``: the exponential of one learned scalar for each level, zero at the start. So the
+      class probabilities of the levels are multiplied, each with a learned exponent. A single level
+      has the weight one.
+    - ``'margin'``: how decided the level is on this clip, which is the difference of its two
+      largest class probabilities, divided by the sum over the levels of the clip.
+    - ``'mean'``: equal, with a sum of one.
+
+    Each level trains by the loss of its own similarities. The loss of the fused similarities trains
+    the learned weights only. So no level relies on another, which a clip may lack, and a level that
+    only some classes have cannot teach the other levels that a clip without it belongs to the
+    remaining classes (docs/methods.md).
 
     From the paper (FineCLIPER, arXiv 2407.02157): the three levels, which are frames, face parts
     and landmarks, and descriptions of the clip. No public code exists.
@@ -47,12 +53,8 @@ class FineCLIPER(CLIPRecognizer):
     Our choice, because the paper's text beyond its abstract could not be read: parts pass through
     the backbone and the neck of the frames; there is one caption for each clip, and its vector is
     compared with the class vectors without a neck; all forms of the weights; similarities are
-    summed rather than probabilities; the loss of a single level is the sum over the clips that have
-    the level, divided by the number of all clips of the batch.
-
-    A level that only some classes have would tell the classes apart by its absence, also without a
-    trace in the logits: training on the fused similarities would teach the other levels that a clip
-    without it belongs to the remaining classes. ``apart`` prevents this (docs/methods.md).
+    summed rather than probabilities; what each loss trains; the loss of a level is the sum over the
+    clips that have the level, divided by the number of all clips of the batch.
 
     Args:
         backbone: Config of a FrozenCLIP, as for CLIPRecognizer.
@@ -61,11 +63,7 @@ class FineCLIPER(CLIPRecognizer):
         neck: Config of a neck, as for CLIPRecognizer. Losses that it adds are those of the frames.
         data_preprocessor: Config of the data preprocessor, which also normalises the parts.
         levels: The levels in use, out of ``'frames'``, ``'parts'`` and ``'caption'``.
-        fusion: Form of the weights, ``'margin'``, ``'learned'`` or ``'mean'``.
-        level_loss: Weight of the loss of each single level, which is added to the loss of the fused
-            similarities. 0 means none.
-        apart: Levels that have no weight in the fused similarities in training, and train by their
-            own loss only. In testing they are fused as the others.
+        fusion: Form of the weights, ``'learned'``, ``'margin'`` or ``'mean'``.
         kwargs: Passed to CLIPRecognizer.
 
     Raises:
@@ -80,17 +78,14 @@ class FineCLIPER(CLIPRecognizer):
         neck: dict | None = None,
         data_preprocessor: dict | None = None,
         levels: Sequence[Level] = ('frames', 'parts', 'caption'),
-        fusion: Fusion = 'margin',
-        level_loss: float = 0.0,
-        apart: Sequence[Level] = (),
+        fusion: Fusion = 'learned',
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, cls_head, neck, data_preprocessor, **kwargs)
-        self.levels, self.fusion, self.level_loss = tuple(levels), fusion, level_loss
-        self.apart = tuple(apart)
+        self.levels, self.fusion = tuple(levels), fusion
         self._check_options()
         self.level_scalars: nn.Parameter | None = None
-        if fusion == 'learned':
+        if fusion == 'learned' and len(self.levels) > 1:
             self.level_scalars = nn.Parameter(torch.zeros(len(self.levels)))
 
     def _check_options(self) -> None:
@@ -109,11 +104,6 @@ class FineCLIPER(CLIPRecognizer):
             raise DFERError(
                 f'FineCLIPER: fusion must be {", ".join(get_args(Fusion)[:-1])} or '
                 f'{get_args(Fusion)[-1]}, got {self.fusion!r}'
-            )
-        if self.apart and (not set(self.apart) < set(self.levels) or not self.level_loss):
-            raise DFERError(
-                f'FineCLIPER: apart={list(self.apart)} must name some but not all of '
-                f'levels={list(self.levels)}, and needs a level_loss above 0 to train them'
             )
         if self.cls_head.conditioned:
             raise DFERError(
@@ -198,7 +188,7 @@ class FineCLIPER(CLIPRecognizer):
     def loss(
         self, inputs: Tensor | FrameFeatures, data_samples: Sequence[Any], **kwargs: Any
     ) -> dict[str, Tensor]:
-        """Compute the loss of the fused similarities and, with ``level_loss``, of each level.
+        """Compute the loss of each level, and the loss of the fused similarities.
 
         Args:
             inputs: Frames (B, views, 3, T, H, W), or their features.
@@ -206,19 +196,20 @@ class FineCLIPER(CLIPRecognizer):
             kwargs: Ignored. BaseRecognizer passes them.
 
         Returns:
-            The losses and accuracies of the head, ``loss_<level>`` of each level, and the share of
-            clips that have parts and a caption as ``with_parts`` and ``with_caption``.
+            ``loss_<level>`` of each level, the accuracies of the fused similarities, the share of
+            clips that have parts and a caption as ``with_parts`` and ``with_caption``, and the
+            losses of the neck. With learned weights, the losses of the fused similarities too.
         """
         similarities, present, losses = self._compare_levels(inputs, data_samples, training=True)
-        joins = torch.tensor([level not in self.apart for level in self.levels])
-        fused = self._fuse(similarities, present & joins[:, None])
-        losses = {**self.cls_head.loss_of_similarities(fused, data_samples), **losses}
         for level, own, has in zip(self.levels, similarities, present):
+            losses[f'loss_{level}'] = self._level_loss(own, has, data_samples)
             if level != 'frames':
                 losses[f'with_{level}'] = has.float().mean()
-            if self.level_loss:
-                losses[f'loss_{level}'] = self.level_loss * self._level_loss(own, has, data_samples)
-        return losses
+        fused = self._fuse(similarities.detach(), present)
+        scored = self.cls_head.loss_of_similarities(fused, data_samples)
+        if self.level_scalars is None:  # there is nothing that the loss could train
+            scored = {key: value for key, value in scored.items() if 'loss' not in key}
+        return {**scored, **losses}
 
     def _level_loss(self, similarities: Tensor, has: Tensor, data_samples: Sequence[Any]) -> Tensor:
         """Compute the loss of one level: the sum over the clips that have it, divided by N.
@@ -254,18 +245,19 @@ class FineCLIPER(CLIPRecognizer):
             Similarities (N, ...).
         """
         has = present.to(similarities)
-        raw = has * self._raw_weights(similarities)
-        # The limit only acts on clips that have none of the levels. Their weights are all zero.
-        weights = raw / raw.sum(0).clamp(min=torch.finfo(raw.dtype).tiny)  # (levels, N)
+        weights = has * self._weigh(similarities)  # (levels, N)
+        if self.fusion != 'learned':
+            # The limit only acts on clips that have none of the levels. Their weights are all zero.
+            weights = weights / weights.sum(0).clamp(min=torch.finfo(weights.dtype).tiny)
         return (weights.view(*has.shape, *[1] * (similarities.ndim - 2)) * similarities).sum(0)
 
-    def _raw_weights(self, similarities: Tensor) -> Tensor:
+    def _weigh(self, similarities: Tensor) -> Tensor:
         """Return positive weights (levels, N) or (levels, 1), as if each clip had all levels."""
-        if self.fusion == 'mean':
-            return similarities.new_ones(len(similarities), 1)
         if self.level_scalars is not None:
-            return self.level_scalars.softmax(0)[:, None].to(similarities)
-        scores = self.cls_head.score(similarities.detach().flatten(0, 1))  # (levels * N, C)
+            return self.level_scalars.exp()[:, None].to(similarities)
+        if self.fusion != 'margin':
+            return similarities.new_ones(len(similarities), 1)
+        scores = self.cls_head.score(similarities.flatten(0, 1))  # (levels * N, C)
         largest = scores.softmax(-1).topk(2).values
         margins = (largest[:, 0] - largest[:, 1]).clamp(min=LEAST_MARGIN)
         return margins.view(similarities.shape[:2])
