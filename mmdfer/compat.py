@@ -63,6 +63,7 @@ from mmengine.infer import BaseInferencer
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import BaseLoop, CheckpointLoader, Runner
+from torch import nn
 
 from .errors import DFERError
 from .installed import PREFIX, find_installed_config, find_installed_weights
@@ -99,6 +100,7 @@ def apply() -> None:
     resume_early_stopping()
     hand_backbone_to_preprocessor()
     join_cpu_ranks()
+    leave_untrained_models_unwrapped()
     pass_on_data_root()
     find_own_configs()
 
@@ -751,6 +753,26 @@ def join_cpu_ranks() -> None:
         upstream(self, env_cfg)
 
     Runner.setup_env = setup_env
+
+
+def leave_untrained_models_unwrapped() -> None:
+    """Patch mmengine's Runner so that several ranks can test a model without trained parameters.
+
+    DistributedDataParallel refuses such a model, for example zero-shot CLIP, although there are no
+    gradients to exchange.
+    """
+    upstream = Runner.wrap_model
+    if is_patched(upstream):
+        return
+
+    @replaces(upstream)
+    def wrap_model(self: Runner, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        trained = any(parameter.requires_grad for parameter in model.parameters())
+        if trained or not self.distributed:
+            return upstream(self, model_wrapper_cfg, model)
+        return model.to(get_device())
+
+    Runner.wrap_model = wrap_model
 
 
 def init_cpu_ranks(launcher: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, small_options
+from conftest import NUM_TEST, NUM_TRAIN, ROOT, small_options
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -218,3 +218,19 @@ def test_two_ranks_equal_one_with_the_same_global_batch(
     ours = json.loads((whole / 'history.json').read_text())
     theirs = json.loads((tmp_path / 'run' / 'history.json').read_text())
     assert ours == theirs  # 14 clips, 7 per rank, each counted once
+
+
+def test_two_ranks_test_a_model_without_trained_parameters(data_root: Path, tmp_path: Path) -> None:
+    sizes = dict(data_root=data_root / 'synth', num_train=NUM_TRAIN, num_test=NUM_TEST)
+    loaders = ('train_dataloader', 'val_dataloader')
+    small = [f'{loader}.dataset.{k}={v}' for loader in loaders for k, v in sizes.items()]
+    config = str(ROOT / 'configs' / 'clip_zero_shot' / 'clip_zero_shot_synth.py')
+    done = run(
+        ['bash', str(ROOT / 'tools' / 'dist_train.sh'), config, '2', '--work-dir', 'run']
+        + ['--cfg-options', *small],
+        tmp_path,
+        PORT=str(28500 + os.getpid() % 1000),
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads((tmp_path / 'run' / 'report.json').read_text())
+    assert sum(map(sum, report['last']['confusion'])) == NUM_TEST  # each clip is counted once

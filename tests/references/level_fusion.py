@@ -14,7 +14,6 @@ constants.
 """
 
 
-
 def probabilities(logits):
     powers = (logits - logits.max()).exp()
     return powers / powers.sum()
