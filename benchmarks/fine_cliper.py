@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from benchmarks.captions import measure_captions
 from mmdfer.cli.resumable import resumable
+from mmdfer.compat import load_from_local
 from mmdfer.cpus import count_cpus
 from mmdfer.engine.runner.resume_checkpoint import newest_checkpoint
 from mmdfer.experiments.leaderboard import Step, read_entry, train
@@ -129,6 +130,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
         )
     ),
 }
+LEVELS = dict(frames='frames', parts='parts', caption='captions')
 IN_TEST = 'captions_shuffled_in_test'
 ELSEWHERE = 'on_the_other_domain'
 
@@ -152,6 +154,8 @@ def run_seed(row: Row, seed: int, work_dir: Path) -> str | None:
         train(training)
         if row.name == ALL.name:
             run_test(training, IN_TEST, 'test', options=shuffled(LOADERS[2]))
+            for level in LEVELS:
+                run_test(training, alone(level), 'test', options=[f'model.levels=[{level}]'])
         if any(row.name == other.name for other in TABLES['domains']):
             other = DOMAINS[row.domain == DOMAINS[0]]
             run_test(training, ELSEWHERE, 'zero_shot', ['--on', other])
@@ -160,6 +164,11 @@ def run_seed(row: Row, seed: int, work_dir: Path) -> str | None:
     except KeyboardInterrupt:
         return f'{training} was interrupted'
     return None
+
+
+def alone(level: str) -> str:
+    """Return the folder of the test that uses a single level of a model with several."""
+    return f'{level}_alone'
 
 
 def run_test(
@@ -246,9 +255,14 @@ def make_rows(rows: Sequence[Row], work_dir: Path) -> Iterator[list[str]]:
         if scores := collect(row, work_dir):
             cells = [cell(scores, 'WAR'), cell(scores, 'UAR'), time_of(row, work_dir)]
             yield [row.title, str(len(scores)), *cells]
-        if row == ALL and (scores := collect(row, work_dir, IN_TEST)):
-            title = f'{row.title}; captions shuffled in test only'
-            yield [title, str(len(scores)), cell(scores, 'WAR'), cell(scores, 'UAR'), '']
+        if row != ALL:
+            continue
+        tests = {IN_TEST: 'captions shuffled in test only'}
+        tests |= {alone(level): f'tested on {title} alone' for level, title in LEVELS.items()}
+        for name, title in tests.items():
+            if scores := collect(row, work_dir, name):
+                cells = [cell(scores, 'WAR'), cell(scores, 'UAR'), '']
+                yield [f'{row.title}; {title}', str(len(scores)), *cells]
 
 
 def make_domain_rows(rows: Sequence[Row], work_dir: Path) -> Iterator[list[str]]:
@@ -260,6 +274,18 @@ def make_domain_rows(rows: Sequence[Row], work_dir: Path) -> Iterator[list[str]]
         if here and there:
             cells = [f'{cell(scores, "WAR")} / {cell(scores, "UAR")}' for scores in (here, there)]
             yield [row.title, row.domain, str(len(there)), *cells]
+
+
+def read_weights(work_dir: Path) -> str:
+    """Return a sentence with the learned weights of the levels, as means over the seeds."""
+    runs = [run.folder for run in ALL.trainings(work_dir) if run.result() is not None]
+    weights = [
+        load_from_local(path)['state_dict']['level_scalars'].exp().tolist()
+        for path in map(newest_checkpoint, runs)
+        if path is not None
+    ]
+    named = (f'{title} {mean(of):.2f}' for title, of in zip(LEVELS.values(), zip(*weights)))
+    return f'Learned weights of the levels: {", ".join(named)}.\n' if weights else ''
 
 
 @cache
@@ -282,6 +308,8 @@ def make_tables(names: Sequence[str], work_dir: Path) -> str:
         else:
             table = [*make_rows(rows, work_dir), classify_captions()]
         parts.append(f'## {name}\n\n{markdown_table(table)}\n')
+        if name == 'levels':
+            parts.append(read_weights(work_dir))
     text = 'Synthetic data: not results on real faces.\n\n' + '\n'.join(parts)
     write_text(work_dir / 'tables.md', text)
     return text
