@@ -20,10 +20,11 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from statistics import mean
 
@@ -203,13 +204,16 @@ def run_all(rows: Sequence[Row], work_dir: Path, jobs: int) -> list[str]:
             training.check()
     os.environ['OMP_NUM_THREADS'] = str(max(1, count_cpus() // jobs))
     todo = [(row, seed) for seed in range(SEEDS) for row in rows if seed < row.seeds]
-    pool = ProcessPoolExecutor(jobs)
-    try:
-        running = [pool.submit(run_seed, row, seed, work_dir) for row, seed in todo]
-        done = tqdm(as_completed(running), 'trainings', len(running))
-        return [failed for run in done if (failed := run.result()) is not None]
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an interruption, no other training starts
+    waiting, failures = iter(todo), []
+    # Work is handed out only to free workers. So no training starts after an interruption.
+    with ProcessPoolExecutor(jobs) as pool, tqdm(desc='trainings', total=len(todo)) as bar:
+        running = {pool.submit(run_seed, *job, work_dir) for job in islice(waiting, jobs)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            failures += [failed for run in done if (failed := run.result()) is not None]
+            running |= {pool.submit(run_seed, *job, work_dir) for job in islice(waiting, len(done))}
+            bar.update(len(done))
+    return failures
 
 
 # ------------------------------------------------------------------ tables
@@ -290,12 +294,12 @@ def read_weights(work_dir: Path) -> str:
 
 @cache
 def classify_captions() -> list[str]:
-    """Return the line of a classifier of the captions alone, which each table contains."""
+    """Return title, seeds, WAR and UAR of a classifier of captions, which each table contains."""
     specs = make_specs(1400, 700, 140, 70, 0)
     scores = measure_captions(specs, describe_clips(specs), 'test people')
     name, best = max(scores.items(), key=lambda item: item[1]['WAR'])
     title = f'captions, logistic regression on {name}'
-    return [title, '1', f'{best["WAR"]:.2f}', f'{best["UAR"]:.2f}', '']
+    return [title, '1', f'{best["WAR"]:.2f}', f'{best["UAR"]:.2f}']
 
 
 def make_tables(names: Sequence[str], work_dir: Path) -> str:
@@ -304,9 +308,11 @@ def make_tables(names: Sequence[str], work_dir: Path) -> str:
     for name in names:
         rows = TABLES[name]
         if name == 'domains':
-            table = list(make_domain_rows(rows, work_dir))
+            title, seeds, *scores = classify_captions()
+            captions = [title, DOMAINS[0], seeds, ' / '.join(scores), '']
+            table = [*make_domain_rows(rows, work_dir), captions]
         else:
-            table = [*make_rows(rows, work_dir), classify_captions()]
+            table = [*make_rows(rows, work_dir), [*classify_captions(), '']]
         parts.append(f'## {name}\n\n{markdown_table(table)}\n')
         if name == 'levels':
             parts.append(read_weights(work_dir))

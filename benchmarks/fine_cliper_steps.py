@@ -117,10 +117,13 @@ def main() -> None:
         flags = ['--trained', trained, '--batches', str(batch), '--device', args.device]
         flags += ['--repeats', str(args.repeats), *['--checkpointing'] * checkpointing]
         command = [sys.executable, '-m', 'benchmarks.fine_cliper_steps', *flags]
-        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-        seconds, memory = map(float, done.stdout.split()[-2:])
-        cells = ['yes' if checkpointing else 'no', f'{seconds:.1f} s', f'{memory:.2f} GB']
-        table.append([trained, str(batch), *cells])
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        if done.returncode:  # the system ends a process that needs too much memory
+            found = [f'failed with exit status {done.returncode}', '']
+        else:
+            seconds, memory = map(float, done.stdout.split()[-2:])
+            found = [f'{seconds:.1f} s', f'{memory:.2f} GB']
+        table.append([trained, str(batch), 'yes' if checkpointing else 'no', *found])
     print(markdown_table(table))
 
 

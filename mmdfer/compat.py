@@ -22,6 +22,7 @@ In MMAction2's own tools, `custom_imports=dict(imports=['mmdfer'])` in the confi
 - `hand_backbone_to_preprocessor`: a data preprocessor cannot read which mean and std the weights of
   its recognizer require.
 - `join_cpu_ranks`: several ranks require CUDA, in both releases of mmengine.
+- `leave_untrained_models_unwrapped`: several ranks cannot test a model without trained parameters.
 - `pass_on_data_root`: a `data_root` on the command line does not reach the loaders.
 - `find_own_configs`: mmengine reads `package::config` only for OpenMMLab's own packages.
 """

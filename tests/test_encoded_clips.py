@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import test_epochs
 import torch
-from conftest import ROOT, small_options
+from conftest import NUM_TEST, NUM_TRAIN, ROOT, small_options
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
@@ -291,6 +291,14 @@ def test_a_model_that_reads_no_features_is_refused_before_data_are_read(
         build_runner(cfg)  # all tools, also MMAction2's, build the Runner first
     assert '\n' not in str(error.value)
     assert not built and counts.frames == 0
+
+
+def test_a_pipeline_that_packs_levels_is_refused_before_clips_are_encoded(data_root: Path) -> None:
+    cfg = Config.fromfile(ROOT / 'configs' / 'fine_cliper' / 'fine_cliper_synth.py')
+    sizes = dict(num_train=NUM_TRAIN, num_test=NUM_TEST)
+    clips = dict(cfg.test_dataloader.dataset, data_root=data_root / 'synth', levels=None, **sizes)
+    with pytest.raises(DFERError, match='^EncodedClips: the pipeline packs masks.*PackLevels'):
+        EncodedClips(clips, encoder=dict(backbone=ENCODER))
 
 
 # ------------------------------------------------------------------ ranks

@@ -46,12 +46,13 @@ def build(
     trains: Sequence[str] = (IMAGE, TEXT),
     head: dict | None = None,
     kind: str = 'FineCLIPER',
+    backbone: dict | None = None,
     **options: Any,
 ) -> CLIPRecognizer:
     torch.manual_seed(3)
     if kind == 'FineCLIPER':
         options['levels'] = levels
-    backbone = dict(type='FrozenCLIP', arch='synth-clip', trains=trains)
+    backbone = dict(type='FrozenCLIP', **(backbone or dict(arch='synth-clip', trains=trains)))
     model = MODELS.build(dict(type=kind, backbone=backbone, cls_head=head or HEAD, **options))
     return model.double()
 
@@ -169,12 +170,11 @@ def test_fusion_and_loss_equal_their_formulas(fusion: str) -> None:
     batch = clips(6, dict(parts=(1, 4), caption=(2, 4)))
     model = build(fusion=fusion).train()
     numbers = torch.tensor([0.3, -0.5, 0.9], dtype=torch.float64, requires_grad=True)
+    singles = [build((level,), fusion=fusion).train() for level in LEVELS]
+    for single in singles:
+        single.load_state_dict(model.state_dict())
     if fusion == 'learned':
         model.level_scalars.data.copy_(numbers.detach())
-    singles = [build((level,)).train() for level in LEVELS]
-    state = {k: v for k, v in model.state_dict().items() if k != 'level_scalars'}
-    for single in singles:
-        single.load_state_dict(state)
     of_levels = [run(single, batch) for single in singles]
     rows = [list(of_clip) for of_clip in zip(*of_levels)]
     for i, clip in enumerate(batch):
@@ -230,6 +230,9 @@ def test_frames_alone_are_a_clip_recognizer(fusion: str, head: dict | str) -> No
 def test_a_missing_level_is_as_if_switched_off(fusion: str, missing: tuple[str, ...]) -> None:
     rest = tuple(level for level in LEVELS if level not in missing)
     model, without = build(fusion=fusion), build(rest, fusion=fusion)
+    if fusion == 'learned':
+        model.level_scalars.data.copy_(torch.tensor([0.3, -0.5, 0.9]))
+    without.load_state_dict(model.state_dict())
     expected = run(without, clips())
     torch.testing.assert_close(run(model, clips(4, dict.fromkeys(missing, range(4)))), expected)
     # The clips beside it do not matter, and neither do its class and an empty caption.
@@ -358,11 +361,22 @@ def test_bad_levels_are_one_line(field: str, value: Any, message: str) -> None:
 class Case:
     """Describe a training on two ranks, of which the second lacks some levels in every batch."""
 
-    def __init__(self, lacks: Sequence[str], unused: bool = False, **model: Any) -> None:
-        self.lacks, self.unused, self.model = lacks, unused, model
+    def __init__(
+        self, lacks: Sequence[str], unused: bool = False, accumulate: int = 1, **model: Any
+    ) -> None:
+        self.lacks, self.unused, self.accumulate, self.model = lacks, unused, accumulate, model
 
 
+# As in the shipped configs, but smaller.
+ADAPTED = dict(
+    arch='synth-clip-vit',
+    adapter=dict(type='AIMAdapter', width=4, num_frames=2),
+    text_adapter=dict(type='LoRA', rank=2),
+    checkpointing=True,
+)
 CASES = {
+    'adapters': Case(['parts', 'caption'], accumulate=2, backbone=ADAPTED),
+    'adapters, frames off': Case(['parts'], levels=('parts', 'caption'), backbone=ADAPTED),
     'no caption': Case(['caption']),
     'no parts': Case(['parts'], fusion='learned'),
     'neither, frames off': Case(['parts', 'caption'], levels=('parts', 'caption')),
@@ -379,14 +393,16 @@ def _clips_of_case(case: Case) -> list[Clip]:
     return clips(STEPS * BATCH, dict.fromkeys(case.lacks, range(1, STEPS * BATCH, 2)))
 
 
-def _steps(model: nn.Module, wrapped: nn.Module, batch: list[Clip]) -> list[dict[str, Tensor]]:
+def _steps(
+    model: nn.Module, wrapped: nn.Module, batch: list[Clip], accumulate: int
+) -> list[dict[str, Tensor]]:
     """Train on all clips, and return the gradients that the optimizer gets in each step."""
     optimizer, found = torch.optim.SGD(model.parameters(), lr=0.01), []
     optimizer.register_step_pre_hook(lambda *_: found.append(gradients(model)))
-    size = len(batch) // STEPS
+    wrapper, size = OptimWrapper(optimizer, accumulative_counts=accumulate), len(batch) // STEPS
+    wrapper.initialize_count_status(model, 0, STEPS)
     for start in range(0, len(batch), size):
-        data = pseudo_collate(batch[start : start + size])
-        wrapped.train_step(data, OptimWrapper(optimizer))
+        wrapped.train_step(pseudo_collate(batch[start : start + size]), wrapper)
     return found
 
 
@@ -405,7 +421,8 @@ def _rank(rank: int, port: int, out: str) -> None:
     for name, case in CASES.items():
         model = build(**case.model).train()
         wrapped = MMDistributedDataParallel(model, find_unused_parameters=case.unused)
-        found[name] = _steps(model, wrapped, _clips_of_case(case)[rank::2])
+        own = _clips_of_case(case)[rank::2]
+        found[name] = _steps(model, wrapped, own, case.accumulate)
     torch.save(found, f'{out}/{rank}.pth')
     torch.distributed.barrier()
 
@@ -425,7 +442,8 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 def test_two_ranks_have_the_gradients_of_one(ranks: list[dict], name: str) -> None:
     case = CASES[name]
     model = build(**case.model).train()
-    one = _steps(model, model, _clips_of_case(case))
+    one = _steps(model, model, _clips_of_case(case), case.accumulate)
+    assert len(one) == STEPS // case.accumulate
     for rank in ranks:
         for ours, theirs in zip(rank[name], one, strict=True):
             assert set(ours) == set(theirs)

@@ -448,6 +448,13 @@ def test_a_model_of_the_hub_stays_at_its_commit(
     assert 'captions: 1 new, 2 finished before' in run('--captions', 'some/model')
     assert read == ['first'] * 3
 
+    def fail(*args: object, **options: object) -> str:
+        raise huggingface_hub.errors.LocalEntryNotFoundError('no connection')
+
+    monkeypatch.setattr(huggingface_hub, 'hf_hub_download', fail)
+    with pytest.raises(SystemExit, match='the hub cannot be reached .no connection.; connect'):
+        run('--captions', 'some/model')
+
 
 def test_a_folder_with_another_model_is_refused(
     llava: Path,

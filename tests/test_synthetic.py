@@ -33,6 +33,7 @@ from mmdfer.synthetic import (
     sample_shot,
 )
 from mmdfer.synthetic.domains import SHADED
+from mmdfer.synthetic.levels import make_levels
 from mmdfer.synthetic.media import write_video
 
 FULL = dict(num_train=1400, num_test=700, num_train_identities=140, num_test_identities=70, seed=0)
@@ -473,6 +474,13 @@ def test_a_folder_of_other_files_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r'other files \(train\.csv\).*align_dfer_custom'):
         make_benchmark(tmp_path, **SMALL, size=64)
     assert [path.name for path in tmp_path.iterdir()] == ['train.csv']
+
+
+def test_a_folder_with_levels_alone_is_accepted(tmp_path):
+    few = dict(SMALL, num_train=2, num_test=1)
+    make_levels(tmp_path / 'levels', **few, size=64, workers=1)
+    make_benchmark(tmp_path, **few, size=64, workers=1)
+    assert (tmp_path / 'videos' / 'train' / '00001.mp4').is_file()
 
 
 def test_without_its_record_a_benchmark_is_completed(copy):

@@ -16,6 +16,7 @@ from mmaction.registry import DATASETS
 from mmaction.structures import ActionDataSample
 
 from mmdfer.datasets import DFERDataset
+from mmdfer.datasets.transforms.pack_levels import PackLevels
 from mmdfer.datasets.transforms.shuffle_frames import ShuffleFrames
 from mmdfer.errors import DFERError, UnreadableClipError
 from mmdfer.features.bank import map_vectors
@@ -67,9 +68,9 @@ class EncodedClips(Dataset):
 
     Raises:
         DFERError: If the inner dataset is not a DFERDataset or has another number of classes than
-            ``num_classes``, if it shows a new view in each
-            training epoch, if an argument belongs to the inner dataset, or if the data preprocessor
-            is to mix training batches (MixUp, CutMix).
+            ``num_classes``, if its pipeline packs levels, if it shows a new view in each training
+            epoch, if an argument belongs to the inner dataset, or if the data preprocessor is to
+            mix training batches (MixUp, CutMix).
     """
 
     def __init__(
@@ -94,6 +95,12 @@ class EncodedClips(Dataset):
                 'EncodedClips: the inner dataset must be a DFERDataset, got '
                 f'{type(built).__name__}; put EncodedClips around each DFERDataset, and other '
                 'wrappers around EncodedClips'
+            )
+        if any(isinstance(transform, PackLevels) for transform in built.pipeline.transforms):
+            raise DFERError(
+                'EncodedClips: the pipeline packs masks, landmarks and captions, which cannot be '
+                'encoded: leave out LoadLevels and use PackActionInputs in place of PackLevels, or '
+                'do without EncodedClips and --bank'
             )
         if not built.test_mode and built.num_views is None:
             raise DFERError(

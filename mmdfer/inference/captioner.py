@@ -209,7 +209,7 @@ def _find_weights(model: str, commit: str | None) -> str | None:
         The commit of a model on the hub, or None for a folder.
 
     Raises:
-        DFERError: If the weights are in other files.
+        DFERError: If the weights are in other files, or cannot be downloaded.
     """
     if os.path.isdir(model):
         if not any(Path(model).glob('*.safetensors')):
@@ -219,6 +219,11 @@ def _find_weights(model: str, commit: str | None) -> str | None:
     for name in ('model.safetensors.index.json', 'model.safetensors'):
         try:
             file = Path(hub.hf_hub_download(model, name, revision=commit))
+        except hub.errors.LocalEntryNotFoundError as error:  # a kind of EntryNotFoundError
+            raise DFERError(
+                f'{model}: the weights are not on this machine and the hub cannot be reached '
+                f'({first_line(error)}); connect, or give the folder of a model'
+            ) from error
         except hub.errors.EntryNotFoundError as error:
             missing = error
         else:

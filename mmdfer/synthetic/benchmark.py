@@ -45,6 +45,8 @@ EXTRAS: tuple[str, ...] = ('aus', 'masks', 'landmarks', 'captions')
 
 _MOST_WORKERS = 8
 _PARTIAL = '.partial'
+#: The record of a folder of levels, which may be in the folder of the benchmark.
+LEVELS_RECORD = 'levels.json'
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,7 @@ def _read_record(root: Path, arguments: dict[str, Any], digest: str) -> dict[str
 
 
 def _check_unused(root: Path, files: dict[str, bytes]) -> None:
-    """Check that a folder without a record holds nothing but files of this benchmark.
+    """Check that a folder without a record holds nothing but files of this benchmark, and levels.
 
     Args:
         root: The folder.
@@ -325,7 +327,11 @@ def _check_unused(root: Path, files: dict[str, bytes]) -> None:
             )
     if all((root / name).exists() for name in files):
         return  # The record was deleted: the clips are checked one by one.
-    others = sorted(p.name for p in root.iterdir() if p.name not in files)
+    others = sorted(
+        path.name
+        for path in root.iterdir()
+        if path.name not in files and not (path / LEVELS_RECORD).is_file()
+    )
     if others:
         raise DFERError(
             f'{root} contains other files ({others[0]}), and the synthetic benchmark is drawn only '

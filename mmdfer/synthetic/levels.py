@@ -24,7 +24,7 @@ from ..errors import DFERError
 from ..files import clear_leftovers, write_aside
 from ..levels import CAPTIONS, ClipLevels, levels_path, write_captions, write_levels
 from ..workers import explain_killed_worker
-from .benchmark import default_workers, one_opencv_thread, start_worker
+from .benchmark import LEVELS_RECORD, default_workers, one_opencv_thread, start_worker
 from .describer import DescriberNoise, describe_noisily
 from .detector import DetectorNoise, detect
 from .domains import SHADED, Domain, find_domain
@@ -34,7 +34,6 @@ from .faces import Identity
 #: Version of the noise. It must change whenever the same arguments would give other levels.
 VERSION = 1
 
-RECORD = 'levels.json'
 _NAMESPACE = tuple(b'synth-levels')  # the first words in the seed of every random stream here
 _DETECTOR, _DESCRIBER = range(2)  # the purpose of a stream, a word in its seed
 
@@ -190,7 +189,7 @@ def _check_record(folder: Path, making: dict[str, Any]) -> None:
     Raises:
         DFERError: If the folder has another record, or files without a record.
     """
-    path, content = folder / RECORD, json.dumps(making, indent=0, sort_keys=True) + '\n'
+    path, content = folder / LEVELS_RECORD, json.dumps(making, indent=0, sort_keys=True) + '\n'
     if path.exists():
         if path.read_text(encoding='utf-8') != content:
             raise DFERError(
@@ -200,7 +199,7 @@ def _check_record(folder: Path, making: dict[str, Any]) -> None:
         return
     if folder.exists() and any(name[0] != '.' for name in os.listdir(folder)):
         raise DFERError(
-            f'{folder}: contains files, but not {RECORD}; give an empty folder for the levels'
+            f'{folder}: contains files, but not {LEVELS_RECORD}; give an empty folder for levels'
         )
     with write_aside(path) as aside:
         aside.write_text(content, encoding='utf-8')

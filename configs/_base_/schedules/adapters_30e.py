@@ -5,7 +5,7 @@ adapter starts as the identity and has few parameters, so its rate is larger tha
 full fine-tuning of CLIP allows, and the warm-up is short. The scalars that weigh the levels have
 ten times the rate, because they would otherwise stay near their start. One clip of 16 frames with
 its pictures of the face parts takes 2 to 3 GB in ViT-B/16 with checkpointing, so a GPU of 24 GB
-holds the 8 clips of a batch, in float32 too. The gradients of 4 batches are summed, so a step has
+holds the 8 clips of a batch, in float32 too. The gradients of 4 batches are averaged, so a step has
 32 clips.
 """
 

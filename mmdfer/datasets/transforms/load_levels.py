@@ -164,7 +164,8 @@ class LoadLevels(BaseTransform):
             raise DFERError(
                 f'{folder}: the folder of levels does not exist; make it with mmdfer '
                 'prepare_levels, or for the synthetic benchmark with mmdfer make_synthetic '
-                '--levels, or correct folder of LoadLevels'
+                '--levels, or correct folder of LoadLevels, or do without levels: masks=False, '
+                'landmarks=False and captions=False of LoadLevels'
             )
         return folder
 

@@ -18,7 +18,7 @@ class PackLevels(PackActionInputs):
     """Pack frames, label and the levels that LoadLevels has loaded.
 
     ``inputs`` are the frames alone, as PackActionInputs packs them, so that a model without levels
-    can use the same pipeline. The data sample has in addition
+    can use the same pipeline, but not with EncodedClips. The data sample has in addition
 
     - ``parts``: the pictures of masks and landmarks, a uint8 tensor of the shape of ``inputs``, or
       None if the clip has none;

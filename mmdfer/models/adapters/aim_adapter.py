@@ -11,6 +11,7 @@ from mmaction.registry import MODELS
 
 from mmdfer.models.adapters.frame_mixing_adapter import (
     FrameMixingAdapter,
+    attend,
     group_by_frame,
     group_by_place,
 )
@@ -56,9 +57,9 @@ class AIMBlock(nn.Module):
     def forward(self, block: ResidualAttentionBlock, x: Tensor) -> Tensor:
         """Compute the output of a frozen block for the tokens (N * T, L, W) of N clips."""
         places = group_by_place(x, self.num_frames)  # (N, L, T, W)
-        attended = block.attention(block.ln_1(places.flatten(0, 1)))  # (N * L, T, W)
+        attended = attend(block.attn, block.ln_1(places.flatten(0, 1)))  # (N * L, T, W)
         x = x + group_by_frame(self.temporal(attended).view_as(places))
-        attended = block.attention(block.ln_1(x))  # (N * T, L, W)
+        attended = attend(block.attn, block.ln_1(x))  # (N * T, L, W)
         x = x + attended + self.spatial(attended)
         normed = block.ln_2(x)
         return x + block.mlp(normed) + MLP_SCALE * self.mlp(normed)

@@ -12,6 +12,7 @@ from mmaction.registry import MODELS
 from mmdfer.errors import DFERError
 from mmdfer.models.adapters.frame_mixing_adapter import (
     FrameMixingAdapter,
+    attend,
     group_by_frame,
     group_by_place,
 )
@@ -42,11 +43,9 @@ class FRUBlock(nn.Module):
 
     def forward(self, block: ResidualAttentionBlock, x: Tensor) -> Tensor:
         """Compute the output of a frozen block for the tokens (N * T, L, W) of N clips."""
-        if self.beside == 'block':
-            return block(x) + self.mix(x)
-        x = x + block.attention(block.ln_1(x))
-        normed = block.ln_2(x)
-        return x + block.mlp(normed) + self.mix(normed)
+        attended = x + attend(block.attn, block.ln_1(x))
+        normed = block.ln_2(attended)
+        return attended + block.mlp(normed) + self.mix(x if self.beside == 'block' else normed)
 
     def mix(self, x: Tensor) -> Tensor:
         """Weigh the frames of each clip and mix them, (N * T, L, W) -> (N * T, L, W)."""

@@ -16,6 +16,7 @@ from mmdfer.models.recognizers.clip_recognizer import CLIPRecognizer, FrameFeatu
 Level = Literal['frames', 'parts', 'caption']
 Fusion = Literal['learned', 'margin', 'mean']
 
+LEVELS: tuple[Level, ...] = get_args(Level)
 LEAST_MARGIN = 1e-6  # levels that are all undecided get equal weights
 
 
@@ -36,8 +37,8 @@ class FineCLIPER(CLIPRecognizer):
     The weights of the other levels are computed in one of three forms:
 
     - ``'learned'``: the exponential of one learned scalar for each level, zero at the start. So the
-      class probabilities of the levels are multiplied, each with a learned exponent. A single level
-      has the weight one.
+      class probabilities of the levels are multiplied, each with a learned exponent. The weight of
+      a single level is not trained.
     - ``'margin'``: how decided the level is on this clip, which is the difference of its two
       largest class probabilities, divided by the sum over the levels of the clip.
     - ``'mean'``: equal, with a sum of one.
@@ -85,20 +86,22 @@ class FineCLIPER(CLIPRecognizer):
         self.levels, self.fusion = tuple(levels), fusion
         self._check_options()
         self.level_scalars: nn.Parameter | None = None
-        if fusion == 'learned' and len(self.levels) > 1:
-            self.level_scalars = nn.Parameter(torch.zeros(len(self.levels)))
+        if fusion == 'learned':
+            # There is one for each known level, so that a checkpoint fits models of all levels. The
+            # class with the largest logit does not depend on the weight of a single level.
+            trains = len(self.levels) > 1
+            self.level_scalars = nn.Parameter(torch.zeros(len(LEVELS)), requires_grad=trains)
 
     def _check_options(self) -> None:
         """Raise DFERError if the options do not fit each other."""
-        known = get_args(Level)
         if not self.levels or sorted(set(self.levels)) != sorted(self.levels):
             raise DFERError(
                 f'FineCLIPER: levels={list(self.levels)} must name at least one level and '
                 'no level twice'
             )
-        if unknown := [level for level in self.levels if level not in known]:
+        if unknown := [level for level in self.levels if level not in LEVELS]:
             raise DFERError(
-                f'FineCLIPER: levels has {unknown[0]!r}, but the levels are {", ".join(known)}'
+                f'FineCLIPER: levels has {unknown[0]!r}, but the levels are {", ".join(LEVELS)}'
             )
         if self.fusion not in get_args(Fusion):
             raise DFERError(
@@ -207,7 +210,7 @@ class FineCLIPER(CLIPRecognizer):
                 losses[f'with_{level}'] = has.float().mean()
         fused = self._fuse(similarities.detach(), present)
         scored = self.cls_head.loss_of_similarities(fused, data_samples)
-        if self.level_scalars is None:  # there is nothing that the loss could train
+        if self.level_scalars is None or len(self.levels) == 1:  # the loss could train nothing
             scored = {key: value for key, value in scored.items() if 'loss' not in key}
         return {**scored, **losses}
 
@@ -225,9 +228,8 @@ class FineCLIPER(CLIPRecognizer):
         rows = has.nonzero()[:, 0].tolist()
         if not rows:
             return 0 * similarities.sum()
-        views = len(similarities) // len(data_samples)
         own = self.cls_head.loss_of_similarities(
-            similarities[rows], [data_samples[row // views] for row in rows]
+            similarities[rows], [data_samples[row] for row in rows]
         )
         total = sum(value for key, value in own.items() if 'loss' in key)
         return total * (len(rows) / len(similarities))
@@ -254,7 +256,8 @@ class FineCLIPER(CLIPRecognizer):
     def _weigh(self, similarities: Tensor) -> Tensor:
         """Return positive weights (levels, N) or (levels, 1), as if each clip had all levels."""
         if self.level_scalars is not None:
-            return self.level_scalars.exp()[:, None].to(similarities)
+            rows = [LEVELS.index(level) for level in self.levels]
+            return self.level_scalars[rows].exp()[:, None].to(similarities)
         if self.fusion != 'margin':
             return similarities.new_ones(len(similarities), 1)
         scores = self.cls_head.score(similarities.flatten(0, 1))  # (levels * N, C)
