@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from conftest import NUM_TEST, NUM_TRAIN, ROOT
@@ -19,10 +21,12 @@ from mmengine.config import Config
 from mmaction.registry import DATASETS, MODELS
 
 import mmdfer
+from mmdfer.levels import ClipLevels, levels_path, write_captions, write_levels
 
 GUIDE = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8')
 METHOD = (ROOT / 'docs' / 'add_method.md').read_text(encoding='utf-8')
 DATASET = (ROOT / 'docs' / 'add_dataset.md').read_text(encoding='utf-8')
+LEVELS = (ROOT / 'docs' / 'levels.md').read_text(encoding='utf-8')
 PACKAGE = Path(mmdfer.__file__).parent
 
 FILE = re.compile(r'as `(\w+\.py)`:\n\n```python\n(.*?)```', re.DOTALL)
@@ -142,7 +146,8 @@ def faces(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
             (root / split / name).mkdir(parents=True, exist_ok=True)
             (root / split / name / clip.name).symlink_to(clip)
         with open(root / f'{split}.csv', 'w', newline='') as file:
-            csv.writer(file).writerows([('clip', 'label'), *rows])
+            named = [(f'{split}/{name}/{clip.name}', name) for clip, name in rows]
+            csv.writer(file).writerows([('clip', 'label'), *named])
     (root / 'classes.txt').write_text('calm\nsmiling\n')
     return folder
 
@@ -172,6 +177,26 @@ def test_the_config_of_another_method_reads_the_csv_files(
         assert len(dataset) > 2
     config.model.backbone.update(arch='synth-clip', weights=None)
     assert MODELS.build(config.model).cls_head.num_classes == 2
+
+
+def test_the_config_of_the_levels_page_reads_levels(
+    faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(faces)
+    assert write_files(LEVELS, faces) == ['fine_cliper_my_faces.py']
+    config = Config.fromfile('fine_cliper_my_faces.py')
+    config.model.backbone.update(arch='synth-clip-vit', weights='random', text_adapter=None)
+    config.model.backbone.adapter.width = 4
+    assert MODELS.build(config.model).cls_head.num_classes == 2
+    for loader in (config.train_dataloader, config.test_dataloader):
+        dataset = DATASETS.build(loader.dataset)
+        info = dataset.get_data_info(0)
+        clip, video = info['clip'], cv2.VideoCapture(info['filename'])
+        masks = np.ones((int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 112, 112), np.uint8)
+        write_levels(levels_path('data/my_faces/levels', clip), ClipLevels((112, 112), masks))
+        write_captions('data/my_faces/levels/captions.jsonl', {clip: 'a face'})
+        item = dataset[0]
+        assert item['data_samples'].parts.shape == item['inputs'].shape
 
 
 # ------------------------------------------------------------------ CONTRIBUTING.md

@@ -331,7 +331,7 @@ def test_dfew_and_mafw_share_clips() -> None:
 LEVELS = """
 _base_ = ['mmdfer::clip_zero_shot/clip_zero_shot_synth.py']
 model = dict(
-    type='FineCLIPER', levels=('frames', 'parts', 'caption'),
+    type='FineCLIPER', levels=('frames', 'parts', 'caption'), fusion='mean',
     cls_head=dict(_delete_=True, type='TwoSidedHead', classes={{_base_.classes}}))
 test_pipeline = _base_.test_pipeline
 test_pipeline.insert(3, dict(type='LoadLevels', folder='nowhere'))

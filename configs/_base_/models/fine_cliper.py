@@ -1,8 +1,9 @@
 """Define FineCLIPER, a reconstruction: adapters in CLIP, texts of two sides, and three levels.
 
-From the paper (arXiv 2407.02157): CLIP ViT-B/16 with trained adapters, a positive and a negative
-sentence for each class, and three levels: frames, face parts with landmarks, and a description of
-the clip. No code exists, and the paper's text beyond its abstract could not be read.
+From the paper (arXiv 2407.02157): a positive and a negative sentence for each class, and three
+levels: frames, face parts with landmarks, and a description of the clip. From second-hand notes:
+CLIP ViT-B/16 with trained adapters. No code exists, and the paper's text beyond its abstract could
+not be read.
 
 All else is our choice, as docs/methods.md explains. The adapters of the image tower are those of
 AIM with a width of 192, and the text tower has LoRA of rank 8, because captions and classes would
