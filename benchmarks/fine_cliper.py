@@ -108,10 +108,8 @@ TABLES: dict[str, tuple[Row, ...]] = {
         ALIGN_DFER,
     ),
     'texts': (
-        ALL,
+        replace(ALL, title='positive and negative texts'),
         Row('positive', 'positive texts alone', 'fine_cliper_positive'),
-        Row('margin_fusion', 'weights by the margin of each level', 'fine_cliper_margin_fusion'),
-        Row('mean_fusion', 'equal weights of the levels', 'fine_cliper_mean_fusion'),
     ),
     'adapters': (
         replace(ALL, title='AIM'),
@@ -132,8 +130,18 @@ TABLES: dict[str, tuple[Row, ...]] = {
     ),
 }
 LEVELS = dict(frames='frames', parts='parts', caption='captions')
-IN_TEST = 'captions_shuffled_in_test'
 ELSEWHERE = 'on_the_other_domain'
+# More tests of the models with all levels: the title of the row, and the options of the test. The
+# form of the weights has no part in the training of the levels, so one training serves all forms.
+TESTS: dict[str, tuple[str, Sequence[str]]] = {
+    'captions_shuffled': ('captions shuffled in test only', shuffled(LOADERS[2])),
+    **{
+        f'{level}_alone': (f'tested on {title} alone', (f'model.levels=[{level}]',))
+        for level, title in LEVELS.items()
+    },
+    'margin_fusion': ('tested with weights by the margin', ('model.fusion=margin',)),
+    'mean_fusion': ('tested with equal weights', ('model.fusion=mean',)),
+}
 
 
 # ------------------------------------------------------------------ run
@@ -154,9 +162,8 @@ def run_seed(row: Row, seed: int, work_dir: Path) -> str | None:
     try:
         train(training)
         if row.name == ALL.name:
-            run_test(training, IN_TEST, 'test', options=shuffled(LOADERS[2]))
-            for level in LEVELS:
-                run_test(training, alone(level), 'test', options=[f'model.levels=[{level}]'])
+            for name, (_, options) in TESTS.items():
+                run_test(training, name, 'test', options=options)
         if any(row.name == other.name for other in TABLES['domains']):
             other = DOMAINS[row.domain == DOMAINS[0]]
             run_test(training, ELSEWHERE, 'zero_shot', ['--on', other])
@@ -165,11 +172,6 @@ def run_seed(row: Row, seed: int, work_dir: Path) -> str | None:
     except KeyboardInterrupt:
         return f'{training} was interrupted'
     return None
-
-
-def alone(level: str) -> str:
-    """Return the folder of the test that uses a single level of a model with several."""
-    return f'{level}_alone'
 
 
 def run_test(
@@ -261,9 +263,7 @@ def make_rows(rows: Sequence[Row], work_dir: Path) -> Iterator[list[str]]:
             yield [row.title, str(len(scores)), *cells]
         if row != ALL:
             continue
-        tests = {IN_TEST: 'captions shuffled in test only'}
-        tests |= {alone(level): f'tested on {title} alone' for level, title in LEVELS.items()}
-        for name, title in tests.items():
+        for name, (title, _) in TESTS.items():
             if scores := collect(row, work_dir, name):
                 cells = [cell(scores, 'WAR'), cell(scores, 'UAR'), '']
                 yield [f'{row.title}; {title}', str(len(scores)), *cells]

@@ -9,9 +9,9 @@ without activation checkpointing. The model of the config and its optimizer take
 random weights and pixels, on which the cost does not depend. Each row is measured in a process of
 its own: a step that does not count, and then --repeats steps, of which the median is printed.
 
-On Linux, the allocator of glibc keeps much of the memory that was freed, more with each step. So
-the rows run with an environment variable that makes it return blocks of 4 MiB or more. Use the same
-variable for a training on CPUs: MALLOC_MMAP_THRESHOLD_=4194304 mmdfer train ...
+On Linux, the allocator of glibc keeps much of the memory that was freed. So the rows run with an
+environment variable that makes it return blocks of 4 MiB or more. Use the same variable for a
+training on CPUs: MALLOC_MMAP_THRESHOLD_=4194304 mmdfer train ...
 """
 
 from __future__ import annotations

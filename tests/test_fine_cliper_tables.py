@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.fine_cliper import ALL, ELSEWHERE, IN_TEST, TABLES, make_domain_rows, make_rows
+from benchmarks.fine_cliper import ALL, ELSEWHERE, TABLES, TESTS, make_domain_rows, make_rows
 
 ROWS = {row.name: row for rows in TABLES.values() for row in rows}
 
@@ -47,14 +47,15 @@ def test_adapters_have_equal_numbers_of_parameters() -> None:
 
 
 def test_tables_show_means_over_the_finished_seeds(tmp_path: Path) -> None:
+    shuffled, *_ = TESTS
     for seed, war in enumerate((70.0, 72.0)):
         folder = tmp_path / 'all' / f'seed_{seed}'
         write_report(folder, war, war - 10)
         write_step(folder, 'train', 100 + 20 * seed)
-        write_step(folder, IN_TEST, 1)
-        (folder / IN_TEST / 'now').mkdir(parents=True)
+        write_step(folder, shuffled, 1)
+        (folder / shuffled / 'now').mkdir(parents=True)
         scores = dict(WAR=50 + seed, UAR=40)
-        (folder / IN_TEST / 'now' / 'confusion_matrix.json').write_text(json.dumps(scores))
+        (folder / shuffled / 'now' / 'confusion_matrix.json').write_text(json.dumps(scores))
         write_step(folder, ELSEWHERE, 1)
         write_report(folder / ELSEWHERE, war - 20, 30)
     _, first, second = make_rows(TABLES['levels'], tmp_path)  # the other rows have no result
