@@ -42,8 +42,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--levels',
         metavar='DIR',
         help='folder of the masks, landmarks and captions of this dataset, for models that read '
-        'them (docs/levels.md); without it, such a model is tested on the frames alone. Those of '
-        'the synthetic benchmark are made. Captions of MAFW are not read',
+        'them (docs/levels.md); by default, the folder that the config of the dataset names. '
+        'Without a folder, such a model is tested on the frames alone. Those of the synthetic '
+        'benchmark are made. Captions of MAFW are only read if that config loads them',
     )
     add_bank_flag(parser)
     add_run_flags(parser)
