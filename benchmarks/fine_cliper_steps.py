@@ -119,6 +119,7 @@ def main() -> None:
         measure(args)
         return
     table = [['trained', 'clips', 'checkpointing', 'step', 'peak memory']]
+    failed = 0
     for trained, batch, checkpointing in tqdm(list_rows(args.batches, args.largest), unit='row'):
         flags = ['--trained', trained, '--batches', str(batch), '--device', args.device]
         flags += ['--repeats', str(args.repeats), *['--checkpointing'] * checkpointing]
@@ -132,11 +133,14 @@ def main() -> None:
         )
         if done.returncode:  # the system ends a process that needs too much memory
             found = [f'failed with exit status {done.returncode}', '']
+            failed += 1
         else:
             seconds, memory = map(float, done.stdout.split()[-2:])
             found = [f'{seconds:.1f} s', f'{memory:.2f} GB']
         table.append([trained, str(batch), 'yes' if checkpointing else 'no', *found])
     print(markdown_table(table))
+    if failed:
+        sys.exit(f'{failed} rows failed')
 
 
 if __name__ == '__main__':
