@@ -41,6 +41,7 @@ from mmdfer.experiments.runs import RunError, Training, own_command
 from mmdfer.experiments.tables import mean_deviation
 from mmdfer.files import write_text
 from mmdfer.installed import installed
+from mmdfer.models.recognizers import fine_cliper
 from mmdfer.synthetic import make_specs
 from mmdfer.synthetic.levels import describe_clips
 from mmdfer.tables import markdown_table
@@ -129,7 +130,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
         )
     ),
 }
-LEVELS = dict(frames='frames', parts='parts', caption='captions')
+LEVELS = {level: 'captions' if level == 'caption' else level for level in fine_cliper.LEVELS}
 ELSEWHERE = 'on_the_other_domain'
 # More tests of the models with all levels: the title of the row, and the options of the test. The
 # form of the weights has no part in the training of the levels, so one training serves all forms.

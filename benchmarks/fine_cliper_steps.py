@@ -93,7 +93,7 @@ def list_rows(batches: Sequence[int], largest: int) -> list[tuple[str, int, bool
         for trained in TRAINED
         for checkpointing in (False, True)
     ]
-    return [*rows, ('adapters', largest, True)]
+    return list(dict.fromkeys([*rows, ('adapters', largest, True)]))
 
 
 def parse_args() -> argparse.Namespace:

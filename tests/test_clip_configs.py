@@ -41,8 +41,6 @@ LEARNED = {
     'align_dfer_at_once': ['cls_head.tokens', 'neck.joint_encoder.'],
     'fine_cliper_caption': ['backbone.text_adapter.'],
     'fine_cliper_frames': [*ADAPTERS, 'neck.'],
-    'fine_cliper_margin_fusion': [*ADAPTERS, 'neck.'],
-    'fine_cliper_mean_fusion': [*ADAPTERS, 'neck.'],
     'fine_cliper_mat': [*FINE_CLIPER, 'cls_head.tokens'],
     'fine_cliper_mat_jas': [*FINE_CLIPER, 'cls_head.tokens', 'neck.joint_encoder.'],
 }

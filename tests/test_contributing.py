@@ -185,7 +185,7 @@ def test_the_config_of_the_levels_page_reads_levels(
     monkeypatch.chdir(faces)
     assert write_files(LEVELS, faces) == ['fine_cliper_my_faces.py']
     config = Config.fromfile('fine_cliper_my_faces.py')
-    config.model.backbone.update(arch='synth-clip-vit', weights='random', text_adapter=None)
+    config.model.backbone.update(arch='synth-clip-vit', weights='random')
     config.model.backbone.adapter.width = 4
     assert MODELS.build(config.model).cls_head.num_classes == 2
     for loader in (config.train_dataloader, config.test_dataloader):
@@ -197,6 +197,7 @@ def test_the_config_of_the_levels_page_reads_levels(
         write_captions('data/my_faces/levels/captions.jsonl', {clip: 'a face'})
         item = dataset[0]
         assert item['data_samples'].parts.shape == item['inputs'].shape
+    assert item['data_samples'].caption == 'a face'  # of the test loader, which drops none
 
 
 # ------------------------------------------------------------------ CONTRIBUTING.md

@@ -367,7 +367,7 @@ class Case:
         self.lacks, self.unused, self.accumulate, self.model = lacks, unused, accumulate, model
 
 
-# As in the shipped configs, but smaller.
+# The adapters of the shipped configs, but smaller.
 ADAPTED = dict(
     arch='synth-clip-vit',
     adapter=dict(type='AIMAdapter', width=4, num_frames=2),
@@ -375,7 +375,13 @@ ADAPTED = dict(
     checkpointing=True,
 )
 CASES = {
-    'adapters': Case(['parts', 'caption'], accumulate=2, backbone=ADAPTED),
+    'adapters': Case(
+        ['parts', 'caption'],
+        unused=True,
+        accumulate=2,
+        backbone=ADAPTED,
+        neck=dict(type='TemporalTransformer', num_frames=2, std=0.02),
+    ),
     'adapters, frames off': Case(['parts'], levels=('parts', 'caption'), backbone=ADAPTED),
     'no caption': Case(['caption']),
     'no parts': Case(['parts'], fusion='learned'),
@@ -402,6 +408,7 @@ def _steps(
     wrapper, size = OptimWrapper(optimizer, accumulative_counts=accumulate), len(batch) // STEPS
     wrapper.initialize_count_status(model, 0, STEPS)
     for start in range(0, len(batch), size):
+        model.last_of_step = wrapper.should_sync()  # as AccumulationHook does
         wrapped.train_step(pseudo_collate(batch[start : start + size]), wrapper)
     return found
 

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import json
+from math import log
 from pathlib import Path
 
-from benchmarks.fine_cliper import ALL, ELSEWHERE, TABLES, TESTS, make_domain_rows, make_rows
+import torch
+
+from mmaction.registry import MODELS
+
+from benchmarks.fine_cliper import (
+    ALL,
+    ELSEWHERE,
+    TABLES,
+    TESTS,
+    make_domain_rows,
+    make_rows,
+    read_weights,
+)
+from mmdfer.engine.runner.config import parse_options
 
 ROWS = {row.name: row for rows in TABLES.values() for row in rows}
 
@@ -36,8 +50,6 @@ def test_captions_are_shuffled_in_one_row_alone(tmp_path: Path) -> None:
 
 
 def test_adapters_have_equal_numbers_of_parameters() -> None:
-    from mmaction.registry import MODELS
-
     counts = []
     for row in TABLES['adapters'][:3]:
         (training, *_) = row.trainings(Path('work_dirs'))
@@ -64,6 +76,33 @@ def test_tables_show_means_over_the_finished_seeds(tmp_path: Path) -> None:
     _, line = make_domain_rows(TABLES['domains'], tmp_path)
     assert line[0] == 'FineCLIPER' and line[3].startswith('71.00 ± 1.41 / 61.00')
     assert line[4] == '51.00 ± 1.41 / 30.00 ± 0.00'
+
+
+def test_the_learned_weights_are_means_over_the_seeds(tmp_path: Path) -> None:
+    for seed, factor in enumerate((1, 3)):
+        folder = tmp_path / 'all' / f'seed_{seed}'
+        write_report(folder, 70.0, 60.0)
+        scalars = torch.tensor([log(factor * weight) for weight in (1.0, 0.5, 0.25)])
+        torch.save(dict(state_dict=dict(level_scalars=scalars)), folder / 'epoch_4.pth')
+        (folder / 'last_checkpoint').write_text('epoch_4.pth')
+    assert read_weights(tmp_path).endswith(': frames 2.00, parts 1.00, captions 0.50.\n')
+
+
+def test_other_tests_of_the_models_use_other_levels_weights_or_captions(tmp_path: Path) -> None:
+    found = {}
+    for name, (_, options) in TESTS.items():
+        cfg = ALL.trainings(tmp_path)[0].cfg
+        cfg.merge_from_dict(parse_options(options))
+        model = MODELS.build(cfg.model)
+        load = cfg.test_dataloader.dataset.pipeline[3]
+        found[name] = (model.levels, model.fusion, load.get('shuffle_captions'))
+    levels = ('frames', 'parts', 'caption')
+    assert found == {
+        'captions_shuffled': (levels, 'learned', 0),
+        **{f'{level}_alone': ((level,), 'learned', None) for level in levels},
+        'margin_fusion': (levels, 'margin', None),
+        'mean_fusion': (levels, 'mean', None),
+    }
 
 
 def write_report(folder: Path, war: float, uar: float) -> None:

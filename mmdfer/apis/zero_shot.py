@@ -93,8 +93,12 @@ def run_zero_shot(
     cfg.load_from, cfg.resume = checkpoint, False
     use_bank(cfg, bank)
     runner = build_runner(cfg)
-    if checkpoint is None and any(p.requires_grad for p in runner.model.parameters()):
-        raise DFERError(f'{cfg.filename}: the model is trained; give its checkpoint')
+    trained = [name for name, p in unwrap(runner.model).named_parameters() if p.requires_grad]
+    if checkpoint is None and trained:
+        raise DFERError(
+            f'{cfg.filename}: the model has parameters to train, such as {trained[0]}; give the '
+            'checkpoint of a training'
+        )
     metrics = runner.test()
     about = dict(
         trained_on=_find_training_set(cfg, meta) if checkpoint is not None else None,

@@ -43,8 +43,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='DIR',
         help='folder of the masks, landmarks and captions of this dataset, for models that read '
         'them (docs/levels.md); by default, the folder that the config of the dataset names. '
-        'Without a folder, such a model is tested on the frames alone. Those of the synthetic '
-        'benchmark are made. Captions of MAFW are only read if that config loads them',
+        'Without a folder, such a model is tested on the frames alone. The levels of the synthetic '
+        'benchmark are made if they are missing. Captions of MAFW are only read if that config '
+        'loads them',
     )
     add_bank_flag(parser)
     add_run_flags(parser)

@@ -219,16 +219,16 @@ def _find_weights(model: str, commit: str | None) -> str | None:
     for name in ('model.safetensors.index.json', 'model.safetensors'):
         try:
             file = Path(hub.hf_hub_download(model, name, revision=commit))
-        except hub.errors.LocalEntryNotFoundError as error:  # a kind of EntryNotFoundError
-            raise DFERError(
-                f'{model}: the weights are not on this machine and the hub cannot be reached '
-                f'({first_line(error)}); connect, or give the folder of a model'
-            ) from error
         except hub.errors.EntryNotFoundError as error:
             missing = error
         else:
             return file.parent.name  # .../snapshots/COMMIT/model.safetensors
     reason = first_line(missing)
+    if isinstance(missing, hub.errors.LocalEntryNotFoundError):  # a kind of EntryNotFoundError
+        raise DFERError(
+            f'{model}: the weights are not on this machine and the hub cannot be reached '
+            f'({reason}); connect, or give the folder of a model'
+        )
     raise DFERError(f'{model}: no safetensors file was found ({reason}); {_ONLY_SAFETENSORS}')
 
 

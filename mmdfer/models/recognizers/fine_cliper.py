@@ -34,7 +34,7 @@ class FineCLIPER(CLIPRecognizer):
     that it lacks, and nothing else shows that it lacks them: there is no bias and no token. A clip
     without any of the levels has equal logits for all classes.
 
-    The weights of the other levels are computed in one of three forms:
+    The weights of the levels that a clip has are computed in one of three forms:
 
     - ``'learned'``: the exponential of one learned scalar for each level, zero at the start. So the
       class probabilities of the levels are multiplied, each with a learned exponent. The weight of
@@ -194,7 +194,7 @@ class FineCLIPER(CLIPRecognizer):
         """Compute the loss of each level, and the loss of the fused similarities.
 
         Args:
-            inputs: Frames (B, views, 3, T, H, W), or their features.
+            inputs: Frames (B, 1, 3, T, H, W), or their features.
             data_samples: Samples of the batch, with labels and the other levels.
             kwargs: Ignored. BaseRecognizer passes them.
 
@@ -202,8 +202,16 @@ class FineCLIPER(CLIPRecognizer):
             ``loss_<level>`` of each level, the accuracies of the fused similarities, the share of
             clips that have parts and a caption as ``with_parts`` and ``with_caption``, and the
             losses of the neck. With learned weights, the losses of the fused similarities too.
+
+        Raises:
+            DFERError: If the clips have several views.
         """
         similarities, present, losses = self._compare_levels(inputs, data_samples, training=True)
+        if similarities.shape[1] != len(data_samples):
+            raise DFERError(
+                f'FineCLIPER: {similarities.shape[1]} views of {len(data_samples)} clips in '
+                'training, but it trains on one view of each clip: set num_clips=1 in the pipeline'
+            )
         for level, own, has in zip(self.levels, similarities, present):
             losses[f'loss_{level}'] = self._level_loss(own, has, data_samples)
             if level != 'frames':
@@ -222,8 +230,8 @@ class FineCLIPER(CLIPRecognizer):
 
         Args:
             similarities: Similarities (N, ...) of the level.
-            has: Whether each of the N views has the level, on the CPU.
-            data_samples: Samples of the B clips.
+            has: Whether each of the N clips has the level, on the CPU.
+            data_samples: Samples of the N clips.
         """
         rows = has.nonzero()[:, 0].tolist()
         if not rows:
