@@ -10,7 +10,8 @@ frames, pixels and epochs.
 
 Each training is a run of `mmdfer train` in `<work dir>/<row>/seed_<k>`, with its output in
 `train.log`. To continue after an interruption, run the same command again: an interrupted run
-continues from its last checkpoint, and finished runs are not repeated. Tables share their runs.
+continues from its last checkpoint, and finished runs are not repeated. Tables share their runs, and
+runs over the same frozen frame vectors share a feature bank.
 """
 
 from __future__ import annotations
@@ -77,10 +78,7 @@ class Row:
         method = methods()[self.method]
         entry = read_entry(method, work_dir / self.name, self.seeds, self.options)
         on = {} if self.domain == DOMAINS[0] else {'on': self.domain}
-        return [
-            replace(training, flags=dict(seed=seed, **on))
-            for seed, (training,) in enumerate(entry.seeds)
-        ]
+        return [replace(training, flags={**training.flags, **on}) for (training,) in entry.seeds]
 
 
 @cache
@@ -167,7 +165,8 @@ def run_seed(row: Row, seed: int, work_dir: Path) -> str | None:
                 run_test(training, name, 'test', options=options)
         if any(row.name == other.name for other in TABLES['domains']):
             other = DOMAINS[row.domain == DOMAINS[0]]
-            run_test(training, ELSEWHERE, 'zero_shot', ['--on', other])
+            bank = ['--bank'] if 'bank' in training.flags else []
+            run_test(training, ELSEWHERE, 'zero_shot', ['--on', other, *bank])
     except RunError as error:
         return f'{training} failed ({error})'
     except KeyboardInterrupt:
