@@ -51,6 +51,7 @@ SEEDS = 3
 DOMAINS = ('synth', 'synth_comic')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 VIT = ('model.backbone.arch=synth-clip-vit',)
+BFLOAT16 = ('optim_wrapper.type=AutocastOptimWrapper',)  # as FineCLIPER computes there
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def shuffled(*loaders: str) -> tuple[str, ...]:
 FRAMES = Row('frames', 'frames', 'fine_cliper_frames', SEEDS)
 ALL = Row('all', 'frames, parts, captions', 'fine_cliper', SEEDS)
 ALIGN_DFER = Row('align_dfer', 'Align-DFER over the same tower', 'align_dfer_vit', SEEDS)
-DFER_CLIP = Row('dfer_clip', 'DFER-CLIP over the same tower', 'dfer_clip', 1, VIT)
+DFER_CLIP = Row('dfer_clip', 'DFER-CLIP over the same tower', 'dfer_clip', 1, VIT + BFLOAT16)
 CLIP = Row('clip_zero_shot', 'zero-shot CLIP, the same tower', 'clip_zero_shot', 1, VIT)
 TABLES: dict[str, tuple[Row, ...]] = {
     'levels': (
