@@ -44,12 +44,11 @@ def read_dataset_config(name: str, options: Mapping[str, Any] | None = None) -> 
         DFERError: If there is no such dataset or config, or if it loads no dataset.
     """
     below = installed('configs') / '_base_' / 'datasets' / f'{name.lower()}.py'
-    config, options = name, dict(options or {})
-    if name.lower() in list_datasets():
-        # Only with this entry does a `data_root` among the options reach the loaders (compat.py).
-        config, options = below, {'custom_imports.imports': ['mmdfer'], **options}
+    is_dataset = name.lower() in list_datasets()
+    # Only with this entry does a `data_root` among the options reach the loaders (compat.py).
+    ours = {'custom_imports.imports': ['mmdfer']} if is_dataset else {}
     try:
-        cfg = read_config(config, options)
+        cfg = read_config(below if is_dataset else name, {**ours, **(options or {})})
     except DFERError as error:
         names = ', '.join(list_datasets())
         raise DFERError(f'{error}; give a config, or one of the datasets {names}') from None
