@@ -132,7 +132,8 @@ TABLES: dict[str, tuple[Row, ...]] = {
 LEVELS = {level: 'captions' if level == 'caption' else level for level in fine_cliper.LEVELS}
 ELSEWHERE = 'on_the_other_domain'
 # More tests of the models with all levels: the title of the row, and the options of the test. The
-# form of the weights has no part in the training of the levels, so one training serves all forms.
+# form of the weights affects the training of the levels through the clipping of gradients only, so
+# one training serves all forms.
 TESTS: dict[str, tuple[str, Sequence[str]]] = {
     'captions_shuffled': ('captions shuffled in test only', shuffled(LOADERS[2])),
     **{

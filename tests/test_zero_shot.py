@@ -294,7 +294,8 @@ def test_errors_are_one_line() -> None:
     line = fail([config, '--on', 'dfww'])
     assert 'dfww: no such config' in line and 'ferv39k, mafw, synth, synth_comic' in line
     assert 'no such checkpoint' in fail([config, 'none.pth', '--on', 'synth'])
-    assert 'such as backbone.net.stem.0.weight' in fail(['r3d18_synth', '--on', 'synth', *ON_SYNTH])
+    line = fail(['r3d18_synth', '--on', 'synth', *ON_SYNTH])
+    assert 'such as backbone.net.stem.0.weight; give the checkpoint of a training' in line
     assert 'reads no levels' in fail([config, '--on', 'synth', '--levels', 'x', *ON_SYNTH])
     save_net('net.pth', ['happy', 'sad', 'boredom'])
     assert "'boredom' of the model" in fail(['net.py', 'net.pth', '--on', 'dfew'])

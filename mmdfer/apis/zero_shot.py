@@ -93,10 +93,10 @@ def run_zero_shot(
     cfg.load_from, cfg.resume = checkpoint, False
     use_bank(cfg, bank)
     runner = build_runner(cfg)
-    trained = [name for name, p in unwrap(runner.model).named_parameters() if p.requires_grad]
-    if checkpoint is None and trained:
+    named = unwrap(runner.model).named_parameters()
+    if checkpoint is None and (trained := next((n for n, p in named if p.requires_grad), None)):
         raise DFERError(
-            f'{cfg.filename}: the model has parameters to train, such as {trained[0]}; give the '
+            f'{cfg.filename}: the model has parameters to train, such as {trained}; give the '
             'checkpoint of a training'
         )
     metrics = runner.test()
