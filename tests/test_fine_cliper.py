@@ -162,6 +162,13 @@ def test_views_share_parts_or_have_their_own() -> None:
     assert float(sample.pred_score.detach().sum()) == pytest.approx(1)
 
 
+def test_several_views_in_training_are_refused_before_they_are_encoded() -> None:
+    model = build()
+    model.backbone.register_forward_pre_hook(lambda *_: pytest.fail('the views were encoded'))
+    with pytest.raises(DFERError, match='2 views of each clip in training.*set num_clips=1'):
+        run(model, clips(2, views=2), 'loss')
+
+
 # ------------------------------------------------------------------------------ fusion
 
 

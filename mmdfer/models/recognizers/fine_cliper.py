@@ -206,12 +206,13 @@ class FineCLIPER(CLIPRecognizer):
         Raises:
             DFERError: If the clips have several views.
         """
-        similarities, present, losses = self._compare_levels(inputs, data_samples, training=True)
-        if similarities.shape[1] != len(data_samples):
+        views = (inputs.vectors if isinstance(inputs, FrameFeatures) else inputs).shape[1]
+        if views != 1:
             raise DFERError(
-                f'FineCLIPER: {similarities.shape[1]} views of {len(data_samples)} clips in '
-                'training, but it trains on one view of each clip: set num_clips=1 in the pipeline'
+                f'FineCLIPER: {views} views of each clip in training, but it trains on one view of '
+                'each clip: set num_clips=1 in the pipeline'
             )
+        similarities, present, losses = self._compare_levels(inputs, data_samples, training=True)
         for level, own, has in zip(self.levels, similarities, present):
             losses[f'loss_{level}'] = self._level_loss(own, has, data_samples)
             if level != 'frames':
