@@ -5,8 +5,8 @@
 
 The tables compare levels, texts and adapters of FineCLIPER, and test methods on the domain of the
 benchmark on which they were not trained. They are written to `<work dir>/tables.md`, with all runs
-that are finished. All methods use the small ViT CLIP, and all rows of FineCLIPER have the same
-frames, pixels and epochs.
+that are finished. All methods use the small ViT CLIP and 8 frames of 64 pixels, and all rows of
+FineCLIPER have the same epochs.
 
 Each training is a run of `mmdfer train` in `<work dir>/<row>/seed_<k>`, with its output in
 `train.log`. To continue after an interruption, run the same command again: an interrupted run
@@ -93,11 +93,38 @@ def shuffled(*loaders: str) -> tuple[str, ...]:
     return tuple(f'{loader}.dataset.pipeline.3.shuffle_captions=0' for loader in loaders)
 
 
+def eight_frames(dataset: str = 'dataset', neck: bool = True) -> tuple[str, ...]:
+    """Return the options with which a method that has 16 frames has 8, as FineCLIPER has.
+
+    Args:
+        dataset: The key of the dataset with the pipeline, in a loader.
+        neck: Whether the method has a neck.
+    """
+    sampled = tuple(f'{loader}.{dataset}.pipeline.1.clip_len=8' for loader in LOADERS)
+    return (*sampled, 'model.neck.num_frames=8') if neck else sampled
+
+
 FRAMES = Row('frames', 'frames', 'fine_cliper_frames', SEEDS)
 ALL = Row('all', 'frames, parts, captions', 'fine_cliper', SEEDS)
-ALIGN_DFER = Row('align_dfer', 'Align-DFER over the same tower', 'align_dfer_vit', SEEDS)
-DFER_CLIP = Row('dfer_clip', 'DFER-CLIP over the same tower', 'dfer_clip', 1, VIT + BFLOAT16)
-CLIP = Row('clip_zero_shot', 'zero-shot CLIP, the same tower', 'clip_zero_shot', 1, VIT)
+ALIGN_DFER = Row(
+    'align_dfer',
+    'Align-DFER over the same tower',
+    'align_dfer_vit',
+    SEEDS,
+    eight_frames('dataset.dataset'),
+)
+DFER_CLIP = Row(
+    'dfer_clip',
+    'DFER-CLIP over the same tower',
+    'dfer_clip',
+    options=VIT + BFLOAT16 + eight_frames(),
+)
+CLIP = Row(
+    'clip_zero_shot',
+    'zero-shot CLIP, the same tower',
+    'clip_zero_shot',
+    options=VIT + eight_frames(neck=False),
+)
 TABLES: dict[str, tuple[Row, ...]] = {
     'levels': (
         FRAMES,

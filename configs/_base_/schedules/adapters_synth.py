@@ -14,13 +14,11 @@ without a neck, before each level had a loss of its own (since then, 8 clips at 
 
 A neck trains at 5e-4, which is the rate of the networks of synth_small.py. The scalars that weigh
 the levels train at 4e-2, because they would otherwise stay near their start, and the log shows this
-rate as `lr`. Weight decay draws them to zero, which means equal weights. Validation takes a fifth
-of the time of an epoch, so it runs after every other epoch.
+rate as `lr`. Weight decay draws them to zero, which means equal weights.
 """
 
 _base_ = ['synth_small.py']
 
-train_cfg = dict(val_interval=2)
 optim_wrapper = dict(
     optimizer=dict(lr=4e-3),
     paramwise_cfg=dict(

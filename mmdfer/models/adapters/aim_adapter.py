@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from mmaction.registry import MODELS
 
 from mmdfer.models.adapters.frame_mixing_adapter import (
+    ALL,
     FrameMixingAdapter,
-    attend,
+    attend_within,
     group_by_frame,
     group_by_place,
 )
@@ -54,13 +55,13 @@ class AIMBlock(nn.Module):
         self.num_frames = num_frames
         self.temporal, self.spatial, self.mlp = (Bottleneck(dims, width) for _ in range(3))
 
-    def forward(self, block: ResidualAttentionBlock, x: Tensor) -> Tensor:
-        """Compute the output of a frozen block for the tokens (N * T, L, W) of N clips."""
+    def forward(self, block: ResidualAttentionBlock, x: Tensor, kept: slice = ALL) -> Tensor:
+        """Compute the output of a frozen block for the kept tokens of x (N * T, L, W)."""
         places = group_by_place(x, self.num_frames)  # (N, L, T, W)
-        attended = attend(block.attn, block.ln_1(places.flatten(0, 1)))  # (N * L, T, W)
+        attended = attend_within(block.attn, block.ln_1(places.flatten(0, 1)))  # (N * L, T, W)
         x = x + group_by_frame(self.temporal(attended).view_as(places))
-        attended = attend(block.attn, block.ln_1(x))  # (N * T, L, W)
-        x = x + attended + self.spatial(attended)
+        attended = attend_within(block.attn, block.ln_1(x), kept)  # (N * T, K, W)
+        x = x[:, kept] + attended + self.spatial(attended)
         normed = block.ln_2(x)
         return x + block.mlp(normed) + MLP_SCALE * self.mlp(normed)
 

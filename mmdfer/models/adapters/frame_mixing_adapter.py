@@ -12,14 +12,19 @@ from torch.utils.checkpoint import checkpoint
 
 from mmdfer.errors import DFERError
 from mmdfer.models.adapters.tower_adapter import TowerAdapter
+from mmdfer.models.attention import attend
+
+ALL, CLASS_TOKEN = slice(None), slice(1)  # tokens of a frame
 
 
 class FrameMixingAdapter(TowerAdapter):
     """Run an image tower in which the adapter of each block mixes the frames of a clip.
 
     Args:
-        blocks: Modules that are called as ``module(block, x)``, one for each block of the tower.
-            They compute the output (N * T, L, W) of the block and its adapter for N clips.
+        blocks: Modules that are called as ``module(block, x, kept)``, one for each block of the
+            tower. They compute the output of the block and its adapter for N clips, for the tokens
+            of each frame in the slice ``kept``: (N * T, L, W) for all, (N * T, 1, W) for the class
+            token, which alone is read from the last block.
         num_frames: T, the number of frames of each clip.
     """
 
@@ -57,11 +62,13 @@ class FrameMixingAdapter(TowerAdapter):
         first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
         x = torch.cat([first, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
         x = visual.ln_pre(self.add_positions(x))
-        for block, adapter in zip(visual.transformer.resblocks, self.blocks, strict=True):
+        pairs = list(zip(visual.transformer.resblocks, self.blocks, strict=True))
+        for number, (block, adapter) in enumerate(pairs, start=1):
+            kept = CLASS_TOKEN if number == len(pairs) else ALL
             if visual.transformer.grad_checkpointing:
-                x = checkpoint(adapter, block, x, use_reentrant=False)
+                x = checkpoint(adapter, block, x, kept, use_reentrant=False)
             else:
-                x = adapter(block, x)
+                x = adapter(block, x, kept)
         return visual.ln_post(x[:, 0]) @ visual.proj
 
     def add_positions(self, x: Tensor) -> Tensor:
@@ -79,7 +86,7 @@ def group_by_frame(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(0, 1)
 
 
-def attend(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
+def attend_within(attention: nn.MultiheadAttention, x: Tensor, kept: slice = ALL) -> Tensor:
     """Compute self-attention as a module of torch does, but faster for frozen weights on a CPU.
 
     The module transposes its input. For such an input and a weight that is not trained, torch
@@ -88,11 +95,13 @@ def attend(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
     Args:
         attention: The module, which has dropout 0.
         x: Tokens (N, L, W).
+        kept: The tokens whose output is computed, by default all.
 
     Returns:
-        The output of the attention, (N, L, W).
+        The output of the attention for the kept tokens, (N, K, W).
     """
-    projected = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)  # (N, L, 3 W)
-    heads = projected.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    mixed = F.scaled_dot_product_attention(*heads)  # (N, heads, L, W / heads)
-    return attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    width, heads = attention.embed_dim, attention.num_heads
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    query = F.linear(x[:, kept], weight[:width], bias[:width]) * (width // heads) ** -0.5
+    key_value = F.linear(x, weight[width:], bias[width:])  # (N, L, 2 W)
+    return attention.out_proj(attend(query, key_value, heads))

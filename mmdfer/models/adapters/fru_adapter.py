@@ -11,8 +11,9 @@ from mmaction.registry import MODELS
 
 from mmdfer.errors import DFERError
 from mmdfer.models.adapters.frame_mixing_adapter import (
+    ALL,
     FrameMixingAdapter,
-    attend,
+    attend_within,
     group_by_frame,
     group_by_place,
 )
@@ -41,17 +42,19 @@ class FRUBlock(nn.Module):
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
-    def forward(self, block: ResidualAttentionBlock, x: Tensor) -> Tensor:
-        """Compute the output of a frozen block for the tokens (N * T, L, W) of N clips."""
-        attended = x + attend(block.attn, block.ln_1(x))
+    def forward(self, block: ResidualAttentionBlock, x: Tensor, kept: slice = ALL) -> Tensor:
+        """Compute the output of a frozen block for the kept tokens of x (N * T, L, W)."""
+        read = kept if self.beside == 'block' else ALL  # beside the MLP, mix() reads all tokens
+        attended = x[:, read] + attend_within(block.attn, block.ln_1(x), read)
         normed = block.ln_2(attended)
-        return attended + block.mlp(normed) + self.mix(x if self.beside == 'block' else normed)
+        mixed = self.mix(x if self.beside == 'block' else normed, kept)
+        return attended[:, kept] + block.mlp(normed[:, kept]) + mixed
 
-    def mix(self, x: Tensor) -> Tensor:
-        """Weigh the frames of each clip and mix them, (N * T, L, W) -> (N * T, L, W)."""
+    def mix(self, x: Tensor, kept: slice = ALL) -> Tensor:
+        """Weigh the frames of each clip and mix them, (N * T, L, W) -> (N * T, K, W)."""
         x = group_by_place(self.norm(self.down(x)), self.num_frames)  # (N, L, T, R)
-        weights = self.weigh(x.mean((1, 3))).softmax(1)  # (N, T)
-        x = x * weights[:, None, :, None]
+        weights = self.weigh(x.mean((1, 3))).softmax(1)  # (N, T), from all tokens
+        x = x[:, kept] * weights[:, None, :, None]
         tokens = x.flatten(0, 1)  # (N * L, T, R)
         normed = self.attention_norm(tokens)
         tokens = tokens + self.attention(normed, normed, normed, need_weights=False)[0]
