@@ -6,17 +6,17 @@ A method that trains on top of the same CLIP should score higher than these base
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, GroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from mmdfer.models import FrozenCLIP
+
+if TYPE_CHECKING:
+    from sklearn.model_selection import GridSearchCV
 
 PROBE_FOLDS = 5  # the folds that choose the regularisation of the logistic regression
 
@@ -61,6 +61,12 @@ def fit_probe(vectors: Tensor, labels: np.ndarray, identities: np.ndarray) -> Gr
     Returns:
         The fitted classifier, which has the method ``predict``.
     """
+    # Imported here because sklearn takes long to import, and most runs have no baselines.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     probe = make_pipeline(StandardScaler(), LogisticRegression(solver='newton-cg', max_iter=200))
     grid = {'logisticregression__C': np.logspace(-3, 2, 6)}
     search = GridSearchCV(probe, grid, scoring='accuracy', cv=GroupKFold(PROBE_FOLDS))

@@ -7,15 +7,19 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from sklearn.metrics import ConfusionMatrixDisplay
 
 from mmdfer.evaluation.metrics import war_uar
 from mmdfer.files import write_aside
+
+# matplotlib and sklearn are imported where they are used, because together they take a second, and
+# every command and every worker process imports this module.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def save_confusion(confusion: ArrayLike, classes: Sequence[str], folder: str | Path) -> None:
@@ -55,6 +59,8 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
     Returns:
         The figure.
     """
+    from matplotlib.figure import Figure
+
     side = confusion_side(len(classes))
     figure = Figure(figsize=(side, side), layout='constrained')
     plot_confusion(figure.subplots(), confusion, classes)
@@ -78,6 +84,8 @@ def plot_confusion(axes: Axes, confusion: np.ndarray, classes: Sequence[str]) ->
         confusion: The counts, (C, C); rows are true and columns are predicted classes.
         classes: The names of the C classes.
     """
+    from sklearn.metrics import ConfusionMatrixDisplay
+
     clips = confusion.sum(1, keepdims=True)
     shares = 100 * confusion / np.maximum(clips, 1)  # The row of a class without clips is zero.
     display = ConfusionMatrixDisplay(shares, display_labels=classes).plot(

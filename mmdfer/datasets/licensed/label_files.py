@@ -18,9 +18,6 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-from openpyxl import load_workbook
-from openpyxl.utils.exceptions import InvalidFileException
-
 from mmdfer.datasets.class_names import WORDS
 from mmdfer.errors import DFERError
 
@@ -115,6 +112,10 @@ def read_table(path: Path) -> Iterator[tuple[int, tuple[Any, ...]]]:
     Raises:
         DFERError: If the file is not an Excel file, or has no rows.
     """
+    # Imported here because most label files are text files.
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
     try:
         book = load_workbook(path, read_only=True, data_only=True)
     except (OSError, KeyError, ValueError, BadZipFile, InvalidFileException) as error:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -63,6 +62,8 @@ class ShowClipsHook(Hook):
     def _show(self, runner: Runner, number: int, strip: np.ndarray, caption: str) -> None:
         """Write a strip of frames as a picture or show it in a window, as configured."""
         if self.out_dir is not None:
+            from matplotlib.figure import Figure  # takes long to import, and most runs draw nothing
+
             height, width = strip.shape[:2]
             figure = Figure(figsize=(16, 16 * height / width + 0.6), layout='constrained')
             axes = figure.subplots()
