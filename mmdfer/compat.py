@@ -25,6 +25,7 @@ In MMAction2's own tools, `custom_imports=dict(imports=['mmdfer'])` in the confi
 - `leave_untrained_models_unwrapped`: several ranks cannot test a model without trained parameters.
 - `pass_on_data_root`: a `data_root` on the command line does not reach the loaders.
 - `find_own_configs`: mmengine reads `package::config` only for OpenMMLab's own packages.
+- `format_configs_once`: mmengine formats the config anew for each checkpoint, which takes 0.3 s.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NoReturn, TypeVar
 
+import mmengine.config.config as mmengine_config
 import mmengine.hooks.logger_hook as mmengine_logger_hook
 import mmengine.hub
 import mmengine.runner.checkpoint as mmengine_checkpoint
@@ -104,6 +106,7 @@ def apply() -> None:
     leave_untrained_models_unwrapped()
     pass_on_data_root()
     find_own_configs()
+    format_configs_once()
 
 
 # ---------------------------------------------------------------- patches
@@ -693,6 +696,27 @@ def _own_config(name: str) -> str | None:
 
 
 # ---------------------------------------------------------------- preprocessing
+
+
+def format_configs_once() -> None:
+    """Patch mmengine so that it keeps the formatted texts of the last configs.
+
+    Without the patch, yapf formats the same config four times at the start of a run and once for
+    each checkpoint.
+    """
+    upstream = mmengine_config.FormatCode
+    if is_patched(upstream):
+        return
+
+    @functools.lru_cache(maxsize=8)
+    def format_text(text: str, style: tuple, options: tuple) -> tuple[str, bool]:
+        return upstream(text, style_config=dict(style), **dict(options))
+
+    @replaces(upstream)
+    def format_code(text: str, style_config: dict, **options: Any) -> tuple[str, bool]:
+        return format_text(text, tuple(style_config.items()), tuple(options.items()))
+
+    mmengine_config.FormatCode = format_code
 
 
 def hand_backbone_to_preprocessor() -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT, small_options
+from forked import run_forked
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -180,14 +178,14 @@ def test_a_checkpoint_of_any_stage_gives_validation_figures(
     expected = json.loads((Path(runner.work_dir) / 'history.json').read_text())[str(epoch)]
     checkpoint, config = Path(runner.work_dir) / f'epoch_{epoch}.pth', tmp_path / 'config.py'
     runner.cfg.dump(str(config))
-    env = {**os.environ, 'PYTHONPATH': str(ROOT)}
-    command = [sys.executable, str(ROOT / 'tools' / 'test.py'), str(config), str(checkpoint)]
-    subprocess.run([*command, '--work-dir', str(tmp_path / 'test')], check=True, env=env)
+    tool = ROOT / 'tools' / 'test.py'
+    tested = run_forked([tool, config, checkpoint, '--work-dir', tmp_path / 'test'])
+    assert tested.returncode == 0, tested.stderr[-2000:]
     (figures,) = [p for p in tmp_path.glob('test/*/*.json') if 'confusion' not in p.name]
-    tested = json.loads(figures.read_text().splitlines()[-1])
-    assert {name: tested[name] for name in expected} == pytest.approx(expected)
-    command = [sys.executable, '-c', RECOGNIZE, str(config), str(checkpoint)]
-    done = subprocess.run(command, check=True, env=env, capture_output=True, text=True)
+    found = json.loads(figures.read_text().splitlines()[-1])
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    (tmp_path / 'recognize.py').write_text(RECOGNIZE)
+    done = run_forked([tmp_path / 'recognize.py', config, checkpoint])
     stage, war = done.stdout.split()[-2:]
     assert stage == STAGES[epoch // 2 - 1]
     assert float(war) == pytest.approx(expected['WAR'])

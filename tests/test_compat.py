@@ -430,6 +430,25 @@ def test_the_metrics_of_a_test_are_written_by_one_rank(monkeypatch):
     assert hooks.dump is dump
 
 
+def test_a_config_is_formatted_once_while_it_stays_the_same(monkeypatch):
+    calls, upstream = [], compat.mmengine_config.FormatCode.__wrapped__
+
+    def count(text, **options):
+        calls.append(text)
+        return upstream(text, **options)
+
+    monkeypatch.setattr(compat.mmengine_config, 'FormatCode', count)
+    config = Config(dict(model=dict(type='A', layers=[1, 2]), epochs=3))
+    expected = config.pretty_text
+    compat.format_configs_once()
+    calls.clear()
+    assert [config.pretty_text, config.pretty_text] == [expected, expected]
+    assert len(calls) == 1
+    config.epochs = 4
+    assert config.pretty_text == expected.replace('3', '4')
+    assert len(calls) == 2
+
+
 def test_apply_twice_is_apply_once():
     compat.apply()
     before = dict(CheckpointLoader._schemes), upstream.load_url
@@ -449,6 +468,7 @@ PATCHED = {
     'join_cpu_ranks': (Runner, 'setup_env'),
     'pass_on_data_root': (Config, '_merge_a_into_b'),
     'find_own_configs': (Config, '_get_cfg_path'),
+    'format_configs_once': (compat.mmengine_config, 'FormatCode'),
 }
 
 

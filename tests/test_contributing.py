@@ -7,8 +7,6 @@ import json
 import os
 import re
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import NUM_TEST, NUM_TRAIN, ROOT
+from forked import run_forked
 from mmengine.config import Config
 
 from mmaction.registry import DATASETS, MODELS
@@ -60,13 +59,11 @@ def run_commands(page: str, folder: Path, options: dict[str, object], **variable
         words = re.sub(r'epoch_\d+', 'epoch_*', command).split()
         if words[0] == 'test':  # the checkpoint of the last epoch, of which there are fewer here
             words[2] = str(sorted(folder.glob(words[2]))[-1])
-        done = subprocess.run(
-            [sys.executable, '-m', 'mmdfer', *words, '--cfg-options']
-            + [f'{key}={value}' for key, value in options.items()],
+        pairs = [f'{key}={value}' for key, value in options.items()]
+        done = run_forked(
+            ['-m', 'mmdfer', *words, '--cfg-options', *pairs],
             cwd=folder,
-            env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', **variables},
-            capture_output=True,
-            text=True,
+            env={**os.environ, **variables},
         )
         assert done.returncode == 0, done.stderr[-3000:]
 

@@ -6,8 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import mmengine
 import pytest
 import torch
 from conftest import NUM_TEST, NUM_TRAIN, ROOT
+from forked import run_forked
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import CheckpointLoader, Runner
@@ -48,14 +47,10 @@ OPTIONS: dict[str, Any] = {
 def run_tool(name: str, folder: Path, data_root: Path, *arguments: object) -> None:
     """Run an unchanged tool of MMAction2 on the small benchmark."""
     pairs = [f'{key}={value}' for key, value in OPTIONS.items()]
-    command = [sys.executable, STOCK / name, *arguments, '--cfg-options', *pairs]
-    variables = dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', MMDFER_DATA=str(data_root))
-    done = subprocess.run(
-        [*map(str, command)],
+    done = run_forked(
+        [STOCK / name, *arguments, '--cfg-options', *pairs],
         cwd=folder,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
+        env={**os.environ, 'MMDFER_DATA': str(data_root)},
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

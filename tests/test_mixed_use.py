@@ -10,7 +10,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT
+from forked import run_forked
 from mixed import SHIPPED_MODELS, PictureClips, batch, make_runner, shipped
 from mmengine import load
 from mmengine.config import Config
@@ -101,9 +101,9 @@ def test_their_recognizers_take_our_necks_and_losses(name: str, options: dict[st
 def run_tool(name: str, *args: object, path: Path | None = None) -> subprocess.CompletedProcess:
     """Run an unchanged analysis tool of MMAction2, with ``path`` and mmdfer in PYTHONPATH."""
     paths = [str(p) for p in (path, ROOT) if p]
-    env = {**os.environ, 'PYTHONPATH': os.pathsep.join(paths), 'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, str(TOOLS / name), *map(str, args)]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+    return run_forked(
+        [TOOLS / name, *args], env={**os.environ, 'PYTHONPATH': os.pathsep.join(paths)}
+    )
 
 
 def flops_and_parameters(done: subprocess.CompletedProcess) -> tuple[float, float]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from forked import run_forked
 from mmengine.config import Config
 
 from mmdfer.engine.runner.config import read_config
@@ -63,12 +62,9 @@ def test_the_command_ends_in_one_line(case: str, tmp_path: Path, data_root: Path
         for loader in ('train', 'val', 'test')
         for key in (f'data_root={data_root}/synth', 'num_train=32', 'num_test=14')
     ]
-    command = [sys.executable, '-m', 'mmdfer', 'train', write_config(tmp_path, base, text)]
-    done = subprocess.run(
-        [*command, '--work-dir', 'run', '--cfg-options', *sizes, *options],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
+    command = ['-m', 'mmdfer', 'train', write_config(tmp_path, base, text)]
+    done = run_forked(
+        [*command, '--work-dir', 'run', '--cfg-options', *sizes, *options], cwd=tmp_path
     )
     assert done.returncode == 1
     assert 'Traceback' not in done.stderr

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import NUM_TEST, NUM_TRAIN, ROOT, small_options
+from forked import run_forked
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -165,7 +166,7 @@ def test_stock_tools_train_resume_and_test(whole: Path, data_root: Path, tmp_pat
     for epoch in (5, 6):  # as if the run had ended after epoch 4
         (tmp_path / 'run' / f'epoch_{epoch}.pth').unlink()
     (tmp_path / 'run' / 'last_checkpoint').write_text(str(tmp_path / 'run' / 'epoch_4.pth'))
-    again = run([*command, '--resume', *small], tmp_path)
+    again = run_forked([*command[1:], '--resume', *small], tmp_path)
     assert again.returncode == 0, again.stderr[-2000:]
     assert 'resumed epoch: 4' in again.stdout + again.stderr
     assert _equal(weights(tmp_path / 'run'), weights(whole))
@@ -173,8 +174,8 @@ def test_stock_tools_train_resume_and_test(whole: Path, data_root: Path, tmp_pat
     expected = json.loads((whole / 'history.json').read_text())['6']
     for tools in (STOCK, ROOT / 'tools'):
         work_dir = tmp_path / f'test_{tools.parent.name.strip(".")}'
-        command = [sys.executable, str(tools / 'test.py'), config, 'run/epoch_6.pth']
-        tested = run([*command, '--work-dir', str(work_dir), *options(data_root)], tmp_path)
+        command = [tools / 'test.py', config, 'run/epoch_6.pth', '--work-dir', work_dir]
+        tested = run_forked([*command, *options(data_root)], tmp_path)
         assert tested.returncode == 0, tested.stderr[-2000:]
         assert metrics(work_dir)['WAR'] == pytest.approx(expected['WAR'])
         assert metrics(work_dir)['UAR'] == pytest.approx(expected['UAR'])
