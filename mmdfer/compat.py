@@ -25,7 +25,7 @@ In MMAction2's own tools, `custom_imports=dict(imports=['mmdfer'])` in the confi
 - `leave_untrained_models_unwrapped`: several ranks cannot test a model without trained parameters.
 - `pass_on_data_root`: a `data_root` on the command line does not reach the loaders.
 - `find_own_configs`: mmengine reads `package::config` only for OpenMMLab's own packages.
-- `format_configs_once`: mmengine formats the config anew for each checkpoint, which takes 0.3 s.
+- `format_configs_once`: mmengine formats the config again for each checkpoint, which takes 0.3 s.
 """
 
 from __future__ import annotations

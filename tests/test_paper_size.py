@@ -43,6 +43,7 @@ def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runner:
         'custom_hooks.0.stages.2.grows_at': [0, 0],
         'train_cfg.val_interval': 3,
         'train_dataloader.batch_size': NUM_TRAIN,
+        'optim_wrapper.type': 'AutocastOptimWrapper',  # takes half the time; the state is float32
         'model.cls_head.num_sentences': 16,
         'model.cls_head.num_tokens': 64,
         'model.backbone': dict(type='FrozenCLIP', arch='ViT-B-32-quickgelu', weights='random'),
