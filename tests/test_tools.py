@@ -19,6 +19,7 @@ import mmengine
 import pytest
 import torch
 import toy
+from forked import run_forked
 from mmengine.config import Config
 
 import mmaction
@@ -211,9 +212,7 @@ def test_a_config_with_a_missing_base_ends_in_one_line(
 
 
 def test_the_status_is_1_and_the_line_on_stderr(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, TOOLS / 'train.py', 'nowhere.py'], capture_output=True, text=True
-    )
+    done = run_forked([TOOLS / 'train.py', 'nowhere.py'])
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(
         'error: nowhere.py: no such config; check the path, or look below '
