@@ -328,10 +328,14 @@ def _encode_text(weights: Weights, x: Tensor, ends: Tensor) -> Tensor:
     return _run_last_block(weights, x, ends, after[:, None, None])
 
 
-def _run_block(block: Block, x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Apply one transformer block to all positions, (N, L, W) -> (N, L, W)."""
+def _run_block(block: Block, x: Tensor, causal: Tensor | None = None) -> Tensor:
+    """Apply one transformer block to all positions, (N, L, W) -> (N, L, W).
+
+    ``causal`` is the causal mask (L, L) of a text tower.
+    """
     normed = _normalise(x, block.eps)
-    attended = attend(block.query(normed), block.key_value(normed), block.heads, mask)
+    query, key_value = block.query(normed), block.key_value(normed)
+    attended = attend(query, key_value, block.heads, causal, causal=causal is not None)
     return _finish(block, x, attended)
 
 
