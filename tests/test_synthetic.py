@@ -450,6 +450,36 @@ def test_an_interrupted_making_is_completed(tmp_path, monkeypatch):
     assert not list(root.rglob('.partial*'))
 
 
+def test_two_processes_make_one_folder(small, tmp_path):
+    """Two trainings that start on a new machine make the benchmark and its levels once."""
+    made = dict(SMALL, size=64, workers=2)
+    script = (
+        'from mmdfer.synthetic import make_benchmark\n'
+        'from mmdfer.synthetic.levels import make_levels\n'
+        'print("ready", flush=True)\n'
+        'input()\n'
+        f'make_benchmark("both", **{made})\n'
+        f'make_levels("levels", **{made})\n'
+    )
+    pipes = dict.fromkeys(('stdin', 'stdout', 'stderr'), subprocess.PIPE)
+    processes = [
+        subprocess.Popen([sys.executable, '-c', script], cwd=tmp_path, text=True, **pipes)
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == 'ready\n'
+    for process in processes:
+        process.stdin.write('\n')
+        process.stdin.flush()
+    said = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert any('waiting' in stdout for stdout, _ in said)
+    for path in small.glob('videos/*/*.mp4'):
+        assert (tmp_path / 'both' / path.relative_to(small)).read_bytes() == path.read_bytes()
+    assert len(list((tmp_path / 'levels').glob('*/*.npz'))) == 24
+    assert not [path for path in tmp_path.rglob('.*') if path.is_file()]
+
+
 def test_other_arguments_are_refused(small):
     with pytest.raises(ValueError, match=r"'seed': 3.*'seed': 4.*another folder"):
         make_benchmark(small, **SMALL | {'seed': 4}, size=64)

@@ -45,11 +45,7 @@ from torch import Tensor
 
 from mmdfer.errors import DFERError
 from mmdfer.files import clear_leftovers, explain_write_errors, write_aside
-
-try:
-    import fcntl
-except ImportError:  # on Windows, filelock uses other locks
-    fcntl = None  # type: ignore[assignment]  # check_locks tests for None
+from mmdfer.locks import lock_file
 
 CLIPS_PER_SHARD = 64
 _BYTES = 2  # size of a number in half precision
@@ -357,8 +353,7 @@ def open_bank(
     with explain_write_errors(folder):
         (folder / 'shards').mkdir(parents=True, exist_ok=True)
     path = folder / 'manifest.json'
-    check_locks(folder / 'manifest.lock')
-    with FileLock(folder / 'manifest.lock'):
+    with lock_file(folder / 'manifest.lock', '--bank'):
         clear_leftovers(folder)
         manifest = _read_manifest(path)
         if manifest is None:
@@ -376,33 +371,6 @@ def open_bank(
             with write_aside(path) as aside:
                 aside.write_text(json.dumps(manifest, indent=1))
     return bank
-
-
-def check_locks(path: Path, flag: str = '--bank') -> None:
-    """Raise DFERError if the file system of a lock file does not support locks.
-
-    Without this check, filelock would wait forever, raise an error, or leave a file behind that
-    locks out all other processes after its own process is killed. Which of these happens depends on
-    the version of filelock and on the file system.
-
-    Args:
-        path: The lock file.
-        flag: The flag of the command that names the folder, for the message.
-    """
-    if fcntl is None:
-        return
-    with explain_write_errors(path), path.open('a') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(file, fcntl.LOCK_UN)
-        except (BlockingIOError, PermissionError):  # another process holds the lock: locks work
-            return
-        except OSError as error:
-            raise DFERError(
-                f'{path.parent}: the file system does not lock files ({error.strerror}); give '
-                f'{flag} a folder on another file system, or mount this one with locks (Lustre: '
-                '-o flock; NFS: without nolock)'
-            ) from error
 
 
 def _read_manifest(path: Path) -> dict[str, Any] | None:

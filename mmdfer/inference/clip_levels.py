@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from mmdfer.cpus import count_cpus
 from mmdfer.errors import DFERError, UnreadableClipError
-from mmdfer.features.bank import check_locks
 from mmdfer.files import (
     append_line,
     clear_leftovers,
@@ -28,6 +25,7 @@ from mmdfer.inference.face_levels import MARGIN, LevelFinding, find_levels
 from mmdfer.inference.film import open_film
 from mmdfer.inference.pool import run_all
 from mmdfer.levels import CAPTIONS, format_caption, levels_path, read_captions, write_levels
+from mmdfer.locks import lock_file
 
 RECORD = 'prepared_levels.json'  # the settings of the files
 #: The clips that the last call could not read, one line "name: reason" for each.
@@ -129,7 +127,10 @@ def prepare_levels(
     if captioner is not None:
         settings['captions'] = captioner.record()
     made = Made(len(clips))
-    with _lock(out):
+    with explain_write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    # Two processes would append to one file of captions.
+    with lock_file(out / _LOCK, '--out', 'makes levels in this folder', wait=False):
         _check_settings(out, settings)
         if captioner is not None:
             done = _read_done(out / CAPTIONS)
@@ -144,29 +145,6 @@ def prepare_levels(
             _run(made, 'landmarks', len(clips) - len(todo), results)
         _list_unreadable(out / LEFT_OUT, made.unreadable())
     return made
-
-
-@contextmanager
-def _lock(out: Path) -> Iterator[None]:
-    """Lock the folder of levels, because two processes would append to one file of captions.
-
-    Raises:
-        DFERError: If another process holds the lock.
-    """
-    with explain_write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    check_locks(out / _LOCK, '--out')
-    lock = FileLock(out / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise DFERError(
-            f'{out}: another process makes levels in this folder; wait until it has finished'
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _run(made: Made, key: str, finished_before: int, results: Iterator[Outcome]) -> None:

@@ -33,6 +33,7 @@ from tqdm import tqdm
 from ..cpus import count_cpus
 from ..errors import DFERError
 from ..files import clear_leftovers, explain_write_errors, write_aside
+from ..locks import lock_file
 from ..workers import end_with_parent, explain_killed_worker
 from .domains import SHADED, Domain, find_domain
 from .emotions import ClipSpec, curves, describe
@@ -45,6 +46,8 @@ EXTRAS: tuple[str, ...] = ('aus', 'masks', 'landmarks', 'captions')
 
 _MOST_WORKERS = 8
 _PARTIAL = '.partial'
+#: The file that a process locks while it writes in a folder of the benchmark or of levels.
+LOCK = 'making.lock'
 #: The record of a folder of levels, which may be in the folder of the benchmark.
 LEVELS_RECORD = 'levels.json'
 
@@ -320,18 +323,17 @@ def _check_unused(root: Path, files: dict[str, bytes]) -> None:
     Raises:
         DFERError: If the folder contains another file.
     """
-    for path in sorted(root.iterdir()):
-        if path.name in files and path.read_bytes() != files[path.name]:
+    names = sorted(os.listdir(root))
+    for name in names:
+        if name in files and (root / name).read_bytes() != files[name]:
             raise DFERError(
-                f'{path} exists and does not belong to this benchmark; give an empty folder'
+                f'{root / name} exists and does not belong to this benchmark; give an empty folder'
             )
-    if all((root / name).exists() for name in files):
-        return  # The record was deleted: the clips are checked one by one.
-    others = sorted(
-        path.name
-        for path in root.iterdir()
-        if path.name not in files and not (path / LEVELS_RECORD).is_file()
-    )
+    if LOCK in names or set(files) <= set(names):
+        return  # The record is not written yet, or was deleted: the clips are checked one by one.
+    others = [
+        name for name in names if name not in files and not (root / name / LEVELS_RECORD).is_file()
+    ]
     if others:
         raise DFERError(
             f'{root} contains other files ({others[0]}), and the synthetic benchmark is drawn only '
@@ -341,7 +343,7 @@ def _check_unused(root: Path, files: dict[str, bytes]) -> None:
 
 
 def _write_annotations(root: Path, files: dict[str, bytes], recorded: bool) -> None:
-    """Create the folder and write the annotation files that are missing or changed.
+    """Write the annotation files that are missing or changed.
 
     Args:
         root: The folder of the benchmark.
@@ -351,10 +353,8 @@ def _write_annotations(root: Path, files: dict[str, bytes], recorded: bool) -> N
 
     Raises:
         DFERError: If the folder has no record and contains other files than those of a benchmark.
-        WriteError: If the folder or a file cannot be written.
+        WriteError: If a file cannot be written.
     """
-    with explain_write_errors(root):
-        root.mkdir(parents=True, exist_ok=True)
     clear_leftovers(root)
     if not recorded:
         _check_unused(root, files)
@@ -379,6 +379,19 @@ def _find_unfinished(root: Path, jobs: list[_Job], sizes: dict[str, int]) -> lis
             return False
 
     return [job for job in jobs if not finished(job)]
+
+
+def _is_complete(
+    root: Path, record: dict[str, Any], files: dict[str, bytes], jobs: list[_Job]
+) -> bool:
+    """Return whether a folder holds all files of the benchmark, as its record describes them."""
+    written = {name: root / name for name in files if (root / name).is_file()}
+    return (
+        not (root / 'making.json').exists()
+        and len(written) == len(files)
+        and all(path.read_bytes() == files[name] for name, path in written.items())
+        and not _find_unfinished(root, jobs, record.get('files', {}))
+    )
 
 
 def default_workers() -> int:
@@ -454,13 +467,22 @@ def make_benchmark(
     identities = drawn.make_identities(*people, seed)
     files = annotations(specs, identities, drawn)
     made: dict[str, Any] = dict(arguments=arguments, digest=annotations_digest(files))
-    record = _read_record(root, **made)
     if 'captions' in extras:
         files['captions.jsonl'] = _build_captions(specs)
-    _write_annotations(root, files, recorded=record is not None)
-    sizes = (record or {}).get('files', {})
-    count = default_workers() if workers is None else workers
-    _complete(root, made, _list_jobs(root, specs, extras), sizes, identities, count, drawn)
+    jobs = _list_jobs(root, specs, extras)
+    record = _read_record(root, **made)
+    if record is not None and _is_complete(root, record, files, jobs):
+        return root
+    if record is None and root.is_dir():
+        _check_unused(root, files)  # before the lock file is created there
+    with explain_write_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+    with lock_file(root / LOCK, 'data_root', 'makes the synthetic benchmark in this folder'):
+        record = _read_record(root, **made)  # which another process may have finished meanwhile
+        _write_annotations(root, files, recorded=record is not None)
+        sizes = (record or {}).get('files', {})
+        count = default_workers() if workers is None else workers
+        _complete(root, made, jobs, sizes, identities, count, drawn)
     return root
 
 

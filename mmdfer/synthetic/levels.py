@@ -21,10 +21,11 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import DFERError
-from ..files import clear_leftovers, write_aside
+from ..files import clear_leftovers, explain_write_errors, write_text
 from ..levels import CAPTIONS, ClipLevels, levels_path, write_captions, write_levels
+from ..locks import lock_file
 from ..workers import explain_killed_worker
-from .benchmark import LEVELS_RECORD, default_workers, one_opencv_thread, start_worker
+from .benchmark import LEVELS_RECORD, LOCK, default_workers, one_opencv_thread, start_worker
 from .describer import DescriberNoise, describe_noisily
 from .detector import DetectorNoise, detect
 from .domains import SHADED, Domain, find_domain
@@ -152,18 +153,31 @@ def make_levels(
     folder, drawn = Path(folder), find_domain(domain)
     people, stream_seed = (num_train_identities, num_test_identities), drawn.stream_seed(seed)
     specs = drawn.make_specs(num_train, num_test, *people, seed)
-    _check_record(folder, _describe_making(specs, seed, size, drawn))
-    if not (folder / CAPTIONS).exists():
-        write_captions(folder / CAPTIONS, describe_clips(specs, stream_seed))
-    todo = [spec for spec in specs if not levels_path(folder, clip_name(spec)).exists()]
-    if todo:
-        identities = drawn.make_identities(*people, seed)
-        jobs = [(spec, identities[spec.identity]) for spec in todo]
-        for split in sorted({spec.split for spec in todo}):
-            clear_leftovers(folder / split)
-        write = partial(_write_clip, folder, size, stream_seed, drawn)
-        _write_all(write, jobs, size, default_workers() if workers is None else workers)
+    record = json.dumps(_describe_making(specs, seed, size, drawn), indent=0, sort_keys=True) + '\n'
+    _check_record(folder, record)
+    if (folder / CAPTIONS).exists() and not _find_missing(folder, specs):
+        return folder
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with lock_file(folder / LOCK, 'levels', 'makes the levels in this folder'):
+        _check_record(folder, record)  # Another process may have made levels meanwhile.
+        if not (folder / LEVELS_RECORD).exists():
+            write_text(folder / LEVELS_RECORD, record)
+        if not (folder / CAPTIONS).exists():
+            write_captions(folder / CAPTIONS, describe_clips(specs, stream_seed))
+        if todo := _find_missing(folder, specs):
+            identities = drawn.make_identities(*people, seed)
+            jobs = [(spec, identities[spec.identity]) for spec in todo]
+            for split in sorted({spec.split for spec in todo}):
+                clear_leftovers(folder / split)
+            write = partial(_write_clip, folder, size, stream_seed, drawn)
+            _write_all(write, jobs, size, default_workers() if workers is None else workers)
     return folder
+
+
+def _find_missing(folder: Path, specs: Sequence[ClipSpec]) -> list[ClipSpec]:
+    """Return the clips without a file of masks and landmarks."""
+    return [spec for spec in specs if not levels_path(folder, clip_name(spec)).exists()]
 
 
 def _describe_making(
@@ -183,26 +197,25 @@ def _describe_making(
     )
 
 
-def _check_record(folder: Path, making: dict[str, Any]) -> None:
-    """Write the record of a new folder, or compare the record of an existing one.
+def _check_record(folder: Path, record: str) -> None:
+    """Check that a folder has this record, or that it is new.
 
     Raises:
         DFERError: If the folder has another record, or files without a record.
     """
-    path, content = folder / LEVELS_RECORD, json.dumps(making, indent=0, sort_keys=True) + '\n'
+    path = folder / LEVELS_RECORD
     if path.exists():
-        if path.read_text(encoding='utf-8') != content:
+        if path.read_text(encoding='utf-8') != record:
             raise DFERError(
                 f'{path}: the levels in this folder were made with other arguments or by another '
                 'version; give another folder, or delete this one'
             )
         return
-    if folder.exists() and any(name[0] != '.' for name in os.listdir(folder)):
+    names = [name for name in os.listdir(folder) if name[0] != '.'] if folder.is_dir() else []
+    if names and LOCK not in names:  # A folder with a lock belongs to levels from its first moment.
         raise DFERError(
             f'{folder}: contains files, but not {LEVELS_RECORD}; give an empty folder for levels'
         )
-    with write_aside(path) as aside:
-        aside.write_text(content, encoding='utf-8')
 
 
 def _write_clip(folder: Path, size: int, seed: int, domain: Domain, job: _Job) -> None:
