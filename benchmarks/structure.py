@@ -44,7 +44,7 @@ LEVELS = (
     ('evaluation',),
     ('datasets', 'models', 'faces'),
     ('synthetic',),
-    ('compat', 'levels'),
+    ('compat', 'levels', 'locks'),
     ('files', 'cpus', 'installed', 'tables', 'weights', 'workers'),
     ('errors', 'version'),
 )

@@ -52,7 +52,7 @@ class Captioner:
 
     A model with a chat template gets the frames as a video if it takes videos, and else as several
     pictures. A model without a chat template gets one picture, in which the frames are arranged in
-    two rows, and the prompt as the beginning of the text. The answer is the most likely one
+    two rows, and the prompt as the beginning of the text. Each next token is the most likely one
     (greedy search), so that the same frames give the same caption.
 
     The constructor reads everything but the weights, which :meth:`load` reads.

@@ -5,7 +5,7 @@ adapter starts as the identity and has few parameters, so its rate is larger tha
 full fine-tuning of CLIP allows, and the warm-up is short. The scalars that weigh the levels have
 ten times the rate, because they would otherwise stay near their start, and the log shows their
 rate as `lr`: `base_lr` is that of the adapters. Weight decay draws the scalars to zero, which means
-equal weights. A batch of 8 clips of 16 frames, with their pictures of the face parts, takes 5.7 GB
+equal weights. A batch of 8 clips of 16 frames, with their pictures of the face parts, takes 5.4 GB
 in ViT-B/16 with checkpointing, in float32 on a CPU (docs/benchmarks.md). The gradients of 4 batches
 are averaged, so a step has 32 clips.
 """
