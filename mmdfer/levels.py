@@ -59,6 +59,8 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
 )
+# The compressions that numpy writes. Others have errors of their own if the file is damaged.
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _REMEDY = 'write the file again, or delete it to use the clip without masks and landmarks'
 
 
@@ -221,6 +223,8 @@ def _parse_levels(content: bytes) -> ClipLevels:
         def read(name: str) -> np.ndarray | None:
             if f'{name}.npy' not in names:
                 return None
+            if archive.getinfo(f'{name}.npy').compress_type not in _COMPRESSIONS:
+                raise ValueError(f'{name} is compressed in another way than numpy does it')
             # `archive.read` compares the checksum before numpy sees the bytes.
             stored = io.BytesIO(archive.read(f'{name}.npy'))
             return np.lib.format.read_array(stored, allow_pickle=False)

@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,6 +156,13 @@ def flip_bit(content: bytes, rng: np.random.Generator) -> bytes:
     return content[:place] + bytes([changed]) + content[place + 1 :]
 
 
+def name_other_compression(content: bytes, rng: np.random.Generator) -> bytes:
+    """Say that an array is compressed by bz2 or lzma, as one flipped bit of the file can do."""
+    entry, changed = content.index(b'PK\x01\x02'), bytearray(content)
+    changed[entry + 10] = rng.choice([zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+    return bytes(changed)
+
+
 def with_nan(rng: np.random.Generator, frames: list[int]) -> bytes:
     landmarks = draw_clip_levels().landmarks
     landmarks[frames] = np.nan
@@ -176,6 +184,7 @@ NPZ_DAMAGES: dict[str, tuple[Callable[[bytes, np.random.Generator], bytes | None
     'empty': (lambda c, rng: b'', ERROR),
     'cut': (lambda c, rng: c[: rng.integers(1, len(c))], ERROR),
     'one bit': (flip_bit, EITHER),
+    'other compression': (name_other_compression, ERROR),
     'zeros': (lambda c, rng: bytes(int(rng.integers(1, 9999))), ERROR),
     'random bytes': (lambda c, rng: rng.bytes(int(rng.integers(1, 9999))), ERROR),
     'pickled': (lambda c, rng: arrays_with(masks=PICKLED), ERROR),
@@ -757,6 +766,9 @@ def test_making_continues_and_refuses_other_files(
     assert read_files() == files
     assert [p for p in files if p.stat().st_mtime_ns != changed[p]] == [lost]
     with pytest.raises(SystemExit, match=r'levels\.json: the levels in this folder were made with'):
+        make_synthetic.main([*command, '--levels', str(root), '--seed', '1'])
+    (root / 'levels.json').unlink()
+    with pytest.raises(SystemExit, match=r'contains files, but not levels\.json'):
         make_synthetic.main([*command, '--levels', str(root), '--seed', '1'])
     (tmp_path / 'other').mkdir()
     (tmp_path / 'other' / 'photo.jpg').write_bytes(b'')

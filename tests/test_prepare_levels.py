@@ -491,6 +491,31 @@ def test_only_safetensors_are_read(llava: Path, tmp_path: Path) -> None:
         captioner.Captioner(captioner.Captioning(str(folder)))
 
 
+@pytest.mark.parametrize('damage', ['cut', 'other shapes'])
+def test_after_a_failure_another_model_is_taken(
+    damage: str,
+    llava: Path,
+    small_data: Path,
+    tmp_path: Path,
+    run: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(captioner, '_TOKENS', 2)
+    shutil.copytree(llava, folder := tmp_path / 'model')
+    if damage == 'cut':
+        (folder / 'model.safetensors').write_text('version https://git-lfs.github.com/spec/v1')
+    else:
+        config = json.loads((folder / 'config.json').read_text())
+        config['text_config']['intermediate_size'] *= 2
+        (folder / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(SystemExit, match='transformers cannot load the model') as caught:
+        run('--captions', folder)
+    assert '\n' not in str(caught.value)
+    run('--captions', llava)
+    record = json.loads((tmp_path / 'out' / 'prepared_levels.json').read_text())
+    assert record['captions']['model'] == str(llava)
+
+
 def test_code_of_a_model_is_not_executed(llava: Path, tmp_path: Path) -> None:
     shutil.copytree(llava, folder := tmp_path / 'model')
     config = json.loads((folder / 'config.json').read_text())

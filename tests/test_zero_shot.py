@@ -106,8 +106,8 @@ def test_the_documented_table_is_that_of_the_code() -> None:
 
 
 def test_a_name_out_of_the_table_matches_only_itself() -> None:
-    match = match_classes(['Boredom', 'sad', 'happy'], ['happiness', 'boredom', 'pride', 'sadness'])
-    assert match.labels == (2, 0, None, 1) and match.left_out == ('pride',)
+    match = match_classes(['Boredom', 'sad', 'happy'], ['happiness', 'boredom', 'fear', 'sadness'])
+    assert match.labels == (2, 0, None, 1) and match.left_out == ('fear',)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,11 @@ def test_a_name_out_of_the_table_matches_only_itself() -> None:
     [
         (['boredom', 'sad', 'happy'], SEVEN, r"class 'boredom' of the model .* rename it"),
         (['sad', 'happy', 'joy', 'pride'], SEVEN, r"class 'joy', 'pride' of the model"),
+        (
+            SEVEN,
+            ['joy', 'sad', 'angry'],
+            r"class 'joy' of the dataset .* rename it in the classes of",
+        ),
         (['happy', 'Happiness'], SEVEN, r"'happy' and 'Happiness' of the model are the same"),
         (SEVEN, ['sad', 'sadness'], r"'sad' and 'sadness' of the dataset are the same"),
         (SEVEN, ['happy', 'contempt'], r'share 1 classes, but a test requires at least two'),
@@ -347,6 +352,7 @@ default_hooks = dict(levels=dict(type='LevelsHook'))
     [
         ('mafw', 'x', ['frames', 'parts']),  # neutral clips have no caption
         ('fine_cliper_mafw', 'x', ['frames', 'parts']),
+        ('fine_cliper_captions_mafw', 'x', ['frames', 'parts', 'caption']),
         ('fine_cliper_dfew', None, ['frames', 'parts', 'caption']),
         ('dfew', 'x', ['frames', 'parts', 'caption']),
         ('dfew', None, ['frames']),
@@ -357,6 +363,7 @@ def test_which_levels_are_loaded(name: str, folder: str | None, expected: list[s
     cfg, target = Config.fromfile('levels.py'), read_dataset_config(name)
     clips, lacks = take_clips(cfg, target, 'test_dataloader', folder)
     assert list_levels(clips['pipeline']) == expected and lacks == (expected == ['frames'])
+    assert clips.get('levels') in (None, folder)  # where MAFW writes the captions of its release
 
 
 def test_the_benchmark_has_a_default_folder() -> None:

@@ -73,17 +73,21 @@ def match_classes(model: Sequence[str], dataset: Sequence[str]) -> ClassMatch:
         The match.
 
     Raises:
-        DFERError: If neither the table nor the dataset has a class of the model, if two classes of
-            one side are the same expression, or if fewer than two classes are shared.
+        DFERError: If neither the table nor the other side has a class, if two classes of one side
+            are the same expression, or if fewer than two classes are shared.
     """
-    keys = {'model': _name_all('model', model), 'dataset': _name_all('dataset', dataset)}
-    unknown = [n for n in model if standard_name(n) is None and _key(n) not in keys['dataset']]
-    if unknown:
-        raise DFERError(
-            f'the class {", ".join(map(repr, unknown))} of the model is not in the table of class '
-            f'names ({", ".join(SPELLINGS)}), and is no class of the dataset '
-            f'({", ".join(dataset)}); rename it in the classes of the model'
-        )
+    sides = {'model': model, 'dataset': dataset}
+    keys = {side: _name_all(side, names) for side, names in sides.items()}
+    for side, other in (('model', 'dataset'), ('dataset', 'model')):
+        unknown = [
+            n for n in sides[side] if standard_name(n) is None and _key(n) not in keys[other]
+        ]
+        if unknown:
+            raise DFERError(
+                f'the class {", ".join(map(repr, unknown))} of the {side} is not in the table of '
+                f'class names ({", ".join(SPELLINGS)}), and is no class of the {other} '
+                f'({", ".join(sides[other])}); rename it in the classes of the {side}'
+            )
     index = {key: number for number, key in enumerate(keys['model'])}
     labels = tuple(index.get(key) for key in keys['dataset'])
     shared = tuple(name for number, name in enumerate(model) if number in labels)

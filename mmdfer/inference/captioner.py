@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from mmdfer.datasets.transforms.frame_reader import FolderReader
 from mmdfer.datasets.transforms.video_reader import VideoReader
@@ -144,7 +145,15 @@ class Captioner:
             return getattr(self._package, kind).from_pretrained(
                 self.name, trust_remote_code=False, revision=self._commit or 'main', **options
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        # RuntimeError: the weights have other shapes than the config of the model says.
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            ImportError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:
             raise DFERError(
                 f'{self.name}: transformers cannot load the model ({first_line(error)}); give the '
                 'name of a model, or the folder with its files; code in its files is not executed'

@@ -211,16 +211,17 @@ def _read_done(path: Path) -> set[str]:
 def _check_settings(out: Path, settings: dict[str, Any]) -> None:
     """Record the settings, or compare them with the record of an earlier call.
 
-    Landmarks and captions may be made by different calls.
+    Landmarks and captions may be made by different calls. Settings of a call that did not write any
+    file are replaced.
 
     Raises:
         DFERError: If the folder contains files of other settings or of another origin.
     """
     path = out / RECORD
     recorded = _read_record(path)
-    present = dict(
-        landmarks=next(out.rglob('*.npz'), None), captions=next(out.glob(CAPTIONS), None)
-    )
+    captions = (file for file in out.glob(CAPTIONS) if file.stat().st_size)
+    present = dict(landmarks=next(out.rglob('*.npz'), None), captions=next(captions, None))
+    ours = any(key in recorded and file for key, file in present.items())
     for key, now in settings.items():
         if key not in recorded:
             if present.get(key):
@@ -228,7 +229,7 @@ def _check_settings(out: Path, settings: dict[str, Any]) -> None:
                     f'{present[key]}: was not made by prepare_levels; give another folder for the '
                     f'new {key}'
                 )
-        elif recorded[key] != now:
+        elif recorded[key] != now and present.get(key, ours):
             raise DFERError(
                 f'{path}: the folder contains levels with other settings '
                 f'({_describe_change(key, recorded[key], now)}); give another folder'

@@ -155,13 +155,14 @@ def make_levels(
     specs = drawn.make_specs(num_train, num_test, *people, seed)
     record = json.dumps(_describe_making(specs, seed, size, drawn), indent=0, sort_keys=True) + '\n'
     _check_record(folder, record)
-    if (folder / CAPTIONS).exists() and not _find_missing(folder, specs):
+    files = (folder / LEVELS_RECORD, folder / CAPTIONS)
+    if all(file.exists() for file in files) and not _find_missing(folder, specs):
         return folder
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with lock_file(folder / LOCK, 'levels', 'makes the levels in this folder'):
         _check_record(folder, record)  # Another process may have made levels meanwhile.
-        if not (folder / LEVELS_RECORD).exists():
+        if not (folder / LEVELS_RECORD).exists():  # It is the first file of the folder.
             write_text(folder / LEVELS_RECORD, record)
         if not (folder / CAPTIONS).exists():
             write_captions(folder / CAPTIONS, describe_clips(specs, stream_seed))
@@ -203,16 +204,14 @@ def _check_record(folder: Path, record: str) -> None:
     Raises:
         DFERError: If the folder has another record, or files without a record.
     """
-    path = folder / LEVELS_RECORD
-    if path.exists():
-        if path.read_text(encoding='utf-8') != record:
+    names = os.listdir(folder) if folder.is_dir() else []
+    if LEVELS_RECORD in names:
+        if (folder / LEVELS_RECORD).read_text(encoding='utf-8') != record:
             raise DFERError(
-                f'{path}: the levels in this folder were made with other arguments or by another '
-                'version; give another folder, or delete this one'
+                f'{folder / LEVELS_RECORD}: the levels in this folder were made with other '
+                'arguments or by another version; give another folder, or delete this folder'
             )
-        return
-    names = [name for name in os.listdir(folder) if name[0] != '.'] if folder.is_dir() else []
-    if names and LOCK not in names:  # A folder with a lock belongs to levels from its first moment.
+    elif any(name[0] != '.' and name != LOCK for name in names):
         raise DFERError(
             f'{folder}: contains files, but not {LEVELS_RECORD}; give an empty folder for levels'
         )

@@ -114,8 +114,10 @@ def take_clips(
         found = dict(captions=kind is None or kind.TEST_CAPTIONS)
     if levels is None:
         levels = theirs.get('levels') or found.get('folder')
-    if kind is not None and issubclass(kind, SynthDFER):
+    synthetic = kind is not None and issubclass(kind, SynthDFER)
+    if synthetic:
         levels = levels or str(Path(theirs.get('data_root', DATA_ROOT), 'levels'))
+    if synthetic or clips.get('levels') is not None:  # a dataset that makes some of its levels
         clips['levels'] = levels
     off = {key: False for key in _SWITCHES if levels is None or not found.get(key, True)}
     changed = dict(load, **off, **({} if levels is None else dict(folder=levels)))
