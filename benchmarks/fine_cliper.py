@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -26,8 +27,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 from itertools import islice
+from multiprocessing import active_children
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from tqdm import tqdm
 
@@ -203,6 +206,13 @@ def run_seed(row: Row, seed: int, work_dir: Path) -> str | None:
     return None
 
 
+def end_workers(*_: Any) -> None:
+    """Handle a termination signal: end the workers, and then this process, as Ctrl-C does."""
+    for worker in active_children():
+        worker.terminate()
+    raise KeyboardInterrupt
+
+
 def run_test(
     training: Training,
     name: str,
@@ -236,8 +246,12 @@ def run_all(rows: Sequence[Row], work_dir: Path, jobs: int) -> list[str]:
     os.environ['OMP_NUM_THREADS'] = str(max(1, count_cpus() // jobs))
     todo = [(row, seed) for seed in range(SEEDS) for row in rows if seed < row.seeds]
     waiting, failures = iter(todo), []
-    # Work is handed out only to free workers. So no training starts after an interruption.
-    with ProcessPoolExecutor(jobs) as pool, tqdm(desc='trainings', total=len(todo)) as bar:
+    # Work is handed out only to free workers. So no training starts after an interruption. Ctrl-C
+    # reaches the workers too, but a termination signal has to be passed on.
+    signal.signal(signal.SIGTERM, end_workers)
+    interruptible = dict(initializer=signal.signal, initargs=(signal.SIGTERM, end_workers))
+    pool = ProcessPoolExecutor(jobs, **interruptible)
+    with pool, tqdm(desc='trainings', total=len(todo)) as bar:
         running = {pool.submit(run_seed, *job, work_dir) for job in islice(waiting, jobs)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)

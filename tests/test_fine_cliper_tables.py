@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from math import log
 from pathlib import Path
 
@@ -108,6 +111,32 @@ def test_other_tests_of_the_models_use_other_levels_weights_or_captions(tmp_path
         'margin_fusion': (levels, 'margin', None),
         'mean_fusion': (levels, 'mean', None),
     }
+
+
+STOPPED = """
+import sys
+import benchmarks.fine_cliper as tables
+from mmdfer.experiments.runs import run_command
+
+def run_seed(row, seed, work_dir):
+    code = 'import time; print("begun", flush=True); time.sleep(600)'
+    run_command([sys.executable, '-c', code])
+
+if __name__ == '__main__':
+    tables.run_seed = run_seed
+    tables.main(['--tables', 'texts', '--jobs', '2', '--work-dir', 'tables'])
+"""
+
+
+def test_a_termination_signal_ends_the_trainings(tmp_path: Path) -> None:
+    (tmp_path / 'stopped.py').write_text(STOPPED)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = subprocess.Popen([sys.executable, 'stopped.py'], cwd=tmp_path, **pipes)
+    assert [command.stdout.readline() for _ in range(2)] == ['begun\n'] * 2
+    command.send_signal(signal.SIGTERM)
+    # The pipes are open as long as a training runs.
+    _, said = command.communicate(timeout=60)
+    assert command.returncode == 130 and 'Run the same command again to continue.' in said
 
 
 def write_report(folder: Path, war: float, uar: float) -> None:
