@@ -25,7 +25,7 @@ def lock_file(
     """Hold a lock in a ``with`` block. The lock of a process that is killed is released.
 
     Args:
-        path: The lock file. It is created if it does not exist, and kept. Its folder exists.
+        path: The lock file. It and its folder are created if they do not exist, and kept.
         option: The flag or argument that names the folder, for the error messages.
         busy: What another process that holds the lock does, for the message about it.
         wait: Whether to wait for the other process.
@@ -33,8 +33,10 @@ def lock_file(
     Raises:
         DFERError: If the file system does not support locks, or if another process holds the lock
             and ``wait`` is false.
-        WriteError: If the lock file cannot be written.
+        WriteError: If the folder or the lock file cannot be written.
     """
+    with explain_write_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     _check_locks(path, option)
     lock = FileLock(path)
     try:

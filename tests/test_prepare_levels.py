@@ -95,6 +95,18 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model('llava', tmp_path_factory.mktemp('llava'))
 
 
+@pytest.fixture
+def model_copy(llava: Path, tmp_path: Path) -> Path:
+    """Return the folder of a copy of the model, for a test that changes its files."""
+    return shutil.copytree(llava, tmp_path / 'model')
+
+
+@pytest.fixture
+def short_captions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let captions have two tokens, for tests that do not look at them."""
+    monkeypatch.setattr(captioner, '_TOKENS', 2)
+
+
 # ---------------------------------------------------------------- landmarks and masks
 
 
@@ -458,21 +470,14 @@ def test_a_model_of_the_hub_stays_at_its_commit(
         run('--captions', 'some/model')
 
 
-def test_a_folder_with_another_model_is_refused(
-    llava: Path,
-    small_data: Path,
-    tmp_path: Path,
-    run: Callable[..., str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(captioner, '_TOKENS', 2)
-    shutil.copytree(llava, folder := tmp_path / 'model')
-    run('--captions', folder)
-    with (folder / 'model.safetensors').open('r+b') as file:
+@pytest.mark.usefixtures('short_captions', 'small_data')
+def test_a_folder_with_another_model_is_refused(model_copy: Path, run: Callable[..., str]) -> None:
+    run('--captions', model_copy)
+    with (model_copy / 'model.safetensors').open('r+b') as file:
         file.seek(-1, 2)
         file.write(b'x')
     with pytest.raises(SystemExit, match=r'other settings \(captions.files was'):
-        run('--captions', folder)
+        run('--captions', model_copy)
 
 
 # ---------------------------------------------------------------- what is refused
@@ -484,46 +489,38 @@ def test_an_old_release_of_transformers_is_refused(monkeypatch: pytest.MonkeyPat
         captioner.Captioner(captioner.Captioning('some/model'))
 
 
-def test_only_safetensors_are_read(llava: Path, tmp_path: Path) -> None:
-    shutil.copytree(llava, folder := tmp_path / 'model')
-    (folder / 'model.safetensors').rename(folder / 'pytorch_model.bin')
+def test_only_safetensors_are_read(model_copy: Path) -> None:
+    (model_copy / 'model.safetensors').rename(model_copy / 'pytorch_model.bin')
     with pytest.raises(DFERError, match='has no safetensors file; only safetensors files are read'):
-        captioner.Captioner(captioner.Captioning(str(folder)))
+        captioner.Captioner(captioner.Captioning(str(model_copy)))
 
 
+@pytest.mark.usefixtures('short_captions', 'small_data')
 @pytest.mark.parametrize('damage', ['cut', 'other shapes'])
 def test_after_a_failure_another_model_is_taken(
-    damage: str,
-    llava: Path,
-    small_data: Path,
-    tmp_path: Path,
-    run: Callable[..., str],
-    monkeypatch: pytest.MonkeyPatch,
+    damage: str, llava: Path, model_copy: Path, tmp_path: Path, run: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr(captioner, '_TOKENS', 2)
-    shutil.copytree(llava, folder := tmp_path / 'model')
     if damage == 'cut':
-        (folder / 'model.safetensors').write_text('version https://git-lfs.github.com/spec/v1')
+        (model_copy / 'model.safetensors').write_text('version https://git-lfs.github.com/spec/v1')
     else:
-        config = json.loads((folder / 'config.json').read_text())
+        config = json.loads((model_copy / 'config.json').read_text())
         config['text_config']['intermediate_size'] *= 2
-        (folder / 'config.json').write_text(json.dumps(config))
+        (model_copy / 'config.json').write_text(json.dumps(config))
     with pytest.raises(SystemExit, match='transformers cannot load the model') as caught:
-        run('--captions', folder)
+        run('--captions', model_copy)
     assert '\n' not in str(caught.value)
     run('--captions', llava)
     record = json.loads((tmp_path / 'out' / 'prepared_levels.json').read_text())
     assert record['captions']['model'] == str(llava)
 
 
-def test_code_of_a_model_is_not_executed(llava: Path, tmp_path: Path) -> None:
-    shutil.copytree(llava, folder := tmp_path / 'model')
-    config = json.loads((folder / 'config.json').read_text())
+def test_code_of_a_model_is_not_executed(model_copy: Path, tmp_path: Path) -> None:
+    config = json.loads((model_copy / 'config.json').read_text())
     config.update(model_type='new', auto_map=dict(AutoConfig='code.NewConfig'))
-    (folder / 'config.json').write_text(json.dumps(config))
-    (folder / 'code.py').write_text(f'open({str(tmp_path / "executed")!r}, "w")')
+    (model_copy / 'config.json').write_text(json.dumps(config))
+    (model_copy / 'code.py').write_text(f'open({str(tmp_path / "executed")!r}, "w")')
     with pytest.raises(DFERError, match='code in its files is not executed') as caught:
-        captioner.Captioner(captioner.Captioning(str(folder)))
+        captioner.Captioner(captioner.Captioning(str(model_copy)))
     assert '\n' not in str(caught.value) and not (tmp_path / 'executed').exists()
 
 
@@ -592,10 +589,10 @@ def test_the_levels_of_the_dataset_itself_are_not_written(
     assert len(clips) == 2 and not Path('levels').exists()
 
 
+@pytest.mark.usefixtures('short_captions')
 def test_other_crops_of_the_same_clips_are_not_mixed(
-    llava: Path, small_data: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    llava: Path, small_data: Path, run: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr(captioner, '_TOKENS', 2)
     run('--captions', llava)
     (small_data / 'faces.json').write_text('{"margin": 0.25, "size": 60}')
     with pytest.raises(SystemExit, match='contains levels with other settings .dataset was'):

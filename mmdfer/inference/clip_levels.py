@@ -16,7 +16,6 @@ from mmdfer.errors import DFERError, UnreadableClipError
 from mmdfer.files import (
     append_line,
     clear_leftovers,
-    explain_write_errors,
     read_whole_lines,
     write_text,
 )
@@ -127,8 +126,6 @@ def prepare_levels(
     if captioner is not None:
         settings['captions'] = captioner.record()
     made = Made(len(clips))
-    with explain_write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
     # Two processes would append to one file of captions.
     with lock_file(out / _LOCK, '--out', 'makes levels in this folder', wait=False):
         _check_settings(out, settings)

@@ -6,6 +6,7 @@
     root/identities.jsonl          all parameters of each face
     root/videos/{train,test}/*.mp4
     root/{aus,masks,landmarks}/{train,test}/*.npz, root/captions.jsonl    (extras)
+    root/making.lock               locked while a process writes here
     root/benchmark.json            written last: arguments, digest of the label files, file sizes
 
 A file is only trusted if benchmark.json records its size. A video without a record is decoded and
@@ -385,11 +386,12 @@ def _is_complete(
     root: Path, record: dict[str, Any], files: dict[str, bytes], jobs: list[_Job]
 ) -> bool:
     """Return whether a folder holds all files of the benchmark, as its record describes them."""
-    written = {name: root / name for name in files if (root / name).is_file()}
     return (
         not (root / 'making.json').exists()
-        and len(written) == len(files)
-        and all(path.read_bytes() == files[name] for name, path in written.items())
+        and all(
+            (path := root / name).is_file() and path.read_bytes() == content
+            for name, content in files.items()
+        )
         and not _find_unfinished(root, jobs, record.get('files', {}))
     )
 
@@ -475,8 +477,6 @@ def make_benchmark(
         return root
     if record is None and root.is_dir():
         _check_unused(root, files)  # before the lock file is created there
-    with explain_write_errors(root):
-        root.mkdir(parents=True, exist_ok=True)
     with lock_file(root / LOCK, 'data_root', 'makes the synthetic benchmark in this folder'):
         record = _read_record(root, **made)  # which another process may have finished meanwhile
         _write_annotations(root, files, recorded=record is not None)

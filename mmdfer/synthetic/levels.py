@@ -2,6 +2,7 @@
 
     levels/{train,test}/00001.npz    part masks and landmarks of a simulated detector
     levels/captions.jsonl            captions of a simulated observer
+    levels/making.lock               locked while a process writes here
     levels/levels.json               the arguments and the noise
 
 docs/levels.md describes the format.
@@ -21,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import DFERError
-from ..files import clear_leftovers, explain_write_errors, write_text
+from ..files import clear_leftovers, write_text
 from ..levels import CAPTIONS, ClipLevels, levels_path, write_captions, write_levels
 from ..locks import lock_file
 from ..workers import explain_killed_worker
@@ -158,8 +159,6 @@ def make_levels(
     files = (folder / LEVELS_RECORD, folder / CAPTIONS)
     if all(file.exists() for file in files) and not _find_missing(folder, specs):
         return folder
-    with explain_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     with lock_file(folder / LOCK, 'levels', 'makes the levels in this folder'):
         _check_record(folder, record)  # Another process may have made levels meanwhile.
         if not (folder / LEVELS_RECORD).exists():  # It is the first file of the folder.
