@@ -18,14 +18,11 @@ from conftest import ROOT
 
 from mmaction.registry import MODELS
 
+from benchmarks import clips, mmdfer_runs, naive, parts, schedule, strong, table, timing
+from benchmarks.model import STAGES, PlainAlignDFER
+from benchmarks.settings import Settings
 from mmdfer.models import CLIPRecognizer, FrameFeatures
 from mmdfer.synthetic.releases import make_release
-
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import clips, mmdfer_runs, naive, parts, schedule, strong, table, timing  # noqa: E402
-from benchmarks.model import STAGES, PlainAlignDFER  # noqa: E402
-from benchmarks.settings import Settings  # noqa: E402
 
 B = 4
 

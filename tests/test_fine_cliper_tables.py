@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from math import log
 from pathlib import Path
 
 import torch
+from conftest import ROOT
 
 from mmaction.registry import MODELS
 
@@ -130,8 +132,14 @@ if __name__ == '__main__':
 
 def test_a_termination_signal_ends_the_trainings(tmp_path: Path) -> None:
     (tmp_path / 'stopped.py').write_text(STOPPED)
-    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    command = subprocess.Popen([sys.executable, 'stopped.py'], cwd=tmp_path, **pipes)
+    command = subprocess.Popen(
+        [sys.executable, 'stopped.py'],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert [command.stdout.readline() for _ in range(2)] == ['begun\n'] * 2
     command.send_signal(signal.SIGTERM)
     # The pipes are open as long as a training runs.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib.util
 import multiprocessing
 import os
 import runpy
@@ -13,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import av
@@ -24,6 +22,7 @@ import trees
 from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader
 
+from benchmarks import videos as files
 from mmdfer.datasets.base import DFERDataset
 from mmdfer.datasets.transforms import video_reader as videos
 from mmdfer.datasets.transforms.containers import find_damage
@@ -54,18 +53,6 @@ CUTS = [f'cut_{share}.mp4' for share in (5, 30, 50, 70, 95)]
 CUTS += ['cut.mkv', 'cut.webm', 'cut_xvid.avi', 'cut_mjpeg.avi', 'cut.gif', 'cut.mpg']
 DAMAGED = [*CUTS, 'zeros.mp4', 'zeros.mkv', 'zeros.avi', 'hole.ts', 'damaged_hevc.mp4', 'huge.gif']
 DAMAGED += ['zeros_trimmed.mp4', 'sound.mp4', 'text.mp4', 'empty.mp4', 'matrix.mov']
-
-
-def load_benchmark() -> ModuleType:
-    """Load benchmarks/videos.py, which draws frames and reads their numbers."""
-    spec = importlib.util.spec_from_file_location('video_files', ROOT / 'benchmarks' / 'videos.py')
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-files = load_benchmark()
 
 
 @pytest.fixture(scope='module')
