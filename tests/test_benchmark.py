@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from forked import run_forked
 
 from mmaction.registry import MODELS
 
@@ -245,16 +244,16 @@ def test_the_schedule_adds_up() -> None:
 
 def test_the_command_prints_and_writes_a_table(tmp_path: Path) -> None:
     out = tmp_path / 'speed.json'
-    command = [sys.executable, str(ROOT / 'tools' / 'benchmark.py')]
+    command = [ROOT / 'tools' / 'benchmark.py']
     options = ['--small', '--device', 'cpu', '--rows', 'loading', '--out', str(out)]
-    run = subprocess.run([*command, *options], capture_output=True, text=True, cwd=tmp_path)
+    run = run_forked([*command, *options], cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     written = json.loads(out.read_text())
     (row,) = written['rows']
     assert row['unit'] == 'ms' and row['mmdfer'][0] > 0 and row['strong'][0] > 0
     assert '| a batch of 64 clips from the feature bank' in run.stdout
     assert written['machine']['CPU'] in run.stdout
-    spread = subprocess.run([*command, '--spread', str(out), str(out)], capture_output=True)
-    assert spread.returncode == 0 and b'ratio to the strong baseline' in spread.stdout
+    spread = run_forked([*command, '--spread', out, out])
+    assert spread.returncode == 0 and 'ratio to the strong baseline' in spread.stdout
     assert Settings().repeats >= 7
     assert set(parts.PARTS) >= {'steps', 'inference', 'extraction', 'decoding', 'memory', 'start'}

@@ -1,4 +1,4 @@
-"""Test every shipped config of the nets, shrunk by options: two steps and a test pass."""
+"""Test every shipped config of the nets, shrunk by options: training steps and a test pass."""
 
 from __future__ import annotations
 
@@ -122,20 +122,18 @@ def shrink(pipeline: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize('path', NETS, ids=[p.stem for p in NETS])
-def test_a_config_takes_two_steps_and_tests(path: Path, tmp_path: Path) -> None:
+def test_a_config_trains_all_parameters_and_tests(path: Path, tmp_path: Path) -> None:
     """Build the parts as the Runner does, but without its log, which takes seconds."""
     config, dataset = small(path, tmp_path), path.stem.rpartition('_')[2]
     model = MODELS.build(config.model)
     model.init_weights()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = build_optim_wrapper(model, config.optim_wrapper)
-    losses = [
-        float(model.train().train_step(batch, optimizer)['loss'])
-        for batch in Runner.build_dataloader(config.train_dataloader, seed=0)
-    ]
-    assert len(losses) == 2
-    assert torch.tensor(losses).isfinite().all()
-    still = {name for name, p in model.named_parameters() if torch.equal(p, before[name])}
+    for batch in Runner.build_dataloader(config.train_dataloader, seed=0):
+        assert model.train().train_step(batch, optimizer)['loss'].isfinite()
+        still = {name for name, p in model.named_parameters() if torch.equal(p, before[name])}
+        if not still:
+            break  # The first of the two steps leaves what multiplies a layer of zeros.
     assert still == set()
 
     loader = Runner.build_dataloader(config.test_dataloader, seed=0)

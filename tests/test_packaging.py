@@ -70,8 +70,6 @@ def test_the_wheel_tests_a_published_checkpoint(
     torch.save(state, tmp_path / 'trained.pth')
     home = dict(PYTHONPATH=str(site), CUDA_VISIBLE_DEVICES='')
     mim = site / 'mmdfer' / '.mim'
-    where = _run([sys.executable, '-c', 'import mmdfer; print(mmdfer.__file__)'], tmp_path, **home)
-    assert Path(where.strip()).parent == site / 'mmdfer'
     publish = [sys.executable, mim / 'tools/publish_model.py', 'trained.pth', 'model.pth']
     published = tmp_path / _run(publish, tmp_path, **home).splitlines()[-1]
     test = [mim / 'tools/test.py', mim / 'configs/align_dfer_synth.py', published]
@@ -84,15 +82,15 @@ def test_the_wheel_tests_a_published_checkpoint(
 def test_the_wheels_commands_find_what_is_installed(site: Path, tmp_path: Path) -> None:
     """Run in an empty folder: the commands, a config and the model index come from the wheel."""
     home = dict(PYTHONPATH=str(site), CUDA_VISIBLE_DEVICES='')
-    text = _run([sys.executable, '-m', 'mmdfer', '--help'], tmp_path, **home)
-    assert 'cross_validate' in text
-    assert _run([site / 'bin' / 'mmdfer', '--version'], tmp_path, **home).startswith('mmdfer ')
+    assert 'cross_validate' in _run([site / 'bin' / 'mmdfer', '--help'], tmp_path, **home)
     code = """
+import mmdfer
 from mmdfer.cli.leaderboard import parse_args
 from mmdfer.experiments.cross_validation import Launcher, list_trainings
 from mmdfer.experiments.model_index import read_methods
 from mmdfer.engine.runner.config import read_config
 cfg = read_config('coop_dfew')
+print(mmdfer.__file__)
 print(cfg.filename)
 print(parse_args(['--dataset', 'synth']).model_index)
 print(read_methods(parse_args(['--dataset', 'synth']).model_index, 'synth')['coop'].config)
@@ -104,6 +102,7 @@ print(Launcher('slurm', 2, 'gpu').command(training)[4])
     assert [
         Path(line) for line in _run([sys.executable, '-c', code], tmp_path, **home).split()
     ] == [
+        site / 'mmdfer/__init__.py',
         mim / 'configs/coop/coop_dfew.py',
         mim / 'model-index.yml',
         mim / 'configs/coop/coop_synth.py',

@@ -63,15 +63,15 @@ def _in(dtype: torch.dtype) -> torch.autocast:
     return torch.autocast('cpu', dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
-@pytest.mark.parametrize('dtype', BOUNDS)
-def test_images_equal_open_clip(clip: FrozenCLIP, dtype: torch.dtype) -> None:
-    images = torch.randn(3, 3, clip.image_size, clip.image_size)
+def test_images_equal_open_clip(clip: FrozenCLIP) -> None:
+    images = torch.randn(2, 3, clip.image_size, clip.image_size)
     with torch.no_grad():
         expected = clip.clip.encode_image(images)
-        with _in(dtype):
+    for dtype, bound in BOUNDS.items():
+        with torch.no_grad(), _in(dtype):
             ours = clip.encode_images(images)
-    assert ours.dtype == dtype
-    assert _error(ours, expected) < BOUNDS[dtype]
+        assert ours.dtype == dtype
+        assert _error(ours, expected) < bound
     assert clip._image_tower.applies == (clip.arch != 'synth-clip')
 
 
