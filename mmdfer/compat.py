@@ -23,7 +23,7 @@ In MMAction2's own tools, `custom_imports=dict(imports=['mmdfer'])` in the confi
   its recognizer require.
 - `join_cpu_ranks`: several ranks require CUDA, in both releases of mmengine.
 - `leave_untrained_models_unwrapped`: several ranks cannot test a model without trained parameters.
-- `pass_on_data_root`: a `data_root` on the command line does not reach the loaders.
+- `pass_on_folders`: a `data_root` or `levels` on the command line does not reach the loaders.
 - `find_own_configs`: mmengine reads `package::config` only for OpenMMLab's own packages.
 - `format_configs_once`: mmengine formats the config again for each checkpoint, which takes 0.3 s.
 """
@@ -44,7 +44,7 @@ import sys
 import types
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
@@ -104,7 +104,7 @@ def apply() -> None:
     hand_backbone_to_preprocessor()
     join_cpu_ranks()
     leave_untrained_models_unwrapped()
-    pass_on_data_root()
+    pass_on_folders()
     find_own_configs()
     format_configs_once()
 
@@ -597,15 +597,17 @@ def resume_early_stopping() -> None:
 # ---------------------------------------------------------------- configs
 
 
-def pass_on_data_root() -> None:
-    """Patch mmengine so that replacing the `data_root` of a config changes its datasets too.
+def pass_on_folders() -> None:
+    """Patch mmengine so that a new `data_root` or `levels` of a config changes its datasets too.
 
     A config may be given another folder by `--cfg-options data_root=DIR`, or by `data_root = DIR`
     in a config that is based on it. Without the patch this changes only the variable, because the
     loaders were already built from the old value. With the patch, each dataset that has the old
-    value as its `data_root` gets the new value, also inside of dataset wrappers, and so does a
-    folder of levels inside the old one. A `data_root` that is set on a dataset directly at the same
-    time takes precedence. The patch applies only to configs that list mmdfer in `custom_imports`.
+    value as its `data_root` gets the new value, also inside of dataset wrappers, and a folder of
+    levels inside the old `data_root` moves with it. In the same way, a new value of `levels`
+    reaches the datasets and the transform LoadLevels. A folder that is set on a dataset directly
+    at the same time takes precedence. The patch applies only to configs that list mmdfer in
+    `custom_imports`.
     """
     upstream = Config._merge_a_into_b
     if is_patched(upstream):
@@ -614,11 +616,15 @@ def pass_on_data_root() -> None:
     @replaces(upstream)
     def _merge_a_into_b(a: dict, b: dict, *args: Any, **kwargs: Any) -> dict:
         if isinstance(a, dict) and isinstance(b, dict) and (_imports_us(a) or _imports_us(b)):
-            old, new = b.get('data_root'), a.get('data_root')
-            if isinstance(old, str) and isinstance(new, str):
+            changes = {
+                key: (b[key], a[key])
+                for key in ('data_root', 'levels')
+                if isinstance(a.get(key), str) and isinstance(b.get(key), str)
+            }
+            if changes:
                 b = b.copy()
-                for key in [key for key in b if str(key).endswith('_dataloader')]:
-                    b[key] = _replace_root(b[key], old, new)
+                for key in [key for key in b if re.fullmatch('levels|.*_dataloader', str(key))]:
+                    b.update(_change_folders({key: b[key]}, changes))
         return upstream(a, b, *args, **kwargs)
 
     Config._merge_a_into_b = staticmethod(_merge_a_into_b)
@@ -630,23 +636,36 @@ def _imports_us(config: dict) -> bool:
     return 'mmdfer' in ([imports] if isinstance(imports, str) else imports)
 
 
-def _replace_root(part: Any, old: str, new: str) -> Any:
-    """Return a copy of a loader's config in which each `data_root` of value `old` is `new`.
+def _change_folders(part: Any, changes: Mapping[str, tuple[str, str]]) -> Any:
+    """Return a copy of a part of a config with other folders.
 
-    `levels` of a dataset and `folder` of LoadLevels are moved too if they are inside `old`.
+    Args:
+        part: A part of a config, such as a loader.
+        changes: The old and the new value of `data_root`, of `levels`, or of both.
     """
     if isinstance(part, (list, tuple)):
-        return type(part)(_replace_root(item, old, new) for item in part)
+        return type(part)(_change_folders(item, changes) for item in part)
     if not isinstance(part, dict):
         return part
     copy = part.copy()
     for key, value in part.items():
-        inside = key in ('levels', 'folder') and str(value).startswith(f'{old}/')
-        if (key == 'data_root' and value == old) or inside:
-            copy[key] = new + value[len(old) :]
+        if key in ('data_root', 'levels', 'folder') and isinstance(value, str):
+            copy[key] = _change_folder(key, value, changes)
         else:
-            copy[key] = _replace_root(value, old, new)
+            copy[key] = _change_folders(value, changes)
     return copy
+
+
+def _change_folder(key: str, value: str, changes: Mapping[str, tuple[str, str]]) -> str:
+    """Return the new value of a `data_root`, of `levels` of a dataset, or of a `folder` of levels.
+
+    A folder of levels inside the old `data_root` moves with it.
+    """
+    if key != 'data_root' and 'levels' in changes and value == changes['levels'][0]:
+        return changes['levels'][1]
+    old, new = changes.get('data_root', (value, value))
+    inside = key != 'data_root' and value.startswith(f'{old}/')
+    return new + value[len(old) :] if value == old or inside else value
 
 
 def find_own_configs() -> None:

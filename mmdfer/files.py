@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
+import json
 import logging
 import os
 import re
@@ -37,10 +39,12 @@ _REMEDIES: dict[int | None, str] = {  # by OSError.errno, which may be None
     errno.EROFS: f'give a folder on a disk that is not mounted read-only, {_AGAIN}',
     errno.EACCES: f'change the permissions or give another folder, {_AGAIN}',
     errno.EPERM: f'change the permissions or give another folder, {_AGAIN}',
+    errno.ENAMETOOLONG: f'give a shorter name, {_AGAIN}',
     errno.EIO: f'check that the disk works and has space, {_AGAIN}',
 }
 _ONLY_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # only writing fails with these errors
 _ASIDE = re.compile(r'\..+\.(\d{1,9})\.aside(\.[^.]*)?')
+_LONGEST_STEM = 200  # bytes of a temporary name; file systems allow 255 for the whole name
 _PROBE = 1 << 16  # bytes, which is more than the logs of the start of a run take
 _LONGEST_WRITE = 3600  # seconds, within which every process has written a single file
 
@@ -76,7 +80,7 @@ def read_patiently(read: Callable[[], T], path: str | os.PathLike) -> T:
     if fault.errno in PASSING:
         raise FileSystemError(
             f'{path}: the file system failed {len(WAITS) + 1} times in {sum(WAITS):.1f} s '
-            f'({fault.strerror}); check it, then continue with --resume'
+            f'({fault.strerror}); check it, then run the same command again, training with --resume'
         ) from fault
     if fault.errno in (errno.EACCES, errno.EPERM):
         raise FileSystemError(
@@ -220,7 +224,8 @@ def write_aside(path: str | os.PathLike) -> Iterator[Path]:
         ...     aside.write_text('{}')
     """
     path = Path(path)
-    aside = path.with_name(f'.{path.stem}.{os.getpid()}.aside{path.suffix}')
+    stem = os.fsdecode(os.fsencode(path.stem)[:_LONGEST_STEM])
+    aside = path.with_name(f'.{stem}.{os.getpid()}.aside{path.suffix}')
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -255,15 +260,47 @@ def append_line(path: str | os.PathLike, line: str) -> None:
 
 
 def read_whole_lines(path: str | os.PathLike) -> list[str]:
-    """Return the lines of a file of :func:`append_line`, and remove a line that was cut off.
+    """Return the lines of a file of JSON objects, and remove a last line that was cut off.
 
-    A file that does not exist has no lines.
+    A last line that is complete but has no line break, as some editors leave it, gets one, so that
+    :func:`append_line` can continue the file. A file that does not exist has no lines.
+
+    Raises:
+        DFERError: If the file is not UTF-8 text.
     """
     content = Path(path).read_bytes() if Path(path).is_file() else b''
-    whole = content[: content.rfind(b'\n') + 1]
-    if whole != content:  # the next line would be appended to the rest
-        write_text(path, whole.decode())
-    return whole.decode().split('\n')[:-1]
+    end = content.rfind(b'\n') + 1
+    try:
+        json.loads(content[end:])
+    except ValueError:  # empty, or a part of an object
+        whole = content[:end]
+    else:
+        whole = content + b'\n'
+    text = decode_text(whole, path)
+    if whole != content:
+        write_text(path, text)
+    return text.split('\n')[:-1]
+
+
+def decode_text(content: bytes, path: str | os.PathLike) -> str:
+    """Decode the content of a text file in UTF-8, with or without a byte order mark.
+
+    Args:
+        content: The bytes of the file.
+        path: The path of the file, for the error message.
+
+    Raises:
+        DFERError: If the content is not UTF-8 text.
+    """
+    try:
+        return content.decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        marks = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+        other = 'UTF-16' if content.startswith(marks) else 'GB18030'
+        raise DFERError(
+            f'{path}: is not UTF-8 text (byte {error.start}: {error.reason}); convert it, for '
+            f'example with iconv -f {other} -t UTF-8'
+        ) from None
 
 
 def hash_file(path: str | os.PathLike) -> str:

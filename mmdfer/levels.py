@@ -25,7 +25,7 @@ from tokenize import TokenError
 import numpy as np
 
 from mmdfer.errors import DFERError, first_line
-from mmdfer.files import read_patiently, write_aside
+from mmdfer.files import decode_text, read_patiently, write_aside
 
 #: The parts of a face. The values of a mask are indices into this tuple.
 PARTS: tuple[str, ...] = (
@@ -49,12 +49,13 @@ CAPTIONS = 'captions.jsonl'
 _DAMAGED = (
     ValueError,
     EOFError,
-    MemoryError,
+    IndexError,
     NotImplementedError,
     OverflowError,
     RuntimeError,
     SyntaxError,
     TokenError,
+    TypeError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
@@ -206,6 +207,11 @@ def read_levels(path: str | Path) -> ClipLevels | None:
     except _DAMAGED as error:
         reason = first_line(error)
         raise DFERError(f'{path}: is not a file of levels ({reason}); {_REMEDY}') from None
+    except MemoryError as error:
+        raise DFERError(
+            f'{path}: there is not enough memory for its arrays ({first_line(error)}); use fewer '
+            'workers, cut the clip into shorter ones, or write the file again if it is damaged'
+        ) from None
 
 
 def _parse_levels(content: bytes) -> ClipLevels:
@@ -294,16 +300,11 @@ def read_captions(path: str | Path) -> dict[str, str]:
 def _read_text(path: Path) -> str:
     """Return the text of a caption file in UTF-8, with or without a byte order mark."""
     try:
-        return read_patiently(path.read_bytes, path).decode('utf-8-sig')
+        return decode_text(read_patiently(path.read_bytes, path), path)
     except FileNotFoundError:
         raise DFERError(
             f'{path}: the file does not exist; write the captions there, or set captions=False in '
             'LoadLevels'
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DFERError(
-            f'{path}: is not UTF-8 text (byte {error.start}: {error.reason}); convert it, for '
-            'example with iconv -f GB18030 -t UTF-8'
         ) from None
     except OSError as error:
         raise DFERError(f'{path}: cannot be read ({error.strerror}); correct the path') from None

@@ -219,6 +219,22 @@ def test_stages_that_do_not_fit(
     assert '\n' not in str(error.value)
 
 
+def test_what_no_stage_trains_is_named(
+    small_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora = dict(type='LoRA', rank=2)
+    for options, named in (({}, False), ({'model.backbone.text_adapter': lora}, True)):
+        runner = build_runner(small_config(**options))
+        said: list[str] = []
+        monkeypatch.setattr(runner.logger, 'warning', said.append)
+        runner._train_loop = runner.build_train_loop(runner.cfg.train_cfg)
+        (hook,) = (hook for hook in runner.hooks if isinstance(hook, BAPHook))
+        hook.before_run(runner)
+        lines = [line for line in said if 'no stage trains' in line]
+        assert len(lines) == named
+        assert all('such as backbone.text_adapter.' in line for line in lines)
+
+
 @pytest.mark.parametrize('newest_only', [True, False])
 def test_what_trains_when_a_layer_joins(
     small_config: Callable[..., Config], newest_only: bool

@@ -142,7 +142,11 @@ def test_a_config_trains_what_it_says_and_tests(
     config.work_dir = str(tmp_path)
     runner = build_runner(config)
     runner.register_hook(observer := Observer())
+    warnings: list[str] = []
+    monkeypatch.setattr(runner.logger, 'warning', warnings.append)
     runner.train()
+    # Each parameter belongs to a stage, and each level is loaded.
+    assert not [line for line in warnings if 'no stage trains' in line or 'not trained' in line]
     epochs = last_epoch(config)
     assert runner.iter == 2 * epochs
     method, dataset = re.fullmatch(r'.*/(.*)_(synth|dfew|ferv39k|mafw)', name).groups()
@@ -163,6 +167,16 @@ def test_a_config_trains_what_it_says_and_tests(
     if method == 'clip_zero_shot':
         (checkpoint,) = tmp_path.glob('*.pth')  # the file that tools/test.py reads
         assert checkpoint.name == 'best_WAR_epoch_0.pth'
+
+
+def test_mat_and_jas_train_on_one_level(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small('ablations/fine_cliper_mat_jas_synth', data, monkeypatch)
+    config.work_dir, config.model.levels = str(tmp_path), ['frames']
+    runner = build_runner(config)
+    runner.train()
+    assert runner.iter == 2
 
 
 def test_each_step_of_cliper_trains_its_tower_or_its_texts(

@@ -95,6 +95,12 @@ def test_the_window_is_that_of_testing(name: str, window: tuple[int, int]) -> No
     assert read_window(sampler) == window
 
 
+def test_several_clips_of_a_clip_method_are_views() -> None:
+    model, pipeline = build('align_dfer_synth')
+    pipeline = [dict(step, num_clips=2) if 'Sample' in step['type'] else step for step in pipeline]
+    assert build_clip_model(model, pipeline).window == 16
+
+
 def count_images(model: BaseRecognizer, seen: list[int]) -> None:
     """Add the number of images of each pass through the backbone to a list."""
 

@@ -466,7 +466,7 @@ PATCHED = {
     'hand_backbone_to_preprocessor': (BaseRecognizer, '__init__'),
     'hand_model_to_datasets': (Runner, '__init__'),
     'join_cpu_ranks': (Runner, 'setup_env'),
-    'pass_on_data_root': (Config, '_merge_a_into_b'),
+    'pass_on_folders': (Config, '_merge_a_into_b'),
     'find_own_configs': (Config, '_get_cfg_path'),
     'format_configs_once': (compat.mmengine_config, 'FormatCode'),
 }

@@ -18,7 +18,7 @@ from mmengine.config import Config
 from mmaction.registry import DATASETS
 
 import mmdfer
-from mmdfer.compat import pass_on_data_root
+from mmdfer.compat import pass_on_folders
 from mmdfer.cpus import count_cpus
 from mmdfer.datasets.licensed import verify as check
 from mmdfer.datasets.licensed.discovery import look
@@ -79,6 +79,30 @@ def test_the_folder_of_levels_inside_data_root_moves_with_it() -> None:
         assert loader.dataset.pipeline[3].folder == '/my/data/levels'
 
 
+@pytest.mark.parametrize('dataset', NAMES)
+@pytest.mark.parametrize('root', [[], ['data_root=/my/data']])
+def test_another_folder_of_levels_reaches_the_loaders(dataset: str, root: list[str]) -> None:
+    config = ROOT / 'configs' / 'fine_cliper' / f'fine_cliper_{dataset}.py'
+    before = read_config(config)
+    cfg = read_config(config, parse_options([*root, 'levels=/my/levels']))
+    assert cfg.levels == '/my/levels' and cfg.model == before.model
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        assert cfg[name].dataset.pipeline[3].folder == '/my/levels'
+        if 'levels' in before[name].dataset:
+            assert cfg[name].dataset.levels == '/my/levels'
+        assert (cfg[name].dataset.data_root == '/my/data') == bool(root)
+
+
+def test_a_folder_of_levels_after_a_data_root_of_ones_own(tmp_path: Path) -> None:
+    child = tmp_path / 'mine.py'
+    child.write_text("_base_ = ['mmdfer::fine_cliper/fine_cliper_dfew.py']\ndata_root = '/mine'\n")
+    cfg = read_config(child)
+    assert cfg.levels == cfg.test_dataloader.dataset.pipeline[3].folder == '/mine/levels'
+    cfg = read_config(child, parse_options(['levels=/my/levels']))
+    assert cfg.test_dataloader.dataset.pipeline[3].folder == '/my/levels'
+    assert cfg.test_dataloader.dataset.data_root == '/mine'
+
+
 def test_a_loaders_own_data_root_wins(tmp_path: Path) -> None:
     options = ['data_root=/all', 'train_dataloader.dataset.dataset.data_root=/train']
     cfg = read_config(ROOT / 'configs' / 'coop' / 'coop_dfew.py', parse_options(options))
@@ -105,7 +129,7 @@ def test_data_root_reaches_wrapped_datasets_and_only_where_it_was_the_same() -> 
     theirs.merge_from_dict(dict(data_root='/new'))
     assert _roots_of_loaders(theirs) == ['/old', '/other']
     merge = Config._merge_a_into_b
-    pass_on_data_root()
+    pass_on_folders()
     assert Config._merge_a_into_b is merge
 
 

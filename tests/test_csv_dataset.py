@@ -65,6 +65,11 @@ def test_a_file_that_a_spreadsheet_program_wrote(root: Path) -> None:
     assert build(root) == [('clips/person 0', 0), ('clips/person 1', 1)]
 
 
+def test_a_slash_after_a_folder_does_not_change_its_name(root: Path) -> None:
+    write(root, 'train.csv', 'clip,label', 'clips/person 3/,joy')
+    assert build(root) == [('clips/person 3', 0)]
+
+
 def test_an_absolute_path(root: Path) -> None:
     clip = str(root / 'clips' / 'person 3')
     write(root, 'train.csv', 'clip,label', f'{clip},joy')

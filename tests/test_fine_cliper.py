@@ -117,6 +117,21 @@ def _openai() -> tuple:
     return open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
 
+def test_a_checkpoint_fits_all_levels_and_forms_of_the_weights() -> None:
+    trained = build()
+    nn.init.normal_(trained.level_scalars)
+    state, batch = trained.state_dict(), clips()
+    for fusion in FUSIONS:
+        for levels in (LEVELS, ('frames',)):
+            model = build(levels, fusion=fusion)
+            model.load_state_dict(state)
+            assert torch.equal(model.level_scalars, trained.level_scalars)
+            learns = fusion == 'learned' and levels == LEVELS
+            assert ('level_scalars' in dict(model.named_parameters())) == learns
+            model.load_state_dict(build(levels, fusion='mean').state_dict())
+            assert torch.isfinite(run(model, batch)).all()
+
+
 def test_parts_are_treated_as_frames_are() -> None:
     neck = dict(type='JAS', num_frames=2)
     frames, parts = (build((level,), neck=neck) for level in ('frames', 'parts'))

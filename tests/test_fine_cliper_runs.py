@@ -22,6 +22,7 @@ import mmaction
 from mmaction.registry import MODELS
 
 from mmdfer.engine.runner.build import build_runner
+from mmdfer.errors import DFERError
 from mmdfer.evaluation import dfer_metric
 
 STOCK = Path(mmaction.__file__).parent / '.mim' / 'tools'
@@ -125,3 +126,35 @@ def test_a_killed_run_resumes_to_the_same_bits(
     first, second = (c['optimizer']['state'] for c in (whole, resumed))
     for key, state in first.items():
         assert torch.equal(state['exp_avg'], second[key]['exp_avg'])
+
+
+def build_small(data_root: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Runner:
+    monkeypatch.setenv('MMDFER_DATA', str(data_root))
+    config = Config.fromfile(CONFIG)
+    config.merge_from_dict({**OPTIONS, **options})
+    return build_runner(config)
+
+
+def test_levels_that_no_pipeline_loads_are_refused(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {
+        'work_dir': str(tmp_path),
+        'model.levels': ['caption'],
+        'test_dataloader.dataset.pipeline.3.captions': False,
+    }
+    runner = build_small(data_root, monkeypatch, **options)
+    with pytest.raises(DFERError, match=r'reads only caption, .* loads only frames and parts;'):
+        runner.test()
+
+
+def test_levels_that_are_not_trained_are_named(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off = {f'train_dataloader.dataset.pipeline.3.{name}': False for name in ('masks', 'landmarks')}
+    runner = build_small(data_root, monkeypatch, work_dir=str(tmp_path), **off)
+    lines: list[str] = []
+    monkeypatch.setattr(runner.logger, 'warning', lines.append)
+    runner._train_loop = runner.build_train_loop(runner.cfg.train_cfg)
+    runner.call_hook('before_run')
+    assert [line for line in lines if line.startswith('parts of model.levels are not trained')]

@@ -330,6 +330,17 @@ def test_an_error_of_the_disk_names_the_file_and_the_remedy(
     assert not list(tmp_path.iterdir())
 
 
+def test_long_names_are_written_as_far_as_the_disk_allows(tmp_path: Path) -> None:
+    for name in ('a' * 240 + '.npz', '脸' * 80 + '.npz'):  # both have at most 255 bytes
+        with write_aside(tmp_path / name) as aside:
+            aside.write_text('whole')
+        assert (tmp_path / name).read_text() == 'whole'
+    path = tmp_path / ('a' * 260 + '.npz')
+    with pytest.raises(DFERError, match='give a shorter name'), write_aside(path) as aside:
+        aside.write_text('whole')
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_other_errors_are_not_changed(tmp_path: Path) -> None:
     for context in (explain_write_errors, explain_full_disk, write_aside):
         with pytest.raises(FileNotFoundError) as caught, context(tmp_path / 'x'):

@@ -18,6 +18,7 @@ import pytest
 import torch
 from conftest import NUM_TEST, NUM_TRAIN
 from mmengine.dataset import Compose, pseudo_collate
+from PIL import Image
 
 from mmdfer.cli import make_synthetic
 from mmdfer.datasets import LoadLevels, PackLevels, SynthDFER
@@ -327,6 +328,30 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     assert not trap.exists()
 
 
+def test_a_lack_of_memory_is_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError('Unable to allocate 469. MiB')
+
+    path = levels_path(write_folder(tmp_path), CLIP)
+    monkeypatch.setattr(np.lib.format, 'read_array', fail)
+    with pytest.raises(DFERError, match='not enough memory .*469. MiB.*use fewer workers'):
+        read_levels(path)
+
+
+@pytest.mark.parametrize('encoding', ['utf-16', 'gb18030'])
+def test_the_remedy_for_another_encoding_works(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / 'captions.jsonl'
+    path.write_bytes('{"clip": "a", "caption": "她笑"}\n'.encode(encoding))
+    with pytest.raises(DFERError, match='is not UTF-8 text') as error:
+        read_captions(path)
+    named = re.search(r'iconv -f (\S+) -t UTF-8', str(error.value))
+    assert named is not None
+    path.write_text(path.read_bytes().decode(named[1]), encoding='utf-8')
+    assert read_captions(path) == {'a': '她笑'}
+
+
 def test_a_folder_in_place_of_a_file_is_an_error(tmp_path: Path) -> None:
     root = write_folder(tmp_path)
     levels_path(root, CLIP).unlink()
@@ -433,6 +458,54 @@ def test_spatial_transforms_cut_parts_and_frames_alike(name: str, tmp_path: Path
         places.add(tuple(find_marks(frames)[0].round(1)))
     random_views = name not in ('nothing', 'ThreeCrop', 'TenCrop', 'PillowResize')
     assert (len(places) > 1) == random_views
+
+
+@pytest.mark.parametrize(
+    'before',
+    [
+        dict(type='Flip', flip_ratio=0),
+        dict(type='RandomCrop', size=16),
+        dict(type='CenterCrop', crop_size=16),
+        dict(type='PillowRandomSizedCrop', size=16),
+        dict(type='PillowRotate', degrees=5),
+    ],
+    ids=lambda step: step['type'],
+)
+def test_levels_after_a_spatial_transform_are_refused(before: dict, tmp_path: Path) -> None:
+    load = dict(type='LoadLevels', folder=str(write_folder(tmp_path)))
+    with pytest.raises(DFERError, match='put it before every transform that flips') as error:
+        Compose([before, load])(sample())
+    assert '\n' not in str(error.value)
+
+
+def test_colours_and_sizes_may_change_before_the_levels(tmp_path: Path) -> None:
+    load = dict(type='LoadLevels', folder=str(write_folder(tmp_path)))
+    jitter, resize = dict(type='ColorJitter'), dict(type='Resize', scale=(-1, 48))
+    found = Compose([jitter, resize, load])(sample())
+    assert len(found['imgs']) == 2 * len(SAMPLED)
+    assert {img.shape for img in found['imgs']} == {(48, 64, 3)}
+
+
+def test_repeated_frames_are_flipped_once_as_their_parts(tmp_path: Path) -> None:
+    clip = tmp_path / 'clip'
+    clip.mkdir()
+    for number in range(3):
+        picture = np.zeros((8, 8, 3), np.uint8)
+        picture[:, :4] = 255
+        Image.fromarray(picture).save(clip / f'{number}.png')
+    masks = np.zeros((3, 8, 8), np.uint8)
+    masks[:, :, :4] = PARTS.index('eye')
+    write_levels(levels_path(tmp_path, CLIP), ClipLevels((8, 8), masks))
+    steps = [
+        dict(type='ClipInit'),
+        dict(type='UniformSample', clip_len=8, test_mode=True),
+        dict(type='ClipDecode'),
+        dict(type='LoadLevels', folder=str(tmp_path), captions=False),
+        dict(type='Flip', flip_ratio=1),
+    ]
+    found = Compose(steps)(dict(filename=str(clip), clip=CLIP, modality='RGB'))
+    assert len(found['imgs']) == 16 and len(set(found['frame_inds'].tolist())) == 3
+    assert all(img[:, 4:].min() > 200 and img[:, :4].max() == 0 for img in found['imgs'])
 
 
 # Levels of a sample -------------------------------------------------------------------------------
@@ -587,9 +660,43 @@ def test_the_hook_counts_what_clips_lack(tmp_path: Path, caplog: pytest.LogCaptu
         hook.after_train_epoch(runner)
     (line,) = caplog.messages
     assert line == (
-        'Levels of 8 training clips: 4 lack masks, 4 lack landmarks, 4 lack a caption; no '
+        'Levels of 8 training clips: 4 lack masks, 4 lack landmarks, 4 lack captions; no '
         'landmarks were found in 4 frames of the other clips'
     )
+
+
+def test_the_hook_says_what_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options = dict(landmarks=False, captions=False)
+    batch = pseudo_collate([run(sample(), write_folder(tmp_path), **options)])
+    runner: Any = SimpleNamespace(logger=logging.getLogger('levels'))
+    hook = LevelsHook()
+    with caplog.at_level('INFO', 'levels'):
+        hook.after_test_iter(runner, 0, batch, None)
+        hook.after_test_epoch(runner)
+    (line,) = caplog.messages
+    assert line == (
+        'Levels of 1 test clips: 0 lack masks, landmarks are not read, captions are not read'
+    )
+
+
+def test_the_hook_warns_if_no_clip_has_a_level(
+    data_root: Path, levels_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_captions(tmp_path / 'captions.jsonl', {'00001.mp4': CAPTION})
+    lines = []
+    for root in (levels_root, tmp_path):
+        dataset = build(data_root, levels_root)
+        dataset.pipeline.transforms[3].folder = str(root)
+        runner: Any = SimpleNamespace(
+            logger=logging.getLogger('levels'), train_dataloader=SimpleNamespace(dataset=dataset)
+        )
+        caplog.clear()
+        with caplog.at_level('INFO', 'levels'):
+            LevelsHook().before_train(runner)
+        lines.append(caplog.messages)
+    assert lines[0] == [] and len(lines[1]) == 2
+    assert str(tmp_path / 'train' / '00001.npz') in lines[1][0]
+    assert "such as '00001.mp4', but" in lines[1][1] and "such as 'train/" in lines[1][1]
 
 
 # The detector's noise -----------------------------------------------------------------------------

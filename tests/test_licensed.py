@@ -451,6 +451,8 @@ def test_trap_8_two_kinds_of_frames_are_not_mixed_up(tree: Callable) -> None:
     for prefix in ('Clip/jpg_256', 'Clip/clip_224x224'):
         dataset = DFEW(str(changed.root), data_prefix=dict(img=prefix), pipeline=[])
         assert prefix in dataset.get_data_info(0)['filename']
+        # Neither features nor levels of the other folder fit.
+        assert dataset.source['prefix'] == prefix
 
 
 @pytest.mark.parametrize('name', ['dfew', 'ferv39k', 'mafw'])

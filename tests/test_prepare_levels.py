@@ -422,6 +422,22 @@ def test_a_caption_that_was_cut_off_is_made_again(
     assert file.read_text() == whole
 
 
+@pytest.mark.usefixtures('short_captions')
+def test_a_caption_that_was_corrected_by_hand_is_kept(
+    llava: Path, small_data: Path, tmp_path: Path, run: Callable[..., str]
+) -> None:
+    run('--captions', llava)
+    file = tmp_path / 'out' / 'captions.jsonl'
+    *lines, last = file.read_text().splitlines()
+    last = json.dumps(json.loads(last) | dict(caption='corrected'))
+    file.write_text('\n'.join([*lines, last]))  # without a line break at the end
+    assert 'captions: 0 new, 3 finished before' in run('--captions', llava)
+    assert file.read_text().splitlines() == [*lines, last]
+    file.write_text(file.read_text(), encoding='utf-16')
+    with pytest.raises(SystemExit, match='captions.jsonl: is not UTF-8 text .*UTF-16'):
+        run('--captions', llava)
+
+
 def test_a_model_of_the_hub_stays_at_its_commit(
     llava: Path,
     small_data: Path,
@@ -595,7 +611,7 @@ def test_other_crops_of_the_same_clips_are_not_mixed(
 ) -> None:
     run('--captions', llava)
     (small_data / 'faces.json').write_text('{"margin": 0.25, "size": 60}')
-    with pytest.raises(SystemExit, match='contains levels with other settings .dataset was'):
+    with pytest.raises(SystemExit, match=r'with other settings .dataset\[0\].crops was'):
         run('--captions', llava)
 
 

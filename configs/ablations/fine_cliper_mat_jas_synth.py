@@ -14,9 +14,8 @@ stage = dict(
     epochs=_base_.max_epochs,
     trains=[
         r'backbone\.(text_)?adapter\.',
-        r'cls_head\.tokens',
+        r'cls_head\.tokens|level_scalars',  # the scalars train if there are several levels
         r'neck\.joint_encoder\.',
-        r'level_scalars',
     ],
 )
 custom_hooks = [dict(type='BAPHook', stages=[stage])]

@@ -69,7 +69,7 @@ class CSVDataset(DFERDataset):
         data: dict[str, dict[str, Any]] = {}
         missing = []
         for line, row in read_labels(Path(self.ann_file)):
-            clip, label = row['clip'], row['label']
+            clip, label = row['clip'].rstrip('/'), row['label']
             where = f'{self.ann_file}, line {line}'
             if label not in numbers:
                 raise DFERError(

@@ -229,7 +229,8 @@ def _check_settings(out: Path, settings: dict[str, Any]) -> None:
         elif recorded[key] != now and present.get(key, ours):
             raise DFERError(
                 f'{path}: the folder contains levels with other settings '
-                f'({_describe_change(key, recorded[key], now)}); give another folder'
+                f'({_describe_change(key, recorded[key], now)}); give another folder, or correct '
+                'this file if only the path of the dataset has changed'
             )
     if recorded | settings != recorded:
         write_text(path, json.dumps(recorded | settings, indent=1, ensure_ascii=False))
@@ -254,4 +255,8 @@ def _describe_change(key: str, then: Any, now: Any) -> str:
         for name in {**then, **now}:
             if then.get(name) != now.get(name):
                 return _describe_change(f'{key}.{name}', then.get(name), now.get(name))
+    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for number, pair in enumerate(zip(then, now, strict=True)):
+            if pair[0] != pair[1]:
+                return _describe_change(f'{key}[{number}]', *pair)
     return f'{key} was {str(then)[:80]!r} and is {str(now)[:80]!r}'

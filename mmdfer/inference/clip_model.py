@@ -193,16 +193,17 @@ def build_clip_model(model: BaseRecognizer, pipeline: Sequence[dict]) -> ClipMod
     sampler, transforms = _split_pipeline(pipeline)
     num_clips, clip_len = read_window(sampler)
     model.eval()
+    # Several clips are the frames of a 2D network, but views of a long clip for others. There, a
+    # window is one clip.
     if isinstance(model, CLIPRecognizer) and isinstance(model.backbone, FrameEncoder):
         mixes = model.backbone.mixes_frames
         kind = _WindowModel if mixes else _FrameVectorModel
-        return kind(model, transforms, 1, clip_len * num_clips)
+        return kind(model, transforms, 1, clip_len)
     if isinstance(model, Recognizer2D):
         wrapped = _FrameMapModel(model, transforms, clip_len * num_clips, 1)
         if _reads_single_frames(wrapped):
             return wrapped
         return _WindowModel(model, transforms, num_clips, clip_len)
-    # Several clips of a 3D network are views of a long clip. A window is one clip.
     return _WindowModel(model, transforms, 1, clip_len)
 
 

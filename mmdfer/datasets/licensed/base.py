@@ -181,8 +181,13 @@ class ListedDataset(DFERDataset):
 
     @property
     def source(self) -> dict[str, Any]:
-        """Return the name of the dataset and the kind of media, which identify its pictures."""
-        return {**super().source, 'media': self.media}
+        """Return the name of the dataset, the kind of media, and ``data_prefix`` if it is given.
+
+        They identify the pictures. ``data_root`` does not belong to them, so that a feature bank
+        and a folder of levels can be moved together with the dataset.
+        """
+        prefix = {} if self.prefix is None else {'prefix': self.prefix.strip('/')}
+        return {**super().source, 'media': self.media, **prefix}
 
     def other_splits(self) -> list[DFERDataset]:
         """Return a dataset of the clips in the other split of this fold.

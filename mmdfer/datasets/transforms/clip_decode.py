@@ -96,11 +96,21 @@ class ClipDecode(BaseTransform):
         """
         reader = results.pop('video_reader')
         results['frame_inds'] = np.asarray(results['frame_inds']).reshape(-1)
-        imgs = _resize_to_largest(reader.read(results['frame_inds']))
+        imgs = _resize_to_largest(_separate(reader.read(results['frame_inds'])))
         if isinstance(reader, FolderReader):
             results.get('unreadable', []).extend(reader.unreadable)
         results.update(imgs=imgs, original_shape=imgs[0].shape[:2], img_shape=imgs[0].shape[:2])
         return results
+
+
+def _separate(imgs: list[np.ndarray]) -> list[np.ndarray]:
+    """Copy frames that are listed more than once, because Flip changes each frame in place."""
+    seen: set[int] = set()
+    separate = []
+    for img in imgs:
+        separate.append(img.copy() if id(img) in seen else img)
+        seen.add(id(img))
+    return separate
 
 
 def _resize_to_largest(imgs: list[np.ndarray]) -> list[np.ndarray]:

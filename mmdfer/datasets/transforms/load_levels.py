@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ PALETTE = np.array([_COLOURS[part] for part in PARTS], np.uint8)
 DOT = (0, 255, 0)  # no part has this colour
 _SHIFT = 4  # fractional bits of the coordinates for OpenCV
 _AGAIN = 'delete the file, and make the levels of this clip again'
+# What Flip, crops and rotations write. The levels are those of whole, upright frames.
+_MOVED = ('flip', 'crop_bbox', 'rotation')
 _LARGEST_ASPECT_ERROR = 0.02  # of the ratio of height to width between the levels and the frames
 
 
@@ -66,7 +69,8 @@ class LoadLevels(BaseTransform):
         dict(type='FormatShape', input_format='NCTHW'),
         dict(type='PackLevels'),
 
-    Transforms that change colours belong before this transform. docs/levels.md describes the files.
+    Transforms that change colours belong before this transform, and those that flip, crop or rotate
+    belong after it. docs/levels.md describes the files.
 
     A clip may lack a level. It is used with the other levels, and ``lacks`` records the missing
     ones, which LevelsHook counts. A clip without any mask and landmark in its sampled frames has
@@ -76,8 +80,9 @@ class LoadLevels(BaseTransform):
     Required keys: ``imgs``, ``frame_inds``, ``total_frames``, ``num_clips``. Optional: ``clip``,
     the name of the clip in its dataset. Modified keys: ``imgs`` and ``num_clips``, which are twice
     as many if there are pictures. Added keys: ``has_parts``, ``caption`` (None if the clip has
-    none), ``lacks`` (a tuple of ``'masks'``, ``'landmarks'`` and ``'caption'``) and
-    ``frames_without_landmarks`` (a number, 0 if the clip lacks the level or does not use it).
+    none), ``lacks`` (a tuple of ``'masks'``, ``'landmarks'`` and ``'caption'``), ``unread`` (those
+    of the three that the arguments switch off) and ``frames_without_landmarks`` (a number, 0 if the
+    clip lacks the level or does not use it).
 
     Args:
         folder: The folder of the levels.
@@ -111,8 +116,15 @@ class LoadLevels(BaseTransform):
 
         Raises:
             DFERError: If a file of levels is damaged, or was made for a clip of another length or
-                another aspect ratio, or if the folder or the file of captions does not exist.
+                another aspect ratio, if the folder or the file of captions does not exist, or if
+                the frames have been flipped, cropped or rotated already.
         """
+        if moved := [key for key in _MOVED if key in results]:
+            raise DFERError(
+                f'LoadLevels: a transform before it has set {moved[0]}, so the parts would not fit '
+                'the frames; put it before every transform that flips, crops or rotates, and put '
+                'transforms of colours such as ColorJitter before LoadLevels'
+            )
         caption, levels = self._find_caption(results.get('clip')), self._sample_levels(results)
         masks, landmarks = (levels.masks, levels.landmarks) if levels else (None, None)
         found = dict(masks=masks, landmarks=landmarks, caption=caption)
@@ -122,12 +134,40 @@ class LoadLevels(BaseTransform):
             caption=caption,
             has_parts=levels is not None,
             lacks=tuple(name for name in found if used[name] and found[name] is None),
+            unread=tuple(name for name in found if not used[name]),
             frames_without_landmarks=unseen,
         )
         if levels is not None:
             pictures = draw_levels(levels, results['imgs'][0].shape[:2])
             results.update(imgs=[*results['imgs'], *pictures], num_clips=2 * results['num_clips'])
         return results
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Return the levels that are loaded, by the names that FineCLIPER gives them."""
+        return ('parts',) * (self.masks or self.landmarks) + ('caption',) * self.captions
+
+    def list_absent(self, clips: Sequence[str]) -> list[str]:
+        """Return one sentence for each kind of level that is loaded and that none of the clips has.
+
+        Args:
+            clips: Names of the clips.
+
+        Raises:
+            DFERError: If the folder or the file of captions does not exist.
+        """
+        absent = []
+        if 'parts' in self.levels:
+            paths = [levels_path(self._check_folder(), clip) for clip in clips]
+            if not any(path.is_file() for path in paths):
+                absent.append(f'no clip has masks or landmarks; {paths[0]} would be the first file')
+        if 'caption' in self.levels and not any(map(self._find_caption, clips)):
+            named = next(iter(self._read or {}), None)
+            absent.append(
+                f'no clip has a caption; {Path(self.folder, CAPTIONS)} names clips such as '
+                f'{named!r}, but the clips of the dataset have names such as {clips[0]!r}'
+            )
+        return absent
 
     def _sample_levels(self, results: dict[str, Any]) -> ClipLevels | None:
         """Read the masks and landmarks of the sampled frames, as far as they are used and found.

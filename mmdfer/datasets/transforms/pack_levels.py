@@ -23,8 +23,8 @@ class PackLevels(PackActionInputs):
     - ``parts``: the pictures of masks and landmarks, a uint8 tensor of the shape of ``inputs``, or
       None if the clip has none;
     - ``caption``: the caption as a string, or None if the clip has none or it was dropped;
-    - ``lacks`` and ``frames_without_landmarks`` in its metainfo, as LoadLevels describes them. A
-      caption that was dropped is not listed in ``lacks``.
+    - ``lacks``, ``unread`` and ``frames_without_landmarks`` in its metainfo, as LoadLevels
+      describes them. A caption that was dropped is not listed in ``lacks``.
 
     Args:
         drop_captions: Probability of leaving out the caption of a clip, for training. It is drawn
@@ -73,6 +73,6 @@ class PackLevels(PackActionInputs):
         sample = packed['data_samples']
         sample.set_field(parts, 'parts')
         sample.set_field(None if dropped else results['caption'], 'caption')
-        names = ('lacks', 'frames_without_landmarks')
+        names = ('lacks', 'unread', 'frames_without_landmarks')
         sample.set_metainfo({name: results[name] for name in names})
         return packed

@@ -66,6 +66,8 @@ class PillowRandomSizedCrop(BaseTransform):
     exchanged with probability 1/2. If no window fits, the shorter side of the frame is resized to
     ``size`` and a random square is cropped.
 
+    Added key: ``crop_bbox``, as by the crops of MMAction2: left, top, right and bottom in pixels.
+
     Args:
         size: Side of the square in pixels.
         area: Lower and upper bound of the window's area as a fraction of the frame's area.
@@ -84,6 +86,7 @@ class PillowRandomSizedCrop(BaseTransform):
         """Crop the same window from each frame in ``results['imgs']``."""
         height, width = results['imgs'][0].shape[:2]
         if (window := self._draw(width, height)) is not None:
+            results['crop_bbox'] = np.array(window)
             return _apply(results, lambda picture: _resize(picture.crop(window), self.size))
         scale = self.size / min(width, height)
         wide = [
@@ -92,6 +95,7 @@ class PillowRandomSizedCrop(BaseTransform):
         ]
         left, top = (random.randint(0, side - self.size) for side in wide)
         box = left, top, left + self.size, top + self.size
+        results['crop_bbox'] = np.array(box) / scale
         return _apply(
             results, lambda picture: picture.resize(wide, Image.Resampling.BILINEAR).crop(box)
         )
@@ -155,6 +159,8 @@ class PillowColorJitter(BaseTransform):
 class PillowRotate(BaseTransform):
     """Rotate the frames of a clip by a random angle about the centre, and fill corners with black.
 
+    Added key: ``rotation``, the angle in degrees.
+
     Args:
         degrees: The angle in degrees is drawn uniformly from [-degrees, degrees].
     """
@@ -164,5 +170,5 @@ class PillowRotate(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Rotate each frame in ``results['imgs']`` by the same angle."""
-        angle = random.uniform(-self.degrees, self.degrees)
+        results['rotation'] = angle = random.uniform(-self.degrees, self.degrees)
         return _apply(results, lambda picture: picture.rotate(angle))

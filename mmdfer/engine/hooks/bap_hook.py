@@ -19,7 +19,7 @@ from mmdfer.engine.runner.stage_schedule import Stage, fill_schedulers, total_ep
 from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.errors import DFERError
 from mmdfer.models.parameter_patterns import is_named
-from mmdfer.models.stages import list_staged_modules
+from mmdfer.models.stages import StagedModule, list_staged_modules
 
 
 @HOOKS.register_module()
@@ -121,7 +121,28 @@ class BAPHook(Hook):
         loop = train_loop(runner)
         if loop is not None:
             self.check(runner.model, loop.max_epochs if unit(runner) == 'epoch' else None)
+            self._warn_of_untrained(runner)
             fill_schedulers(runner.cfg.get('param_scheduler'), self.stages)
+
+    def _warn_of_untrained(self, runner: Runner) -> None:
+        """Warn of parameters that no stage trains, although the model did not freeze them.
+
+        Modules with stages, such as JAS, may have parts that the given stages do not use.
+        """
+        model, frozen = unwrap(runner.model), self._frozen or set()
+        modules = model.named_modules()
+        staged = tuple(f'{name}.' for name, module in modules if isinstance(module, StagedModule))
+        left = [
+            name
+            for name, _ in model.named_parameters()
+            if not (name in frozen or name.startswith(staged))
+            and not any(stage.matches(name) for stage in self.stages)
+        ]
+        if left:
+            runner.logger.warning(
+                f'BAPHook: no stage trains {len(left)} of the parameters that can be trained, such '
+                f'as {left[0]}; add a pattern for them to trains of a stage'
+            )
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Apply the stage of the coming epoch, and enter the stage if this is its first epoch."""

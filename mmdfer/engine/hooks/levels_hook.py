@@ -12,8 +12,12 @@ from mmengine.runner import Runner
 
 from mmaction.registry import HOOKS
 
-LEVELS = ('masks', 'landmarks', 'caption')
-_COUNTED = ('clips', *LEVELS, 'frames')
+from mmdfer.datasets import DFERDataset, LoadLevels
+from mmdfer.datasets.base import find_datasets
+
+# The levels as LoadLevels names them, and in the words of the log.
+LEVELS = dict(masks='masks', landmarks='landmarks', caption='captions')
+_COUNTED = ('clips', *LEVELS, *(f'unread {name}' for name in LEVELS), 'frames')
 
 
 @HOOKS.register_module()
@@ -22,11 +26,20 @@ class LevelsHook(Hook):
 
     LoadLevels records what a clip lacks, and PackLevels passes the record on in the data samples.
     Clips of a pipeline without these transforms are not counted. The counts of all ranks are
-    added. A clip that the sampler shows twice in an epoch is counted twice.
+    added. A clip that the sampler shows twice in an epoch is counted twice. Before training, the
+    hook warns if no training clip at all has masks and landmarks, or a caption, because the names
+    of the clips may then differ from those of the files.
     """
 
     def __init__(self) -> None:
         self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+
+    def before_train(self, runner: Runner) -> None:
+        """Warn if no training clip has a level that the pipeline loads."""
+        for dataset in find_datasets(runner.train_dataloader.dataset, DFERDataset):
+            steps = [s for s in dataset.pipeline.transforms if isinstance(s, LoadLevels)]
+            for sentence in steps[0].list_absent(dataset.clip_names()) if steps else ():
+                runner.logger.warning(f'Levels of the training set: {sentence}')
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -64,6 +77,7 @@ class LevelsHook(Hook):
         for sample in samples:
             if 'lacks' in sample:
                 self.counts[kind].update(['clips', *sample.lacks])
+                self.counts[kind].update(f'unread {name}' for name in sample.unread)
                 self.counts[kind]['frames'] += sample.frames_without_landmarks
 
     def _log(self, runner: Runner, kind: str) -> None:
@@ -73,9 +87,15 @@ class LevelsHook(Hook):
         dist.all_reduce(counts)
         total = dict(zip(_COUNTED, counts.tolist(), strict=True))
         if total['clips']:
-            masks, landmarks, captions = (total[name] for name in LEVELS)
-            runner.logger.info(
-                f'Levels of {total["clips"]} {kind} clips: {masks} lack masks, {landmarks} lack '
-                f'landmarks, {captions} lack a caption; no landmarks were found in '
-                f'{total["frames"]} frames of the other clips'
-            )
+            runner.logger.info(f'Levels of {total["clips"]} {kind} clips: {_describe(total)}')
+
+
+def _describe(total: dict[str, int]) -> str:
+    """Return the counts in words."""
+    counts = ', '.join(
+        f'{words} are not read' if total[f'unread {name}'] else f'{total[name]} lack {words}'
+        for name, words in LEVELS.items()
+    )
+    if total['unread landmarks']:
+        return counts
+    return f'{counts}; no landmarks were found in {total["frames"]} frames of the other clips'

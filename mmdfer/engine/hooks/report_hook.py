@@ -253,6 +253,8 @@ def _why_no_baselines(runner: Runner) -> str | None:
     """Return the reason why the baselines cannot be computed, or None if they can."""
     if not isinstance(unwrap(runner.model).backbone, FrozenCLIP):
         return 'they require a CLIP backbone'
+    if unwrap(runner.model).backbone.trains_texts:
+        return 'the text tower is trained, so it is no longer that of CLIP'
     train, test = runner.train_dataloader.dataset, runner.val_dataloader.dataset
     parts = list(find_datasets(train, EncodedClips))
     encoded = [part.dataset for part in parts]

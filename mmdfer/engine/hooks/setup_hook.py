@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
-from torch import Tensor
+from mmengine.runner import BaseLoop, Runner
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmaction.registry import HOOKS
 
-from mmdfer.datasets.base import list_wrapped
+from mmdfer.datasets import DFERDataset, LoadLevels
+from mmdfer.datasets.base import find_datasets, list_wrapped
 from mmdfer.engine.hooks.bap_hook import BAPHook
 from mmdfer.engine.runner.progress import train_loop
 from mmdfer.engine.runner.resume_checkpoint import has_training_state
@@ -33,7 +34,9 @@ class SetupHook(Hook):
 
     - a model that changes with the stage of training, such as JAS, in a run without BAPHook;
     - a training set that is smaller than one batch, if the loader drops the last incomplete batch;
-    - a dataset with several labels for a clip, if the head or DFERMetric takes one label.
+    - a dataset with several labels for a clip, if the head or DFERMetric takes one label;
+    - a model that reads none of the levels that the pipeline loads (FineCLIPER). If the pipeline
+      of the training set loads only some of them, the hook warns.
 
     The hook also frees the memory of the encoders that encoded the datasets. If the run resumes
     with another batch size or another number of ranks, the hook adapts the checkpoint to the new
@@ -51,10 +54,17 @@ class SetupHook(Hook):
         if training is not None:
             check_stage_hook(runner)
             check_batches(training.dataloader)
+            if unread := check_levels(unwrap(runner.model), training.dataloader.dataset):
+                runner.logger.warning(
+                    f'{" and ".join(unread)} of model.levels are not trained, because the pipeline '
+                    'of train_dataloader does not load them with LoadLevels (docs/levels.md)'
+                )
             head = getattr(unwrap(runner.model), 'cls_head', None)
             if not getattr(head, 'multi_class', False):
                 check_labels(training.dataloader.dataset)
         for loop in (runner._val_loop, runner._test_loop):
+            if isinstance(loop, BaseLoop):
+                check_levels(unwrap(runner.model), loop.dataloader.dataset)
             metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
             if any(isinstance(metric, DFERMetric) for metric in metrics):
                 check_labels(loop.dataloader.dataset)
@@ -101,6 +111,35 @@ def check_batches(loader: DataLoader) -> None:
             f'{loader.batch_size}, and drop_last=True drops incomplete batches. Reduce '
             'train_dataloader.batch_size or set train_dataloader.drop_last=False'
         )
+
+
+def check_levels(model: nn.Module, dataset: Any) -> list[str]:
+    """Check that the pipeline of a dataset loads at least one of the levels that a model reads.
+
+    Args:
+        model: The recognizer.
+        dataset: The dataset of a loader. Datasets of other packages are not checked.
+
+    Returns:
+        The levels that the model reads and no pipeline loads.
+
+    Raises:
+        DFERError: If the model reads only levels that a pipeline does not load.
+    """
+    levels = getattr(model, 'levels', ())
+    unread = set(levels)
+    found = list(find_datasets(dataset, DFERDataset)) if levels else []
+    for clips in found:
+        steps = [step for step in clips.pipeline.transforms if isinstance(step, LoadLevels)]
+        loaded = ['frames', *(level for step in steps for level in step.levels)]
+        if not set(levels) & set(loaded):
+            raise DFERError(
+                f'model.levels={list(levels)}: the model reads only {" and ".join(levels)}, but a '
+                f'pipeline of {type(clips).__name__} loads only {" and ".join(loaded)}; change '
+                'model.levels, or LoadLevels in the pipeline of this loader'
+            )
+        unread -= set(loaded)
+    return [level for level in levels if level in unread] if found else []
 
 
 def check_labels(dataset: Any) -> None:

@@ -323,6 +323,14 @@ class FrozenCLIP(FrameEncoder):
         """Return whether the adapter of the image tower mixes the frames of a clip."""
         return isinstance(self.adapter, FrameMixingAdapter)
 
+    @property
+    def trains_texts(self) -> bool:
+        """Return whether the text tower has an adapter, or a parameter that some stage trains."""
+        trained = {
+            name for name in self._trained if not name.startswith(('visual.', 'logit_scale'))
+        }
+        return bool(trained) or self.text_adapter is not None
+
     def text_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the text side that can change in training.
 

@@ -38,7 +38,7 @@ class FineCLIPER(CLIPRecognizer):
 
     - ``'learned'``: the exponential of one learned scalar for each level, zero at the start. So the
       class probabilities of the levels are multiplied, each with a learned exponent. The weight of
-      a single level is not trained.
+      a single level keeps its start.
     - ``'margin'``: how decided the level is on this clip, which is the difference of its two
       largest class probabilities, divided by the sum over the levels of the clip.
     - ``'mean'``: equal, with a sum of one.
@@ -55,7 +55,8 @@ class FineCLIPER(CLIPRecognizer):
     the backbone and the neck of the frames; there is one caption for each clip, and its vector is
     compared with the class vectors without a neck; all forms of the weights; similarities are
     summed rather than probabilities; what each loss trains; the loss of a level is the sum over the
-    clips that have the level, divided by the number of all clips of the batch.
+    clips that have the level, divided by the number of all clips of the batch. (A loss with
+    ``class_weight`` divides by the sum of the weights within the clips that have the level.)
 
     Args:
         backbone: Config of a FrozenCLIP, as for CLIPRecognizer.
@@ -85,12 +86,15 @@ class FineCLIPER(CLIPRecognizer):
         super().__init__(backbone, cls_head, neck, data_preprocessor, **kwargs)
         self.levels, self.fusion = tuple(levels), fusion
         self._check_options()
-        self.level_scalars: nn.Parameter | None = None
-        if fusion == 'learned':
-            # There is one for each known level, so that a checkpoint fits models of all levels. The
-            # class with the largest logit does not depend on the weight of a single level.
-            trains = len(self.levels) > 1
-            self.level_scalars = nn.Parameter(torch.zeros(len(LEVELS)), requires_grad=trains)
+        # There is one for each known level, whatever the levels and the form of the weights are, so
+        # that a checkpoint can be tested with others.
+        scalars = torch.zeros(len(LEVELS))
+        # The class with the largest logit does not depend on the weight of a single level.
+        self._learns_weights = fusion == 'learned' and len(self.levels) > 1
+        if self._learns_weights:
+            self.level_scalars: Tensor = nn.Parameter(scalars)
+        else:
+            self.register_buffer('level_scalars', scalars)
 
     def _check_options(self) -> None:
         """Raise DFERError if the options do not fit each other."""
@@ -219,7 +223,7 @@ class FineCLIPER(CLIPRecognizer):
                 losses[f'with_{level}'] = has.float().mean()
         fused = self._fuse(similarities.detach(), present)
         scored = self.cls_head.loss_of_similarities(fused, data_samples)
-        if self.level_scalars is None or len(self.levels) == 1:  # the loss could train nothing
+        if not self._learns_weights:  # the loss could train nothing
             scored = {key: value for key, value in scored.items() if 'loss' not in key}
         return {**scored, **losses}
 
@@ -264,7 +268,7 @@ class FineCLIPER(CLIPRecognizer):
 
     def _weigh(self, similarities: Tensor) -> Tensor:
         """Return positive weights (levels, N) or (levels, 1), as if each clip had all levels."""
-        if self.level_scalars is not None:
+        if self.fusion == 'learned':
             rows = [LEVELS.index(level) for level in self.levels]
             return self.level_scalars[rows].exp()[:, None].to(similarities)
         if self.fusion != 'margin':
