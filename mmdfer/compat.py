@@ -605,9 +605,9 @@ def pass_on_folders() -> None:
     loaders were already built from the old value. With the patch, each dataset that has the old
     value as its `data_root` gets the new value, also inside of dataset wrappers, and a folder of
     levels inside the old `data_root` moves with it. In the same way, a new value of `levels`
-    reaches the datasets and the transform LoadLevels. A folder that is set on a dataset directly
-    at the same time takes precedence. The patch applies only to configs that list mmdfer in
-    `custom_imports`.
+    reaches the datasets and the transform LoadLevels, also in a pipeline that the new config has
+    taken from its base. A folder that is set on a dataset directly at the same time takes
+    precedence. The patch applies only to configs that list mmdfer in `custom_imports`.
     """
     upstream = Config._merge_a_into_b
     if is_patched(upstream):
@@ -622,9 +622,11 @@ def pass_on_folders() -> None:
                 if isinstance(a.get(key), str) and isinstance(b.get(key), str)
             }
             if changes:
-                b = b.copy()
+                b, a = b.copy(), a.copy()
                 for key in [key for key in b if re.fullmatch('levels|.*_dataloader', str(key))]:
                     b.update(_change_folders({key: b[key]}, changes))
+                for key in [key for key in a if str(key).endswith('_dataloader')]:
+                    a[key] = _change_pipelines(a[key], changes)
         return upstream(a, b, *args, **kwargs)
 
     Config._merge_a_into_b = staticmethod(_merge_a_into_b)
@@ -653,6 +655,17 @@ def _change_folders(part: Any, changes: Mapping[str, tuple[str, str]]) -> Any:
             copy[key] = _change_folder(key, value, changes)
         else:
             copy[key] = _change_folders(value, changes)
+    return copy
+
+
+def _change_pipelines(part: Any, changes: Mapping[str, tuple[str, str]]) -> Any:
+    """Return a copy of a part of a config with other folders in its lists named `pipeline`."""
+    if not isinstance(part, dict):
+        return part
+    copy = part.copy()
+    for key, value in part.items():
+        change = _change_folders if key == 'pipeline' and isinstance(value, list) else None
+        copy[key] = (change or _change_pipelines)(value, changes)
     return copy
 
 

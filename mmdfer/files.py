@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import errno
 import hashlib
-import json
 import logging
 import os
 import re
@@ -224,7 +223,7 @@ def write_aside(path: str | os.PathLike) -> Iterator[Path]:
         ...     aside.write_text('{}')
     """
     path = Path(path)
-    stem = os.fsdecode(os.fsencode(path.stem)[:_LONGEST_STEM])
+    stem = path.stem.encode(errors='surrogateescape')[:_LONGEST_STEM].decode(errors='ignore')
     aside = path.with_name(f'.{stem}.{os.getpid()}.aside{path.suffix}')
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -270,12 +269,8 @@ def read_whole_lines(path: str | os.PathLike) -> list[str]:
     """
     content = Path(path).read_bytes() if Path(path).is_file() else b''
     end = content.rfind(b'\n') + 1
-    try:
-        json.loads(content[end:])
-    except ValueError:  # empty, or a part of an object
-        whole = content[:end]
-    else:
-        whole = content + b'\n'
+    # A line that was cut off has no closing brace. Any other line is for the caller to judge.
+    whole = content + b'\n' if b'}' in content[end:] else content[:end]
     text = decode_text(whole, path)
     if whole != content:
         write_text(path, text)

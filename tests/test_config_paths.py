@@ -103,6 +103,19 @@ def test_a_folder_of_levels_after_a_data_root_of_ones_own(tmp_path: Path) -> Non
     assert cfg.test_dataloader.dataset.data_root == '/mine'
 
 
+def test_levels_reach_a_pipeline_that_was_taken_from_the_base(tmp_path: Path) -> None:
+    child = tmp_path / 'mine.py'
+    child.write_text(
+        "_base_ = ['mmdfer::fine_cliper/fine_cliper_dfew.py']\n"
+        "levels = '/my/levels'\n"
+        'test_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline[:5]))\n'
+    )
+    cfg = read_config(child)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.dataset.pipeline[3].folder == '/my/levels'
+    assert len(cfg.test_dataloader.dataset.pipeline) == 5
+
+
 def test_a_loaders_own_data_root_wins(tmp_path: Path) -> None:
     options = ['data_root=/all', 'train_dataloader.dataset.dataset.data_root=/train']
     cfg = read_config(ROOT / 'configs' / 'coop' / 'coop_dfew.py', parse_options(options))

@@ -157,4 +157,4 @@ def test_levels_that_are_not_trained_are_named(
     monkeypatch.setattr(runner.logger, 'warning', lines.append)
     runner._train_loop = runner.build_train_loop(runner.cfg.train_cfg)
     runner.call_hook('before_run')
-    assert [line for line in lines if line.startswith('parts of model.levels are not trained')]
+    assert [line for line in lines if line.startswith("model.levels has 'parts', but the pipeline")]

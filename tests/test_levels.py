@@ -473,7 +473,7 @@ def test_spatial_transforms_cut_parts_and_frames_alike(name: str, tmp_path: Path
 )
 def test_levels_after_a_spatial_transform_are_refused(before: dict, tmp_path: Path) -> None:
     load = dict(type='LoadLevels', folder=str(write_folder(tmp_path)))
-    with pytest.raises(DFERError, match='put it before every transform that flips') as error:
+    with pytest.raises(DFERError, match='put LoadLevels before all transforms that flip') as error:
         Compose([before, load])(sample())
     assert '\n' not in str(error.value)
 
@@ -696,7 +696,8 @@ def test_the_hook_warns_if_no_clip_has_a_level(
         lines.append(caplog.messages)
     assert lines[0] == [] and len(lines[1]) == 2
     assert str(tmp_path / 'train' / '00001.npz') in lines[1][0]
-    assert "such as '00001.mp4', but" in lines[1][1] and "such as 'train/" in lines[1][1]
+    assert lines[1][1].endswith("captions.jsonl is '00001.mp4'")
+    assert "first clip is 'train/0" in lines[1][1]
 
 
 # The detector's noise -----------------------------------------------------------------------------

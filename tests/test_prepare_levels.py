@@ -433,7 +433,10 @@ def test_a_caption_that_was_corrected_by_hand_is_kept(
     file.write_text('\n'.join([*lines, last]))  # without a line break at the end
     assert 'captions: 0 new, 3 finished before' in run('--captions', llava)
     assert file.read_text().splitlines() == [*lines, last]
-    file.write_text(file.read_text(), encoding='utf-16')
+    file.write_text('\n'.join([*lines, f'{last},']))  # not a line that was cut off
+    with pytest.raises(SystemExit, match='captions.jsonl, line 3: is not a JSON object'):
+        run('--captions', llava)
+    file.write_text('\n'.join([*lines, last, '']), encoding='utf-16')
     with pytest.raises(SystemExit, match='captions.jsonl: is not UTF-8 text .*UTF-16'):
         run('--captions', llava)
 

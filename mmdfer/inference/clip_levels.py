@@ -229,8 +229,7 @@ def _check_settings(out: Path, settings: dict[str, Any]) -> None:
         elif recorded[key] != now and present.get(key, ours):
             raise DFERError(
                 f'{path}: the folder contains levels with other settings '
-                f'({_describe_change(key, recorded[key], now)}); give another folder, or correct '
-                'this file if only the path of the dataset has changed'
+                f'({_describe_change(key, recorded[key], now)}); give another folder'
             )
     if recorded | settings != recorded:
         write_text(path, json.dumps(recorded | settings, indent=1, ensure_ascii=False))

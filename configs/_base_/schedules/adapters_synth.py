@@ -2,15 +2,15 @@
 
 All values are our choice. The model computes in bfloat16, which takes half the time. Rate and batch
 size were chosen on the held-out training people, by WAR in % of frames alone with one seed and
-without a neck, before each level had a loss of its own (since then, 8 clips at 4e-3 have 85.0):
+without a neck (2 cores of an AMD EPYC; another such processor gave 85.0 in the fourth row):
 
     clips in a batch    rate    WAR
-    16                  1e-3    74.3
-    16                  3e-3    78.9
-    8                   2e-3    79.6
-    8                   4e-3    86.8
-    8                   8e-3    78.9
-    4                   3e-3    82.5
+    16                  1e-3    75.0
+    16                  3e-3    76.4
+    8                   2e-3    80.0
+    8                   4e-3    85.7
+    8                   8e-3    77.5
+    4                   3e-3    80.4
 
 A neck trains at 5e-4, which is the rate of the networks of synth_small.py. The scalars that weigh
 the levels train at 4e-2, because they would otherwise stay near their start, and the log shows this

@@ -70,7 +70,8 @@ class LoadLevels(BaseTransform):
         dict(type='PackLevels'),
 
     Transforms that change colours belong before this transform, and those that flip, crop or rotate
-    belong after it. docs/levels.md describes the files.
+    belong after it. Those of this package and of MMAction2 are refused before it, but not what
+    TorchVisionWrapper, ImgAug and PytorchVideoWrapper run. docs/levels.md describes the files.
 
     A clip may lack a level. It is used with the other levels, and ``lacks`` records the missing
     ones, which LevelsHook counts. A clip without any mask and landmark in its sampled frames has
@@ -117,13 +118,13 @@ class LoadLevels(BaseTransform):
         Raises:
             DFERError: If a file of levels is damaged, or was made for a clip of another length or
                 another aspect ratio, if the folder or the file of captions does not exist, or if
-                the frames have been flipped, cropped or rotated already.
+                a transform has flipped, cropped or rotated the frames before.
         """
         if moved := [key for key in _MOVED if key in results]:
             raise DFERError(
-                f'LoadLevels: a transform before it has set {moved[0]}, so the parts would not fit '
-                'the frames; put it before every transform that flips, crops or rotates, and put '
-                'transforms of colours such as ColorJitter before LoadLevels'
+                f'LoadLevels: an earlier transform has set {moved[0]}, so the parts would not fit '
+                'the frames; put LoadLevels before all transforms that flip, crop or rotate, and '
+                'only those of colours before LoadLevels'
             )
         caption, levels = self._find_caption(results.get('clip')), self._sample_levels(results)
         masks, landmarks = (levels.masks, levels.landmarks) if levels else (None, None)
@@ -158,14 +159,15 @@ class LoadLevels(BaseTransform):
         """
         absent = []
         if 'parts' in self.levels:
-            paths = [levels_path(self._check_folder(), clip) for clip in clips]
-            if not any(path.is_file() for path in paths):
-                absent.append(f'no clip has masks or landmarks; {paths[0]} would be the first file')
+            folder = self._check_folder()
+            if not any(levels_path(folder, clip).is_file() for clip in clips):
+                first = levels_path(folder, clips[0])
+                absent.append(f'no clip has masks or landmarks; {first} would be the first file')
         if 'caption' in self.levels and not any(map(self._find_caption, clips)):
             named = next(iter(self._read or {}), None)
             absent.append(
-                f'no clip has a caption; {Path(self.folder, CAPTIONS)} names clips such as '
-                f'{named!r}, but the clips of the dataset have names such as {clips[0]!r}'
+                f'no clip has a caption; the first clip is {clips[0]!r}, and the first clip in '
+                f'{Path(self.folder, CAPTIONS)} is {named!r}'
             )
         return absent
 

@@ -27,7 +27,7 @@ class LevelsHook(Hook):
     LoadLevels records what a clip lacks, and PackLevels passes the record on in the data samples.
     Clips of a pipeline without these transforms are not counted. The counts of all ranks are
     added. A clip that the sampler shows twice in an epoch is counted twice. Before training, the
-    hook warns if no training clip at all has masks and landmarks, or a caption, because the names
+    hook warns if no clip of a training set has masks and landmarks, or a caption, because the names
     of the clips may then differ from those of the files.
     """
 
@@ -39,7 +39,8 @@ class LevelsHook(Hook):
         for dataset in find_datasets(runner.train_dataloader.dataset, DFERDataset):
             steps = [s for s in dataset.pipeline.transforms if isinstance(s, LoadLevels)]
             for sentence in steps[0].list_absent(dataset.clip_names()) if steps else ():
-                runner.logger.warning(f'Levels of the training set: {sentence}')
+                name = dataset.metainfo.get('dataset', type(dataset).__name__)
+                runner.logger.warning(f'Levels of the training clips of {name}: {sentence}')
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -93,9 +94,11 @@ class LevelsHook(Hook):
 def _describe(total: dict[str, int]) -> str:
     """Return the counts in words."""
     counts = ', '.join(
-        f'{words} are not read' if total[f'unread {name}'] else f'{total[name]} lack {words}'
+        f'{words} are not read'
+        if total[f'unread {name}'] == total['clips']
+        else f'{total[name]} lack {words}'
         for name, words in LEVELS.items()
     )
-    if total['unread landmarks']:
+    if total['unread landmarks'] == total['clips']:
         return counts
     return f'{counts}; no landmarks were found in {total["frames"]} frames of the other clips'

@@ -11,9 +11,10 @@ from mmengine.runner import BaseLoop, Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mmaction.datasets.transforms import PackActionInputs
 from mmaction.registry import HOOKS
 
-from mmdfer.datasets import DFERDataset, LoadLevels
+from mmdfer.datasets import DFERDataset, LoadLevels, PackLevels
 from mmdfer.datasets.base import find_datasets, list_wrapped
 from mmdfer.engine.hooks.bap_hook import BAPHook
 from mmdfer.engine.runner.progress import train_loop
@@ -23,6 +24,7 @@ from mmdfer.engine.runner.unwrap import unwrap
 from mmdfer.errors import DFERError
 from mmdfer.evaluation.dfer_metric import DFERMetric
 from mmdfer.features import release_encoders
+from mmdfer.models import FineCLIPER
 from mmdfer.models.stages import list_staged_modules
 
 
@@ -56,8 +58,9 @@ class SetupHook(Hook):
             check_batches(training.dataloader)
             if unread := check_levels(unwrap(runner.model), training.dataloader.dataset):
                 runner.logger.warning(
-                    f'{" and ".join(unread)} of model.levels are not trained, because the pipeline '
-                    'of train_dataloader does not load them with LoadLevels (docs/levels.md)'
+                    f'model.levels has {" and ".join(map(repr, unread))}, but the pipeline of '
+                    'train_dataloader does not load it with LoadLevels, so it is not trained '
+                    '(docs/levels.md)'
                 )
             head = getattr(unwrap(runner.model), 'cls_head', None)
             if not getattr(head, 'multi_class', False):
@@ -117,8 +120,9 @@ def check_levels(model: nn.Module, dataset: Any) -> list[str]:
     """Check that the pipeline of a dataset loads at least one of the levels that a model reads.
 
     Args:
-        model: The recognizer.
-        dataset: The dataset of a loader. Datasets of other packages are not checked.
+        model: The recognizer. Only a FineCLIPER is checked.
+        dataset: The dataset of a loader. Datasets of other packages are not checked, and neither
+            are pipelines that pack their samples in another way than this package and MMAction2.
 
     Returns:
         The levels that the model reads and no pipeline loads.
@@ -126,20 +130,22 @@ def check_levels(model: nn.Module, dataset: Any) -> list[str]:
     Raises:
         DFERError: If the model reads only levels that a pipeline does not load.
     """
-    levels = getattr(model, 'levels', ())
-    unread = set(levels)
-    found = list(find_datasets(dataset, DFERDataset)) if levels else []
-    for clips in found:
-        steps = [step for step in clips.pipeline.transforms if isinstance(step, LoadLevels)]
-        loaded = ['frames', *(level for step in steps for level in step.levels)]
+    if not isinstance(model, FineCLIPER):
+        return []
+    levels, read = model.levels, []
+    for clips in find_datasets(dataset, DFERDataset):
+        steps = clips.pipeline.transforms
+        if not steps or type(steps[-1]) not in (PackActionInputs, PackLevels):
+            return []
+        loading = (step for step in steps if isinstance(step, LoadLevels))
+        read.append(loaded := ['frames', *(level for step in loading for level in step.levels)])
         if not set(levels) & set(loaded):
             raise DFERError(
                 f'model.levels={list(levels)}: the model reads only {" and ".join(levels)}, but a '
                 f'pipeline of {type(clips).__name__} loads only {" and ".join(loaded)}; change '
                 'model.levels, or LoadLevels in the pipeline of this loader'
             )
-        unread -= set(loaded)
-    return [level for level in levels if level in unread] if found else []
+    return [level for level in levels if read and not any(level in loaded for loaded in read)]
 
 
 def check_labels(dataset: Any) -> None:
