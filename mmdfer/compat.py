@@ -664,8 +664,8 @@ def _change_pipelines(part: Any, changes: Mapping[str, tuple[str, str]]) -> Any:
         return part
     copy = part.copy()
     for key, value in part.items():
-        change = _change_folders if key == 'pipeline' and isinstance(value, list) else None
-        copy[key] = (change or _change_pipelines)(value, changes)
+        listed = key == 'pipeline' and isinstance(value, list)
+        copy[key] = (_change_folders if listed else _change_pipelines)(value, changes)
     return copy
 
 

@@ -56,6 +56,13 @@ def run_tool(name: str, folder: Path, data_root: Path, *arguments: object) -> No
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def build_small(data_root: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Runner:
+    monkeypatch.setenv('MMDFER_DATA', str(data_root))
+    config = Config.fromfile(CONFIG)
+    config.merge_from_dict({**OPTIONS, **options})
+    return build_runner(config)
+
+
 @pytest.fixture(scope='module')
 def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train by MMAction2's own train.py without interruption, and return the work directory."""
@@ -99,13 +106,10 @@ class Kill(Hook):
 def test_a_killed_run_resumes_to_the_same_bits(
     trained: Path, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv('MMDFER_DATA', str(data_root))
     monkeypatch.setattr(dfer_metric, 'save_confusion', lambda *_: None)
 
     def train(*hooks: Hook, **options: Any) -> None:
-        config = Config.fromfile(CONFIG)
-        config.merge_from_dict({**OPTIONS, 'work_dir': str(tmp_path), **options})
-        runner = build_runner(config)
+        runner = build_small(data_root, monkeypatch, work_dir=str(tmp_path), **options)
         for hook in hooks:
             runner.register_hook(hook)
         runner.train()
@@ -126,13 +130,6 @@ def test_a_killed_run_resumes_to_the_same_bits(
     first, second = (c['optimizer']['state'] for c in (whole, resumed))
     for key, state in first.items():
         assert torch.equal(state['exp_avg'], second[key]['exp_avg'])
-
-
-def build_small(data_root: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Runner:
-    monkeypatch.setenv('MMDFER_DATA', str(data_root))
-    config = Config.fromfile(CONFIG)
-    config.merge_from_dict({**OPTIONS, **options})
-    return build_runner(config)
 
 
 def test_levels_that_no_pipeline_loads_are_refused(

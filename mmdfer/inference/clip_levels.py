@@ -13,12 +13,7 @@ import numpy as np
 
 from mmdfer.cpus import count_cpus
 from mmdfer.errors import DFERError, UnreadableClipError
-from mmdfer.files import (
-    append_line,
-    clear_leftovers,
-    read_whole_lines,
-    write_text,
-)
+from mmdfer.files import append_line, clear_leftovers, read_whole_lines, write_text
 from mmdfer.inference.captioner import Captioner, Captioning
 from mmdfer.inference.face_levels import MARGIN, LevelFinding, find_levels
 from mmdfer.inference.film import open_film

@@ -52,22 +52,22 @@ class SetupHook(Hook):
             DFERError: If the run is one of those that the class docstring lists.
         """
         release_encoders()
-        training = train_loop(runner)
+        model, training = unwrap(runner.model), train_loop(runner)
         if training is not None:
             check_stage_hook(runner)
             check_batches(training.dataloader)
-            if unread := check_levels(unwrap(runner.model), training.dataloader.dataset):
+            if unread := check_levels(model, training.dataloader.dataset):
                 runner.logger.warning(
                     f'model.levels has {" and ".join(map(repr, unread))}, but the pipeline of '
                     'train_dataloader does not load it with LoadLevels, so it is not trained '
                     '(docs/levels.md)'
                 )
-            head = getattr(unwrap(runner.model), 'cls_head', None)
+            head = getattr(model, 'cls_head', None)
             if not getattr(head, 'multi_class', False):
                 check_labels(training.dataloader.dataset)
         for loop in (runner._val_loop, runner._test_loop):
             if isinstance(loop, BaseLoop):
-                check_levels(unwrap(runner.model), loop.dataloader.dataset)
+                check_levels(model, loop.dataloader.dataset)
             metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
             if any(isinstance(metric, DFERMetric) for metric in metrics):
                 check_labels(loop.dataloader.dataset)
@@ -132,20 +132,21 @@ def check_levels(model: nn.Module, dataset: Any) -> list[str]:
     """
     if not isinstance(model, FineCLIPER):
         return []
-    levels, read = model.levels, []
+    levels, found = model.levels, set()
     for clips in find_datasets(dataset, DFERDataset):
         steps = clips.pipeline.transforms
         if not steps or type(steps[-1]) not in (PackActionInputs, PackLevels):
             return []
         loading = (step for step in steps if isinstance(step, LoadLevels))
-        read.append(loaded := ['frames', *(level for step in loading for level in step.levels)])
+        loaded = ['frames', *(level for step in loading for level in step.levels)]
+        found.update(loaded)
         if not set(levels) & set(loaded):
             raise DFERError(
                 f'model.levels={list(levels)}: the model reads only {" and ".join(levels)}, but a '
                 f'pipeline of {type(clips).__name__} loads only {" and ".join(loaded)}; change '
                 'model.levels, or LoadLevels in the pipeline of this loader'
             )
-    return [level for level in levels if read and not any(level in loaded for loaded in read)]
+    return [level for level in levels if found and level not in found]
 
 
 def check_labels(dataset: Any) -> None:

@@ -130,8 +130,7 @@ def list_levels(pipeline: Sequence[Any]) -> list[str]:
     load = _find_loading(pipeline)
     if load is None:
         return ['frames']
-    masks, landmarks, captions = (load.get(key, True) for key in _SWITCHES)
-    return ['frames', *['parts'] * (masks or landmarks), *['caption'] * captions]
+    return ['frames', *LoadLevels(**{k: v for k, v in load.items() if k != 'type'}).levels]
 
 
 def _find_loading(pipeline: Sequence[Any]) -> Any:

@@ -326,10 +326,10 @@ class FrozenCLIP(FrameEncoder):
     @property
     def trains_texts(self) -> bool:
         """Return whether the text tower has an adapter, or a parameter that some stage trains."""
-        trained = {
-            name for name in self._trained if not name.startswith(('visual.', 'logit_scale'))
-        }
-        return bool(trained) or self.text_adapter is not None
+        others = ('visual.', 'logit_scale')
+        return self.text_adapter is not None or any(
+            not name.startswith(others) for name in self._trained
+        )
 
     def text_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the text side that can change in training.
